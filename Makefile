@@ -1,0 +1,59 @@
+# The two that matter: `make run` starts the gateway with the embedded engine, `make test` proves the tree.
+# Everything lives in .venv; nothing is installed outside this folder.
+
+# The first Python on the path that is new enough; name another with `make PYTHON=…`.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help run test format protos eval gaps docs-tables clean
+.DEFAULT_GOAL := help
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "brunix_twisted needs Python 3.11 or newer on the path; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/installed
+
+run: $(VENV)/installed  ## install, and serve the shipped documentation through the gateway
+	@exec env PATH="$(CURDIR)/$(BIN):$$PATH" ./entrypoint.sh
+
+test: $(VENV)/installed-dev  ## lint, format check, type check and every test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -n auto
+
+format: $(VENV)/installed-dev  ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# The file is compiled under the package's path so that the generated import lines, and the name under which the
+# protobuf runtime registers it, are this package's own.
+protos: $(VENV)/installed-dev  ## write brunix_twisted/_pb anew from protos/
+	$(BIN)/python -m grpc_tools.protoc --proto_path=brunix_twisted/_pb=protos \
+	    --plugin=$(BIN)/protoc-gen-mypy_grpc \
+	    --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. brunix_twisted/_pb/brunix.proto
+
+eval: $(VENV)/installed  ## ask the embedded engine the questions of its golden file
+	$(BIN)/python -m brunix_twisted.embedded --evaluate
+
+gaps: $(VENV)/installed-dev  ## show that tokens reach the client as the engine sends them
+	$(BIN)/python benchmarks/token_gaps.py
+
+docs-tables: $(VENV)/installed-dev  ## write the tables in docs/ anew from the code
+	$(BIN)/python tests/parameter_tables.py
+	$(BIN)/python tests/settings_table.py
+
+clean:  ## remove the virtual environment and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find brunix_twisted twisted tests -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete
