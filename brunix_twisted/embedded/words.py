@@ -1,0 +1,48 @@
+"""What counts as a word, and which words of a question say what it is about."""
+
+import re
+import unicodedata
+from typing import Final
+
+from brunix_twisted.embedded.stemming import stem
+
+_WORD: Final = re.compile(r"[^\W_]+")
+_MARKS_CATEGORY: Final = "Mn"
+
+# Words that questions are made of, whatever they are about. "off", "up", "down", "without" and the like stay out of
+# the list: they are often the point of a question.
+STOP_WORDS: Final = frozenset(
+    """
+    a about all also although am an and any anybody anyone anything are as at be because been being but by can cannot
+    cant come comes could d did didn do does doesn doing don done each either else ever every exactly example explain
+    for from get gets give given go goes going got had happen happens has have having he help her here hers him his how
+    however i if im in instead into is isn it its itself just know let like ll m made make makes many may me mean means
+    might mine more much must my need needed needs not now of on one ones only or other others ought our ours out own
+    please possible quite rather re really s say says see seem seems shall she should show so some somebody someone
+    something such sure t tell than that the their theirs them then there these they thing things this those though to
+    too toward us use used uses using ve very want wants was wasn way ways we were what whatever when where whether
+    which while who whom whose why will with won work works would you your yours yourself
+    """.split()  # noqa: SIM905 - as a list it would be two hundred lines
+)
+
+
+def words(text: str) -> list[str]:
+    """Cut a text into words as the index does: letters and digits, lower case, without accents."""
+    if not text.isascii():
+        apart = unicodedata.normalize("NFKD", text)
+        text = "".join(letter for letter in apart if unicodedata.category(letter) != _MARKS_CATEGORY)
+    return _WORD.findall(text.lower())
+
+
+def stems(text: str) -> list[str]:
+    """Give the stems of every word of a text, in its order, stop words with them."""
+    return [stem(word) for word in words(text)]
+
+
+def telling_words(text: str) -> tuple[str, ...]:
+    """Give the words that say what a question is about: no stop words, each stem once, in the question's order."""
+    by_stem: dict[str, str] = {}
+    for word in words(text):
+        if word not in STOP_WORDS:
+            by_stem.setdefault(stem(word), word)
+    return tuple(by_stem.values())

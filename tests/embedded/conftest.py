@@ -1,0 +1,135 @@
+"""A small library of documents, and engines that serve it over loopback."""
+
+import json
+import logging
+import queue
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import grpc
+import pytest
+
+from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
+from brunix_twisted.embedded.assistant import Assistant
+from brunix_twisted.embedded.documents import Document, lines_of, read_documents
+from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
+from brunix_twisted.embedded.history import Sessions
+from brunix_twisted.embedded.pacing import Pace
+from brunix_twisted.embedded.passages import Passage, passages_of, passages_of_all
+from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.server import Address, EngineServer
+from brunix_twisted.embedded.servicer import Servicer
+
+HERE = Path(__file__).parent
+
+
+@attrs.frozen
+class Served:
+    """A served engine, a channel and a stub on it, and the sessions behind it."""
+
+    server: EngineServer
+    channel: grpc.Channel
+    stub: brunix_pb2_grpc.AssistanceEngineStub
+    sessions: Sessions
+
+    def ask(self, query: str, session_id: str = "") -> str:
+        """Ask for a whole answer."""
+        request = brunix_pb2.AgentRequest(query=query, session_id=session_id)
+        return "".join(message.text for message in self.stub.AskAgent(request, timeout=20))
+
+    def evaluate(self, request: brunix_pb2.EvalRequest | None = None) -> brunix_pb2.EvalResponse:
+        """Ask for an evaluation, of everything unless told otherwise."""
+        response: brunix_pb2.EvalResponse = self.stub.EvaluateRAG(request or brunix_pb2.EvalRequest(), timeout=20)
+        return response
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    return HERE / "corpus"
+
+
+@pytest.fixture(scope="session")
+def passages(corpus: Path) -> tuple[Passage, ...]:
+    return passages_of_all(read_documents(corpus))
+
+
+@pytest.fixture(scope="session")
+def library(passages: tuple[Passage, ...]) -> Iterator[Library]:
+    library = Library(passages)
+    yield library
+    library.close()
+
+
+@pytest.fixture(scope="session")
+def questions_file() -> Path:
+    return HERE / "questions.jsonl"
+
+
+@pytest.fixture(scope="session")
+def questions(questions_file: Path) -> tuple[GoldenQuestion, ...]:
+    return read_golden(questions_file)
+
+
+@pytest.fixture
+def serve(library: Library, questions: tuple[GoldenQuestion, ...]) -> Iterator[Callable[..., Served]]:
+    """Give a function that serves the library at a number of tokens a second, 0 for as fast as it can."""
+    started: list[Served] = []
+
+    def start(tokens_per_second: float = 0) -> Served:
+        sessions = Sessions()
+        servicer = Servicer(Assistant(library, sessions), questions, Pace(tokens_per_second))
+        server = EngineServer(servicer, Address("127.0.0.1", 0))
+        channel = grpc.insecure_channel(str(server.address))
+        started.append(Served(server, channel, brunix_pb2_grpc.AssistanceEngineStub(channel), sessions))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.channel.close()
+        served.server.stop(0)
+
+
+@pytest.fixture
+def served(serve: Callable[..., Served]) -> Served:
+    return serve()
+
+
+@pytest.fixture
+def log_lines() -> Iterator[queue.SimpleQueue[str]]:
+    """Give the lines that the engine logs from now on, one a call, when the call has ended."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.put(record.getMessage())
+
+    log = logging.getLogger("brunix_twisted.embedded")
+    handler = Keep()
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield lines
+    log.removeHandler(handler)
+    log.setLevel(before)
+
+
+@pytest.fixture
+def cut() -> Callable[..., tuple[Passage, ...]]:
+    """Give a function that cuts a text into passages."""
+
+    def passages(text: str, source: str = "page.md") -> tuple[Passage, ...]:
+        return passages_of(Document(source, lines_of(text), is_markdown=source.endswith(".md")))
+
+    return passages
+
+
+@pytest.fixture
+def golden_line() -> Callable[..., str]:
+    """Give a function that writes one line of a golden file, with some fields other than usual."""
+
+    def line(**other: object) -> str:
+        usual = {"id": "1", "category": "c", "question": "q?", "answer": "a", "source": "s.md"}
+        return json.dumps(usual | other)
+
+    return line

@@ -1,0 +1,172 @@
+"""The engine as a process of its own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+LISTENING = re.compile(r"embedded engine listening on (\S+): (\d+) passages of (\d+) documents\n")
+
+
+@pytest.fixture
+def start(corpus: Path, questions_file: Path, tmp_path: Path) -> Iterator[Start]:
+    """Give a function that starts the engine on a free port, with some options and variables other than usual."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*argv: str, **environ: str) -> "subprocess.Popen[str]":
+        usual = {
+            "BRUNIX_ENGINE_LISTEN": "localhost:0",
+            "BRUNIX_DOCS": str(corpus),
+            "BRUNIX_GOLDEN": str(questions_file),
+        }
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("BRUNIX_")}
+        process = subprocess.Popen(  # noqa: S603 - the engine under test
+            [sys.executable, "-m", "brunix_twisted.embedded", *argv],
+            env=clean | usual | environ,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def bad_files(tmp_path: Path, golden_line: Callable[..., str]) -> None:
+    """Put what cannot be used where the engine is started."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "page.md").write_text("# Only a heading\n")
+    (tmp_path / "unreadable").mkdir()
+    (tmp_path / "unreadable" / "page.md").symlink_to("/proc/self/mem")
+    (tmp_path / "malformed").write_text(f"{golden_line()}\n{{}}\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+
+
+def listening(process: "subprocess.Popen[str]") -> re.Match[str]:
+    """Wait for the line that a started engine prints."""
+    assert process.stdout is not None
+    match = LISTENING.fullmatch(process.stdout.readline())
+    assert match is not None
+    return match
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_the_engine_starts_answers_and_stops(start: Start, stop: signal.Signals) -> None:
+    """The engine could not be run at all, or not be stopped without being killed."""
+    process = start()
+    address, passages, documents = listening(process).groups()
+    assert (int(passages), int(documents)) == (45, 10)
+    with grpc.insecure_channel(address) as channel:
+        stub = brunix_pb2_grpc.AssistanceEngineStub(channel)
+        *_, last = stub.AskAgentStream(brunix_pb2.AgentRequest(query="What is a checkpoint?"), timeout=20)
+    assert last.is_final
+    process.send_signal(stop)
+    out, errors = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert out == ""
+    assert re.fullmatch(r"\S+ \S+ INFO AskAgentStream request=- outcome=OK tokens=\d+ ms=[\d.]+\n", errors)
+
+
+def test_a_stop_in_the_middle_of_a_stream_is_clean(start: Start) -> None:
+    """A stop would hang until the last stream ends, or end in a traceback."""
+    process = start("--tokens-per-second", "0.001")
+    with grpc.insecure_channel(listening(process)[1]) as channel:
+        stub = brunix_pb2_grpc.AssistanceEngineStub(channel)
+        call = stub.AskAgentStream(brunix_pb2.AgentRequest(query="What is a checkpoint?"), timeout=60)
+        next(call)
+        process.terminate()
+        with pytest.raises(grpc.RpcError):
+            next(call)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
+def test_an_evaluation_prints_its_table_and_leaves(start: Start) -> None:
+    """Nobody could tell how good the search is."""
+    out, _ = start("--evaluate").communicate(timeout=60)
+    lines = out.splitlines()
+    assert re.fullmatch(r"question +rank  source", lines[0])
+    assert any(
+        re.fullmatch(r"How do I run a job every quarter of an hour\? +\d+  cron\.md#the-five-fields", each)
+        for each in lines
+    )
+    assert sum(bool(re.fullmatch(r"(hit@1|hit@3|MRR): [01]\.\d{3}", each)) for each in lines) == 3
+
+
+def test_an_evaluation_ends_well(start: Start) -> None:
+    """A build that evaluates would fail for no reason."""
+    process = start("--evaluate")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_the_shipped_documentation_is_served_by_default(start: Start) -> None:
+    """A fresh machine would have nothing to answer from."""
+    process = start(BRUNIX_DOCS="", BRUNIX_GOLDEN="")
+    assert int(listening(process)[2]) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("BRUNIX_DOCS", "/no/such/folder", "a folder that exists"),
+        ("BRUNIX_DOCS", "empty", "documents with text"),
+        ("BRUNIX_DOCS", "unreadable", "every document in it must be readable"),
+        ("BRUNIX_GOLDEN", "/no/such/file", "a file that can be read"),
+        ("BRUNIX_GOLDEN", "empty", "a file that can be read"),
+        ("BRUNIX_GOLDEN", "malformed", "line 2: "),
+        ("BRUNIX_GOLDEN", "binary", "UTF-8"),
+        ("BRUNIX_ENGINE_LISTEN", "nonsense", "host:port"),
+        ("BRUNIX_ENGINE_LISTEN", "192.0.2.1:0", "of this machine"),
+        ("BRUNIX_ENGINE_TOKENS_PER_SECOND", "fast", "a number"),
+    ],
+)
+def test_a_bad_value_stops_the_start_with_one_line(
+    start: Start, bad_files: None, name: str, value: str, allowed: str
+) -> None:
+    """Somebody with a typing error would read a traceback, or run an engine that does something else."""
+    del bad_files  # in the engine's working directory
+    process = start(**{name: value})
+    out, errors = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert out == ""
+    assert re.fullmatch(
+        rf"embedded engine: {name} \(--[a-z-]+\) is '{value}': [^\n]*{re.escape(allowed)}[^\n]*\n", errors
+    )
+
+
+def test_a_taken_port_stops_the_start_with_one_line(start: Start) -> None:
+    """A second engine would seem to start and answer half of the questions."""
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        process = start(BRUNIX_ENGINE_LISTEN=f"localhost:{stranger.getsockname()[1]}")
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert re.fullmatch(r"embedded engine: BRUNIX_ENGINE_LISTEN [^\n]* free \(Address already in use\)\n", errors)
+
+
+def test_two_engines_cannot_share_a_port(start: Start) -> None:
+    """Half of the questions would go to an engine with other documents."""
+    address = listening(start())[1]
+    _, errors = start(BRUNIX_ENGINE_LISTEN=address).communicate(timeout=20)
+    assert "Address already in use" in errors
+    assert errors.count("\n") == 1
