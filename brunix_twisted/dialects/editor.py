@@ -1,0 +1,65 @@
+"""The state of the caller's editor, which an IDE extension sends in the ``user`` field of a chat completion."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import msgspec
+
+from brunix_twisted import errors
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.model import EditorContext
+
+_TEXTS = ("editor_content", "selected_text", "extra_context")
+_FIELDS = {*_TEXTS, "user_info"}
+
+
+def read_editor(user: str | None) -> EditorContext:
+    """
+    Read the editor's fields out of ``user``, which is either a JSON object that has at least one of them, or anything
+    else: an end user's id, which is the caller's own affair.
+
+    The texts go on as they came, still in base64; ``user_info`` may come as an object or as an object's text.
+
+    :raises GatewayError: INVALID_REQUEST for a field that holds what it must not; ``param`` is ``user.`` and its name.
+    """
+    fields = _object(user or "")
+    if fields is None or not _FIELDS & fields.keys():
+        return EditorContext()
+    return EditorContext(
+        **{name: _text(name, fields.get(name)) for name in _TEXTS}, user_info=_user_info(fields.get("user_info"))
+    )
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _text(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        base64.b64decode(value, validate=True).decode()  # type: ignore[arg-type]  # a TypeError if it is no string
+    except (binascii.Error, TypeError, ValueError):
+        raise _malformed(name, "base64 of UTF-8 text") from None
+    return str(value)
+
+
+def _user_info(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and _object(value) is not None:
+        return value
+    if isinstance(value, dict):
+        return msgspec.json.encode(value).decode()
+    raise _malformed("user_info", "a JSON object, or its text")
+
+
+def _malformed(name: str, wanted: str) -> GatewayError:
+    param = f"user.{name}"
+    return GatewayError(errors.INVALID_REQUEST, f"Invalid value for '{param}': it must be {wanted}", param=param)

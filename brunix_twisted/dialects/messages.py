@@ -1,0 +1,93 @@
+"""A list of chat messages, as every dialect has one: the question in it, and the turns before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from brunix_twisted import errors
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.model import Turn
+
+# Instructions to a model of the caller's choice: the engine never sees them, and no engine session holds them.
+_INSTRUCTIONS = frozenset({"system", "developer"})
+
+
+class Message(Protocol):
+    """A message of either API."""
+
+    @property
+    def role(self) -> str:
+        """Who says it."""
+
+    @property
+    def content(self) -> Any:  # noqa: ANN401 - a text, a part, a list of parts, or None; read by text_of
+        """What is said."""
+
+
+def text_of(content: Any) -> str:  # noqa: ANN401 - see Message.content
+    """
+    Take the text out of a message's content; parts that are no text are left out.
+
+    Parts stand for separate blocks (a file, then a question about it), so a line break joins them.
+    """
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    return "\n".join(part.text for part in parts if part.text is not None and part.type in {"text", None})
+
+
+def question(messages: Sequence[Message]) -> tuple[str, tuple[Turn, ...] | None]:
+    """
+    Find the text of the last user message, and the turns before it.
+
+    The turns are None when the messages are no plain conversation of questions and answers: an engine session holds
+    nothing else, so none can hold these.
+
+    :raises GatewayError: INVALID_REQUEST when there is no user message, or no text in the last one.
+    """
+    positions = [index for index, message in enumerate(messages) if message.role == "user"]
+    if not positions:
+        raise GatewayError(
+            errors.INVALID_REQUEST,
+            "'messages' must contain a message with the role 'user': its text is the question",
+            param="messages",
+        )
+    last = positions[-1]
+    query = text_of(messages[last].content)
+    if not query.strip():
+        raise GatewayError(
+            errors.INVALID_REQUEST,
+            "The last user message has no text, and only text can be asked",
+            param=f"messages[{last}].content",
+        )
+    return query, _turns(messages[:last]) if last == len(messages) - 1 else None
+
+
+def _turns(messages: Sequence[Message]) -> tuple[Turn, ...] | None:
+    spoken = [message for message in messages if message.role not in _INSTRUCTIONS]
+    users, assistants = spoken[::2], spoken[1::2]
+    if any(message.role != "user" for message in users) or any(message.role != "assistant" for message in assistants):
+        return None
+    if len(users) != len(assistants):
+        return None
+    return tuple(
+        Turn(text_of(user.content), text_of(assistant.content))
+        for user, assistant in zip(users, assistants, strict=True)
+    )
+
+
+def with_gap(prompt: str, suffix: str | None) -> str:
+    """
+    Put a prompt and the text after its gap, as an editor's completion sends them, into one question.
+
+    The engine takes one text, so the gap is marked in it.
+    """
+    return f"{prompt}<gap>{suffix}" if suffix else prompt
+
+
+def all_text(messages: Sequence[Message]) -> str:
+    """Join everything that was said, whoever said it."""
+    return "\n".join(text_of(message.content) for message in messages)

@@ -1,0 +1,284 @@
+"""Ollama's API: chat, generate, and what it tells of its models."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import attrs
+
+from brunix_twisted import errors
+from brunix_twisted.dialects import Encoder
+from brunix_twisted.dialects.decode import decode
+from brunix_twisted.dialects.framing import NDJSON, encode_json, ndjson
+from brunix_twisted.dialects.messages import all_text, question, with_gap
+from brunix_twisted.dialects.ollama_requests import ChatRequest, GenerateRequest, Options, ShowRequest, ignored
+from brunix_twisted.dialects.stops import stop_sequences
+from brunix_twisted.dialects.whole import Whole
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.model import Ask, Ending, Head, Limits, Model
+
+# The Ollama release whose API this is. Digits and dots only; Copilot refuses anything older than 0.6.4. Not newer than
+# needed, for a newer one would promise endpoints that are not here.
+API_VERSION: Final = "0.6.4"
+
+# A duration as Go writes it, in all the ways that mean none: 0, 0s, 0h0m0s.
+_NO_TIME = re.compile(r"[-+]?(0|(0+(\.0*)?(ns|us|µs|ms|s|m|h))+)")
+
+
+def error_body(error: GatewayError) -> bytes:
+    """Render a failure."""
+    return encode_json({"error": error.message})
+
+
+@attrs.frozen
+class Chat:
+    """``POST /api/chat``."""
+
+    model: Model
+
+    def parse(self, body_bytes: bytes) -> Ask:
+        """See :class:`brunix_twisted.dialects.Dialect`."""
+        request = decode(ChatRequest, body_bytes)
+        require_model(self.model, request.model)
+        if not request.messages:
+            return _nothing_asked(request)
+        query, history = question(request.messages)
+        return Ask(
+            model=request.model,
+            queries=(query,),
+            stream=request.stream is not False,
+            history=history,
+            prompt=all_text(request.messages),
+            session_id=request.session_id or None,
+            limits=_limits(request.options),
+            ignored=ignored(request),
+        )
+
+    def encoder(self, ask: Ask, head: Head) -> Encoder:
+        """See :class:`brunix_twisted.dialects.Dialect`."""
+        return _encoder(ask, head, ('"message":{"role":"assistant","content":', "}"), _message)
+
+    error = staticmethod(error_body)
+
+
+@attrs.frozen
+class Generate:
+    """``POST /api/generate``."""
+
+    model: Model
+
+    def parse(self, body_bytes: bytes) -> Ask:
+        """See :class:`brunix_twisted.dialects.Dialect`."""
+        request = decode(GenerateRequest, body_bytes)
+        require_model(self.model, request.model)
+        if not request.prompt:
+            return _nothing_asked(request)
+        if not request.prompt.strip():
+            raise GatewayError(errors.INVALID_REQUEST, "'prompt' has no text", param="prompt")
+        return Ask(
+            model=request.model,
+            queries=(with_gap(request.prompt, request.suffix),),
+            stream=request.stream is not False,
+            prompt=with_gap(request.prompt, request.suffix),
+            session_id=request.session_id or None,
+            limits=_limits(request.options),
+            ignored=ignored(request),
+        )
+
+    def encoder(self, ask: Ask, head: Head) -> Encoder:
+        """See :class:`brunix_twisted.dialects.Dialect`."""
+        return _encoder(ask, head, ('"response":', ""), _response)
+
+    error = staticmethod(error_body)
+
+
+def _message(text: str) -> dict[str, Any]:
+    return {"message": {"role": "assistant", "content": text}}
+
+
+def _response(text: str) -> dict[str, Any]:
+    return {"response": text}
+
+
+def _encoder(ask: Ask, head: Head, piece: tuple[str, str], content: Any) -> Encoder:  # noqa: ANN401 - text to keys
+    if ask.stream:
+        return _Stream(ask, head, piece, content)
+
+    def body(texts: Sequence[str], ending: Ending) -> bytes:
+        return encode_json(_final(ask, content("".join(texts)), ending))
+
+    return Whole(len(ask.queries), body, error_body)
+
+
+class _Stream:
+    """A streamed answer, one JSON object a line; the last has ``done: true`` and the account of the answer."""
+
+    content_type = NDJSON
+
+    def __init__(self, ask: Ask, head: Head, piece: tuple[str, str], content: Any) -> None:  # noqa: ANN401 - text to keys
+        """
+        Prepare the bytes that all lines share.
+
+        :param piece: what stands before and after the JSON string of a piece of text.
+        :param content: a text to the keys that hold it.
+        """
+        self._ask = ask
+        self._content = content
+        before, after = piece
+        common = encode_json({"model": ask.model, "created_at": timestamp(head.created_s)})[:-1]
+        self._before = common + b"," + before.encode()
+        self._after = after.encode() + b',"done":false}'
+
+    def begin(self) -> bytes:
+        return b""
+
+    def delta(self, index: int, text: str) -> bytes:  # noqa: ARG002 - this API has one choice
+        return ndjson(self._before + encode_json(text) + self._after)
+
+    def heartbeat(self) -> bytes:
+        # An empty piece: this framing has no comments, and an empty line breaks its readers.
+        return ndjson(self._before + b'""' + self._after)
+
+    def finish(self, ending: Ending) -> bytes:
+        return ndjson(encode_json(_final(self._ask, self._content(""), ending)))
+
+    def fail(self, error: GatewayError) -> bytes:
+        # No line with done: true follows: a client must not take what came so far for the whole answer.
+        return ndjson(error_body(error))
+
+
+def _final(ask: Ask, content: dict[str, Any], ending: Ending) -> dict[str, Any]:
+    reason = ending.choices[0].finish_reason if ending.choices else ask.nothing_asked
+    final = {
+        "model": ask.model,
+        "created_at": timestamp(ending.finished_s),
+        **content,
+        "done": True,
+        "done_reason": reason,
+    }
+    if ending.choices:
+        final |= {
+            "total_duration": ending.total_duration_ns,
+            "load_duration": ending.load_duration_ns,
+            "prompt_eval_count": ending.prompt_tokens,
+            "prompt_eval_duration": ending.prompt_eval_duration_ns,
+            "eval_count": ending.completion_tokens,
+            "eval_duration": ending.eval_duration_ns,
+        }
+    return final
+
+
+def _nothing_asked(request: ChatRequest | GenerateRequest) -> Ask:
+    """Load the model, or with ``keep_alive: 0`` unload it: one object, even for a caller who streams."""
+    return Ask(
+        model=request.model,
+        queries=(),
+        stream=False,
+        prompt="",
+        session_id=request.session_id or None,
+        nothing_asked="unload" if _is_no_time(request.keep_alive) else "load",
+        ignored=ignored(request),
+    )
+
+
+def _is_no_time(keep_alive: str | float | None) -> bool:
+    if isinstance(keep_alive, str):
+        return _NO_TIME.fullmatch(keep_alive) is not None
+    return keep_alive == 0
+
+
+def _limits(options: Options | None) -> Limits:
+    if options is None:
+        return Limits()
+    most = options.num_predict
+    return Limits(
+        stop=stop_sequences(options.stop, "options.stop"),
+        # -1 means no limit and -2 the whole context, which is no limit either.
+        max_tokens=None if most is None or most < 0 else int(most),
+    )
+
+
+def require_model(model: Model, name: str) -> None:
+    """Raise GatewayError (UNKNOWN_MODEL) when the model has no such name."""
+    if not model.accepts(name):
+        raise GatewayError(errors.UNKNOWN_MODEL, f"model '{name}' not found", param="model")
+
+
+def timestamp(time_s: float) -> str:
+    """RFC 3339 in UTC, from seconds since the epoch."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def version_body() -> bytes:
+    """``GET /api/version``."""
+    return encode_json({"version": API_VERSION})
+
+
+def tags_body(model: Model, modified_s: float) -> bytes:
+    """``GET /api/tags``."""
+    return encode_json({"models": [_described(model) | {"modified_at": timestamp(modified_s)}]})
+
+
+def ps_body(model: Model, expires_s: float) -> bytes:
+    """``GET /api/ps``: the model is always loaded."""
+    running = {"expires_at": timestamp(expires_s), "size_vram": 0, "context_length": model.context_length}
+    return encode_json({"models": [_described(model) | running]})
+
+
+def show_body(model: Model, body_bytes: bytes, modified_s: float) -> bytes:
+    """
+    ``POST /api/show``.
+
+    :raises GatewayError: INVALID_REQUEST without a model's name, UNKNOWN_MODEL for one that is not known.
+    """
+    request = decode(ShowRequest, body_bytes)
+    name = request.model or request.name
+    if not name:
+        raise GatewayError(errors.INVALID_REQUEST, "Missing required parameter: 'model'", param="model")
+    require_model(model, name)
+    return encode_json(
+        {
+            "license": "",
+            "modelfile": f"FROM {model.tagged}\n",
+            "parameters": "",
+            "template": "{{ .Prompt }}",
+            "details": _details(model),
+            "model_info": {
+                "general.architecture": model.family,
+                "general.basename": model.id,
+                f"{model.family}.context_length": model.context_length,
+            },
+            "capabilities": list(model.capabilities),
+            "modified_at": timestamp(modified_s),
+        }
+    )
+
+
+def _details(model: Model) -> dict[str, Any]:
+    """Every key is there: some clients refuse the whole list when one is missing."""
+    return {
+        "parent_model": "",
+        "format": "grpc",
+        "family": model.family,
+        "families": [model.family],
+        "parameter_size": "",
+        "quantization_level": "",
+    }
+
+
+ROOT_BODY: Final = b"Ollama is running"
+
+
+def _described(model: Model) -> dict[str, Any]:
+    return {
+        "name": model.tagged,
+        "model": model.tagged,
+        # Nothing lies on a disk here; the digest only has to be stable and the model's own.
+        "size": 0,
+        "digest": hashlib.sha256(model.tagged.encode()).hexdigest(),
+        "details": _details(model),
+    }

@@ -1,0 +1,308 @@
+"""OpenAI's API: chat completions, completions, models, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import attrs
+
+from brunix_twisted import __version__, errors
+from brunix_twisted.dialects import Encoder
+from brunix_twisted.dialects.decode import decode
+from brunix_twisted.dialects.editor import read_editor
+from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, SSE_DONE, encode_json, sse
+from brunix_twisted.dialects.messages import all_text, question, with_gap
+from brunix_twisted.dialects.openai_requests import (
+    ChatRequest,
+    CompletionRequest,
+    StreamOptions,
+    demanded_tool,
+    ignored,
+)
+from brunix_twisted.dialects.stops import stop_sequences
+from brunix_twisted.dialects.whole import Whole
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.model import Ask, Ending, Head, Limits, Model
+
+# "The backend configuration that the model runs with": for this gateway, its own release.
+_FINGERPRINT = f"fp_brunix_{__version__}"
+
+_MOST_STOPS = 4
+_MOST_PROMPTS = 20
+
+HeartbeatForm = Literal["comment", "delta"]
+"""
+What a heartbeat is made of. A comment is no event at all, and so the least that can be sent; but some clients' timers
+count only events, and for them an empty delta is one that adds nothing.
+"""
+
+
+def error_body(error: GatewayError) -> bytes:
+    """Render a failure. All four keys are always there: some clients read them unguarded."""
+    return encode_json(
+        {
+            "error": {
+                "message": error.message,
+                "type": error.kind.type,
+                "param": error.param,
+                "code": error.kind.code,
+            }
+        }
+    )
+
+
+@attrs.frozen
+class Chat:
+    """``POST /v1/chat/completions``."""
+
+    model: Model
+    heartbeat: HeartbeatForm = "comment"
+
+    def parse(self, body_bytes: bytes) -> Ask:
+        """See :class:`brunix_twisted.dialects.Dialect`."""
+        request = decode(ChatRequest, body_bytes)
+        _require_model(self.model, request.model)
+        _require_one(request.n)
+        _require_no_tool(request)
+        query, history = question(request.messages)
+        most = request.max_completion_tokens
+        return Ask(
+            model=request.model,
+            queries=(query,),
+            history=history,
+            prompt=all_text(request.messages),
+            session_id=request.session_id or None,
+            limits=_limits(
+                request.stop,
+                request.max_tokens if most is None else most,
+                "max_tokens" if most is None else "max_completion_tokens",
+            ),
+            editor=read_editor(request.user),
+            ignored=ignored(request),
+            stream=bool(request.stream),
+            include_usage=_include_usage(request.stream_options),
+        )
+
+    def encoder(self, ask: Ask, head: Head) -> Encoder:
+        """See :class:`brunix_twisted.dialects.Dialect`."""
+        if ask.stream:
+            return _Stream(_fields(_CHAT.prefix, "chat.completion.chunk", ask, head), _CHAT, ask, self.heartbeat)
+
+        def choice(text: str) -> dict[str, Any]:
+            return {"message": {"role": "assistant", "content": text, "refusal": None}}
+
+        return _whole(_fields(_CHAT.prefix, "chat.completion", ask, head), choice, ask)
+
+    error = staticmethod(error_body)
+
+
+@attrs.frozen
+class Completions:
+    """``POST /v1/completions``."""
+
+    model: Model
+    heartbeat: HeartbeatForm = "comment"
+
+    def parse(self, body_bytes: bytes) -> Ask:
+        """See :class:`brunix_twisted.dialects.Dialect`."""
+        request = decode(CompletionRequest, body_bytes)
+        _require_model(self.model, request.model)
+        _require_one(request.n)
+        queries = tuple(with_gap(prompt, request.suffix) for prompt in _prompts(request.prompt))
+        return Ask(
+            model=request.model,
+            queries=queries,
+            prompt="\n".join(queries),
+            session_id=request.session_id or None,
+            limits=_limits(request.stop, request.max_tokens, "max_tokens"),
+            echo=bool(request.echo),
+            ignored=ignored(request),
+            stream=bool(request.stream),
+            include_usage=_include_usage(request.stream_options),
+        )
+
+    def encoder(self, ask: Ask, head: Head) -> Encoder:
+        """See :class:`brunix_twisted.dialects.Dialect`."""
+        fields = _fields(_TEXT.prefix, "text_completion", ask, head)
+        if ask.stream:
+            return _Stream(fields, _TEXT, ask, self.heartbeat)
+        return _whole(fields, lambda text: {"text": text}, ask)
+
+    error = staticmethod(error_body)
+
+
+@attrs.frozen
+class _Shape:
+    """In what the streams of the two endpoints differ."""
+
+    prefix: str
+    """Of the answer's id."""
+    opening: dict[str, Any] | None
+    """A choice's first chunk, before any text; None where there is none."""
+    piece: tuple[str, str]
+    """What stands before and after the JSON string of a piece of text."""
+    closing: dict[str, Any]
+    """A choice's last chunk, after all text."""
+
+
+_CHAT = _Shape("chatcmpl", {"delta": {"role": "assistant", "content": ""}}, ('"delta":{"content":', "}"), {"delta": {}})
+_TEXT = _Shape("cmpl", None, ('"text":', ""), {"text": ""})
+
+
+class _Stream:
+    """
+    A streamed answer as Server-Sent Events.
+
+    The order that clients rely on: text in chunks with ``finish_reason: null``, then one chunk a choice with its
+    finish_reason, then the usage if it was asked for, then ``[DONE]``.
+    """
+
+    content_type = SSE
+
+    def __init__(self, fields: dict[str, Any], shape: _Shape, ask: Ask, heartbeat: HeartbeatForm) -> None:
+        """Prepare the bytes that all chunks share; ``fields`` is what every chunk says of the answer."""
+        self._fields = fields
+        # Only a caller who asked for usage gets the key at all: some clients withhold the text beside a usage.
+        self._no_usage: dict[str, Any] = {"usage": None} if ask.include_usage else {}
+        self._include_usage = ask.include_usage
+        self._shape = shape
+        self._choices = range(len(ask.queries))
+        self._heartbeat = heartbeat
+        # A piece of text is encoded alone, between bytes made once: this runs once a token.
+        before, after = shape.piece
+        common = encode_json(fields)[:-1]
+        self._before = [common + b',"choices":[{"index":%d,%b' % (index, before.encode()) for index in self._choices]
+        self._after = f'{after},"logprobs":null,"finish_reason":null}}]'.encode() + (
+            b',"usage":null}' if ask.include_usage else b"}"
+        )
+
+    def _chunk(self, index: int, content: dict[str, Any], finish_reason: str | None) -> bytes:
+        choice = {"index": index, **content, "logprobs": None, "finish_reason": finish_reason}
+        return sse(encode_json({**self._fields, "choices": [choice], **self._no_usage}))
+
+    def begin(self) -> bytes:
+        if self._shape.opening is None:
+            return b""
+        return b"".join(self._chunk(index, self._shape.opening, None) for index in self._choices)
+
+    def delta(self, index: int, text: str) -> bytes:
+        return sse(self._before[index] + encode_json(text) + self._after)
+
+    def heartbeat(self) -> bytes:
+        return SSE_COMMENT if self._heartbeat == "comment" else self.delta(0, "")
+
+    def finish(self, ending: Ending) -> bytes:
+        chunks = [
+            self._chunk(index, self._shape.closing, choice.finish_reason) for index, choice in enumerate(ending.choices)
+        ]
+        if self._include_usage:
+            chunks.append(sse(encode_json({**self._fields, "choices": [], "usage": _usage(ending)})))
+        return b"".join(chunks) + SSE_DONE
+
+    def fail(self, error: GatewayError) -> bytes:
+        # Neither choices nor a finish_reason: a client must not take what came so far for the whole answer.
+        return sse(error_body(error)) + SSE_DONE
+
+
+def _whole(fields: dict[str, Any], choice: Any, ask: Ask) -> Whole:  # noqa: ANN401 - text to a choice's own keys
+    def body(texts: Sequence[str], ending: Ending) -> bytes:
+        choices = [
+            {"index": index, **choice(text), "logprobs": None, "finish_reason": ended.finish_reason}
+            for index, (text, ended) in enumerate(zip(texts, ending.choices, strict=True))
+        ]
+        return encode_json({**fields, "choices": choices, "usage": _usage(ending)})
+
+    return Whole(len(ask.queries), body, error_body)
+
+
+def _fields(prefix: str, kind: str, ask: Ask, head: Head) -> dict[str, Any]:
+    return {
+        "id": f"{prefix}-{head.id}",
+        "object": kind,
+        "created": int(head.created_s),
+        "model": ask.model,
+        "system_fingerprint": _FINGERPRINT,
+    }
+
+
+def _usage(ending: Ending) -> dict[str, int]:
+    return {
+        "prompt_tokens": ending.prompt_tokens,
+        "completion_tokens": ending.completion_tokens,
+        "total_tokens": ending.prompt_tokens + ending.completion_tokens,
+    }
+
+
+def _require_model(model: Model, name: str) -> None:
+    if not model.accepts(name):
+        raise GatewayError(errors.UNKNOWN_MODEL, f"The model '{name}' does not exist", param="model")
+
+
+def _require_one(n: float | None) -> None:
+    if n is not None and n > 1:
+        raise GatewayError(errors.INVALID_REQUEST, f"'n' is {n:g}; a question has one answer", param="n")
+
+
+def _require_no_tool(request: ChatRequest) -> None:
+    if demanded := demanded_tool(request):
+        raise GatewayError(
+            errors.INVALID_REQUEST, f"'{demanded}' demands the call of a tool; none is ever called", param=demanded
+        )
+
+
+def _include_usage(options: StreamOptions | None) -> bool:
+    return bool(options is not None and options.include_usage)
+
+
+def _limits(stop: str | list[str] | None, max_tokens: float | None, max_tokens_name: str) -> Limits:
+    if max_tokens is not None and max_tokens < 0:
+        raise GatewayError(
+            errors.INVALID_REQUEST,
+            f"'{max_tokens_name}' is {max_tokens:g}; it must not be negative",
+            param=max_tokens_name,
+        )
+    return Limits(
+        stop=stop_sequences(stop, "stop", at_most=_MOST_STOPS),
+        max_tokens=None if max_tokens is None else int(max_tokens),
+    )
+
+
+def _prompts(prompt: str | Iterable[Any] | None) -> tuple[str, ...]:
+    prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt or ())
+    for position, text in enumerate(prompts):
+        where = "prompt" if isinstance(prompt, str) else f"prompt[{position}]"
+        if not isinstance(text, str):
+            raise GatewayError(
+                errors.INVALID_REQUEST, f"'{where}' is a token id; only text can be asked", param="prompt"
+            )
+        if not text.strip():
+            raise GatewayError(errors.INVALID_REQUEST, f"'{where}' has no text", param=where)
+    if len(prompts) > _MOST_PROMPTS:
+        raise GatewayError(
+            errors.INVALID_REQUEST,
+            f"'prompt' has {len(prompts)} prompts; at most {_MOST_PROMPTS} are allowed",
+            param="prompt",
+        )
+    if not prompts:
+        raise GatewayError(errors.INVALID_REQUEST, "Missing required parameter: 'prompt'", param="prompt")
+    return prompts
+
+
+def models_body(model: Model, created_s: float) -> bytes:
+    """Render the list of models."""
+    return encode_json({"object": "list", "data": [_described(model.id, created_s)]})
+
+
+def model_body(model: Model, name: str, created_s: float) -> bytes:
+    """
+    Render the model under the name that was asked for: the bare object, not a list of one.
+
+    :raises GatewayError: UNKNOWN_MODEL.
+    """
+    _require_model(model, name)
+    return encode_json(_described(name, created_s))
+
+
+def _described(name: str, created_s: float) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": int(created_s), "owned_by": "brunix"}

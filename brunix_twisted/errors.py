@@ -1,0 +1,60 @@
+"""
+What can go wrong with a request, in the one form that every dialect can render.
+
+A fault becomes a :class:`GatewayError` once, where it is noticed, and becomes bytes once, in the dialect of the
+request's path.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+
+@attrs.frozen
+class Kind:
+    """A class of failures: its HTTP status and OpenAI's words for it."""
+
+    status: int
+    type: str
+    code: str | None = None
+    retry: bool | None = None
+    """
+    Whether the same request may succeed later. The OpenAI SDKs repeat 408, 409, 429 and every 5xx twice unless the
+    answer says ``x-should-retry: false``; None leaves the client to its own rule.
+    """
+
+
+INVALID_REQUEST = Kind(400, "invalid_request_error", retry=False)
+WRONG_ORIGIN = Kind(403, "invalid_request_error", "origin_not_allowed", retry=False)
+UNKNOWN_MODEL = Kind(404, "invalid_request_error", "model_not_found", retry=False)
+UNKNOWN_PATH = Kind(404, "invalid_request_error", "unknown_url", retry=False)
+WRONG_METHOD = Kind(405, "invalid_request_error", "method_not_supported", retry=False)
+NOT_FOUND = Kind(404, "invalid_request_error", "not_found", retry=False)
+NOT_OFFERED = Kind(404, "invalid_request_error", "not_offered", retry=False)
+RATE_LIMITED = Kind(429, "rate_limit_error", "rate_limit_exceeded", retry=True)
+INTERNAL = Kind(500, "server_error", "internal_error", retry=False)
+ENGINE_ERROR = Kind(502, "server_error", "engine_error", retry=False)
+ENGINE_AUTH = Kind(502, "server_error", "engine_auth", retry=False)
+ENGINE_UNAVAILABLE = Kind(503, "server_error", "engine_unavailable", retry=True)
+OVERLOADED = Kind(503, "server_error", "overloaded", retry=True)
+ENGINE_TIMEOUT = Kind(504, "server_error", "engine_timeout", retry=False)
+
+RETRY_AFTER_S = 1
+"""Sent with every kind that may succeed later: a restarted engine is reached again within a second."""
+
+
+@attrs.define(eq=False)
+class GatewayError(Exception):
+    """A request that cannot be answered."""
+
+    kind: Kind
+    message: str
+    """For the caller: says what was wrong and what would be right; never an engine's internals."""
+    param: str | None = None
+    """The request's parameter at fault, as a path such as ``messages[0].role``."""
+    detail: str | None = None
+    """For the log only."""
+
+    def __str__(self) -> str:
+        """Everything, for the log."""
+        return f"{self.kind.status} {self.message}" + (f" ({self.detail})" if self.detail else "")

@@ -1,0 +1,262 @@
+"""
+The one table of settings: every variable, its default, its unit, its meaning and what it allows.
+
+argv beats environment beats default. Nothing here reads ``os.environ``: the caller hands in what it read. The page
+``docs/settings.md`` is written from this table, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import attrs
+
+from brunix_twisted import origins
+from brunix_twisted.origins import Origins
+
+
+class SettingError(ValueError):
+    """A setting holds what it must not. The text is one line: which setting, what it was, what is allowed."""
+
+    def __init__(self, source: str, value: str, allowed: str) -> None:
+        super().__init__(f"{source} is {value!r}; allowed: {allowed}")
+
+
+@attrs.frozen
+class Rule:
+    """What a setting may hold, and how its text becomes a value."""
+
+    allowed: str
+    """For the reader: completes "allowed: …" in an error and in the docs."""
+    read: Callable[[str], Any]
+    """Text to value. Raises ValueError for anything else than what is allowed."""
+
+
+def _matching(pattern: str, allowed: str) -> Rule:
+    expression = re.compile(pattern)
+
+    def read(text: str) -> str:
+        if not expression.fullmatch(text):
+            raise ValueError(text)
+        return text
+
+    return Rule(allowed, read)
+
+
+def _whole_number(least: int, most: int) -> Rule:
+    def read(text: str) -> int:
+        # int() also takes "1_0", " 7" and other scripts' digits, none of which anybody means in a unit file.
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
+            raise ValueError(text)
+        return int(text)
+
+    return Rule(f"a whole number from {least} to {most}", read)
+
+
+def _or_auto(rule: Rule) -> Rule:
+    return Rule(f"{rule.allowed}, or auto", lambda text: None if text == "auto" else rule.read(text))
+
+
+def _seconds(least: float, most: float) -> Rule:
+    def read(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or not least <= float(text) <= most:
+            raise ValueError(text)
+        return float(text)
+
+    return Rule(f"a number of seconds from {least:g} to {most:g}", read)
+
+
+# What may stand in an HTTP header, a log line and a URL's path without any escaping, and in Ollama's names.
+_MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not all(name == "*" or re.fullmatch(_MODEL_NAME, name) for name in names):
+        raise ValueError(text)
+    return names
+
+
+def _words(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words or not all(re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", word) for word in words):
+        raise ValueError(text)
+    return words
+
+
+def _on_off(text: str) -> bool:
+    if text not in {"on", "off"}:
+        raise ValueError(text)
+    return text == "on"
+
+
+_ON_OFF = Rule("on or off", _on_off)
+
+
+def _setting(variable: str, default: str, rule: Rule, meaning: str) -> Any:  # noqa: ANN401 - attrs.field returns Any too
+    return attrs.field(
+        default=rule.read(default),
+        metadata={"variable": variable, "default": default, "rule": rule, "meaning": meaning},
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything an operator can choose, checked. Times are in seconds."""
+
+    grpc_target: str = _setting(
+        "BRUNIX_GRPC_TARGET",
+        "localhost:50051",
+        _matching(r"[!-~]{1,1000}", "a gRPC target such as host:port, dns:///host:port or unix:///path"),
+        "Where the engine listens.",
+    )
+    model_id: str = _setting(
+        "PROXY_MODEL_ID",
+        "brunix",
+        _matching(_MODEL_NAME, "1 to 128 letters, digits and . _ : / @ + -, a letter or a digit first"),
+        "The model's name in `/v1/models`, and with `:latest` in `/api/tags`. Both spellings are accepted everywhere.",
+    )
+    model_aliases: tuple[str, ...] = _setting(
+        "PROXY_MODEL_ALIASES",
+        "",
+        Rule("model names separated by commas, or * for any name", _names),
+        "Further model names that requests may use. Any other name is answered with 404.",
+    )
+    thread_workers: int = _setting(
+        "PROXY_THREAD_WORKERS",
+        "20",
+        _whole_number(1, 10_000),
+        "How many questions may be with the engine at once: threads of the pool, one for each.",
+    )
+    listen: str = _setting(
+        "PROXY_LISTEN",
+        "tcp:8000:interface=127.0.0.1",
+        Rule("a Twisted endpoint description such as tcp:8000 or unix:/run/brunix.sock", lambda text: text),
+        "Where the gateway listens. The default is this machine only; `tcp:8000` is every interface.",
+    )
+    engine_timeout_s: float = _setting(
+        "PROXY_ENGINE_TIMEOUT_S",
+        "600",
+        _seconds(0.1, 86_400),
+        "The deadline of one call to the engine, from the question to the end of the answer.",
+    )
+    queue_size: int | None = _setting(
+        "PROXY_QUEUE_SIZE",
+        "auto",
+        _or_auto(_whole_number(0, 1_000_000)),
+        "How many questions may wait for a worker; more are refused with 503. `auto` is four for each worker.",
+    )
+    queue_timeout_s: float = _setting(
+        "PROXY_QUEUE_TIMEOUT_S",
+        "30",
+        _seconds(0.1, 86_400),
+        "How long a question waits for a worker before it is refused with 503.",
+    )
+    heartbeat_s: float = _setting(
+        "PROXY_HEARTBEAT_S",
+        "15",
+        _seconds(0, 86_400),
+        "After so long a silence a stream gets a sign of life, so that nothing on the way takes it for dead. 0: never.",
+    )
+    heartbeat_form: Literal["comment", "delta"] = _setting(
+        "PROXY_HEARTBEAT_FORM",
+        "comment",
+        _matching("comment|delta", "comment or delta"),
+        "The sign of life in Server-Sent Events: a comment, or an empty delta for clients that count only events.",
+    )
+    session_continuity: bool = _setting(
+        "PROXY_SESSION_CONTINUITY",
+        "on",
+        _ON_OFF,
+        "Whether a conversation that is sent without a session goes on in the engine session that holds it.",
+    )
+    session_max: int = _setting(
+        "PROXY_SESSION_MAX",
+        "10000",
+        _whole_number(1, 10_000_000),
+        "How many conversations are remembered for that; the one remembered longest ago is forgotten first.",
+    )
+    session_max_age_s: float = _setting(
+        "PROXY_SESSION_MAX_AGE_S",
+        "86400",
+        _seconds(1, 31_536_000),
+        "How long a conversation is remembered for that. Not longer than the engine keeps a session.",
+    )
+    capabilities: tuple[str, ...] = _setting(
+        "PROXY_CAPABILITIES",
+        "completion",
+        Rule("words such as completion or tools separated by commas", _words),
+        "What `/api/show` says the model can do. Some editors list only models with `tools`, which are then sent, and "
+        "ignored.",
+    )
+    context_length: int = _setting(
+        "PROXY_CONTEXT_LENGTH",
+        "4096",
+        _whole_number(1, 1_000_000_000),
+        "How many tokens of a question `/api/show` and `/api/ps` say the model takes.",
+    )
+    model_family: str = _setting(
+        "PROXY_MODEL_FAMILY",
+        "brunix",
+        _matching(r"[a-z0-9][a-z0-9_-]{0,63}", "1 to 64 lower-case letters, digits and _ -"),
+        "The family and architecture that Ollama's lists name.",
+    )
+    cors_origins: Origins = _setting(
+        "PROXY_CORS_ORIGINS",
+        origins.DEFAULT,
+        Rule(
+            "origins separated by commas, such as https://chat.example, https://*.example:*, app://* or *", origins.read
+        ),
+        "Web pages that may use the gateway from a browser; any other is refused with 403.",
+    )
+    drain_s: float = _setting(
+        "PROXY_DRAIN_S",
+        "25",
+        _seconds(0, 86_400),
+        "How long answers under way may take to end when the gateway is stopped.",
+    )
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str], options: Mapping[str, str | None]) -> Settings:
+        """
+        The settings that an environment and a command line ask for.
+
+        :param environment: variable name to text; an empty text counts as not set, as in a unit file's ``VAR=``.
+        :param options: option name without its dashes to text, or None where it was not given.
+        :raises SettingError: for the first value that is not allowed.
+        """
+        chosen: dict[str, Any] = {}
+        for name, row in table():
+            variable, option = row.variable, row.option
+            text, source = options.get(option), f"--{option} ({variable})"
+            if text is None:
+                text, source = environment.get(variable, ""), variable
+                if not text:
+                    continue
+            try:
+                chosen[name] = row.rule.read(text)
+            except ValueError:
+                raise SettingError(source, text, row.rule.allowed) from None
+        return cls(**chosen)
+
+
+@attrs.frozen
+class Row:
+    """One setting as the docs, the command line and the environment see it."""
+
+    variable: str
+    option: str
+    """The long option's name, without the dashes."""
+    default: str
+    rule: Rule
+    meaning: str
+
+
+def table() -> Iterator[tuple[str, Row]]:
+    """Every setting in order: the attribute's name and what is written about it."""
+    for field in attrs.fields(Settings):
+        variable = field.metadata["variable"]
+        option = variable.partition("_")[2].lower().replace("_", "-")
+        yield field.name, Row(option=option, **field.metadata)

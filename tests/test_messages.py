@@ -1,0 +1,103 @@
+"""The question in a list of messages, and the conversation before it."""
+
+from __future__ import annotations
+
+import pytest
+
+from brunix_twisted import errors
+from brunix_twisted.dialects.messages import all_text, question, text_of
+from brunix_twisted.dialects.openai_requests import Content, Message, Part
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.model import Turn
+
+IMAGE = Part(type="image_url")
+SYSTEM = Message(role="system", content="Be brief")
+DEVELOPER = Message(role="developer", content="Be kind")
+HI = Message(role="user", content="Hi")
+HELLO = Message(role="assistant", content="Hello!")
+WHY = Message(role="user", content="Why?")
+SO = Message(role="assistant", content="So.")
+RESULT = Message(role="tool", content="42")
+CALL = Message(role="assistant", tool_calls=[{"id": "1"}])
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, ""),
+        ("", ""),
+        (" Hi\n", " Hi\n"),  # as it was written
+        ([], ""),
+        ([Part(type="text", text="a"), Part(type="text", text="b")], "a\nb"),
+        ([Part(type="text", text="a"), IMAGE, Part(type="text", text="b")], "a\nb"),
+        (Part(type="text", text="a"), "a"),
+        # Only parts that say they are something else are something else.
+        ([Part(text="a")], "a"),
+        ([Part(type="refusal", text="a")], ""),
+        ([Part(type="text")], ""),
+        (IMAGE, ""),
+    ],
+)
+def test_text(content: Content, text: str) -> None:
+    """A part of a question goes unread, or what is no text is asked as if it were."""
+    assert text_of(content) == text
+
+
+@pytest.mark.parametrize(
+    ("messages", "query", "turns"),
+    [
+        ([HI], "Hi", ()),
+        ([HI, HELLO, WHY], "Why?", (Turn("Hi", "Hello!"),)),
+        ([HI, HELLO, WHY, SO, HI], "Hi", (Turn("Hi", "Hello!"), Turn("Why?", "So."))),
+        # Instructions are left out wherever they stand.
+        ([SYSTEM, DEVELOPER, HI], "Hi", ()),
+        ([SYSTEM, HI, DEVELOPER, HELLO, SYSTEM, WHY], "Why?", (Turn("Hi", "Hello!"),)),
+        # Parts are read in earlier turns too.
+        (
+            [Message(role="user", content=[Part(text="a"), IMAGE, Part(text="b")]), HELLO, WHY],
+            "Why?",
+            (Turn("a\nb", "Hello!"),),
+        ),
+        ([HI, CALL, WHY], "Why?", (Turn("Hi", ""),)),
+        # No plain conversation: no engine session holds this.
+        ([HELLO, WHY], "Why?", None),
+        ([HI, WHY], "Why?", None),
+        ([HI, HELLO, SO, WHY], "Why?", None),
+        ([HI, CALL, RESULT, HELLO, WHY], "Why?", None),
+        ([HI, HELLO, RESULT, WHY], "Why?", None),
+        ([Message(role="function", name="f", content="42"), HELLO, WHY], "Why?", None),
+        # The question is not what was said last.
+        ([HI, HELLO], "Hi", None),
+        ([HI, CALL, RESULT], "Hi", None),
+        ([HI, SYSTEM], "Hi", None),
+    ],
+)
+def test_question(messages: list[Message], query: str, turns: tuple[Turn, ...] | None) -> None:
+    """The wrong message is answered, or the answer comes from a session that holds another conversation."""
+    assert question(messages) == (query, turns)
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        ([], "messages"),
+        ([SYSTEM, HELLO], "messages"),
+        ([SYSTEM, Message(role="user")], "messages[1].content"),
+        ([Message(role="user", content="")], "messages[0].content"),
+        ([Message(role="user", content=" \n\u2003")], "messages[0].content"),
+        ([Message(role="user", content=[])], "messages[0].content"),
+        # An earlier question is not asked again in the place of a picture.
+        ([HI, HELLO, Message(role="user", content=[IMAGE])], "messages[2].content"),
+        ([Message(role="user", content=IMAGE), HELLO], "messages[0].content"),
+    ],
+)
+def test_nothing_to_ask(messages: list[Message], param: str) -> None:
+    """A user who has asked nothing gets an answer to something else, or is not told why there is none."""
+    with pytest.raises(GatewayError) as caught:
+        question(messages)
+    assert (caught.value.kind, caught.value.param) == (errors.INVALID_REQUEST, param)
+
+
+def test_all_text() -> None:
+    """The usage of a prompt leaves out what was sent with it."""
+    assert all_text([SYSTEM, HI, CALL, RESULT, WHY]) == "Be brief\nHi\n\n42\nWhy?"

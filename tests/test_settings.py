@@ -1,0 +1,108 @@
+"""Settings: where they come from, what they refuse, and what the reference page says of them."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from brunix_twisted.settings import SettingError, Settings, table
+from settings_table import PAGE, rewritten
+
+
+def test_page() -> None:
+    """The reference page would tell an operator something that is not so."""
+    page = PAGE.read_text("utf-8")
+    assert page == rewritten(page), "docs/settings.md is out of date; run: make docs-tables"
+
+
+def test_given_defaults() -> None:
+    """A gateway that is started without any setting would not be where the documentation says it is."""
+    settings = Settings.read({}, {})
+    assert settings == Settings()
+    assert settings.grpc_target == "localhost:50051"
+    assert settings.model_id == "brunix"
+    assert settings.model_aliases == ()
+    assert settings.thread_workers == 20
+    assert settings.listen == "tcp:8000:interface=127.0.0.1"
+    assert settings.engine_timeout_s == 600.0
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("BRUNIX_GRPC_TARGET", "dns:///engines:50051", "dns:///engines:50051"),
+        ("PROXY_MODEL_ID", "brunix-2", "brunix-2"),
+        ("PROXY_MODEL_ALIASES", "gpt-4o, gpt-4o-mini ,", ("gpt-4o", "gpt-4o-mini")),
+        ("PROXY_MODEL_ALIASES", "*", ("*",)),
+        ("PROXY_THREAD_WORKERS", "500", 500),
+        ("PROXY_LISTEN", "tcp:8000", "tcp:8000"),
+        ("PROXY_ENGINE_TIMEOUT_S", "1.5", 1.5),
+        ("PROXY_QUEUE_SIZE", "0", 0),
+        ("PROXY_QUEUE_SIZE", "auto", None),
+        ("PROXY_QUEUE_TIMEOUT_S", "5", 5.0),
+        ("PROXY_DRAIN_S", "0", 0.0),
+    ],
+)
+def test_environment_and_option(variable: str, text: str, value: object) -> None:
+    """A setting would not reach the gateway by its variable, or by its option."""
+    name, row = next((name, row) for name, row in table() if row.variable == variable)
+    assert getattr(Settings.read({variable: text}, {}), name) == value
+    assert getattr(Settings.read({}, {row.option: text}), name) == value
+
+
+def test_option_beats_environment() -> None:
+    """An operator who overrides a unit file's variable on the command line would be ignored."""
+    settings = Settings.read({"PROXY_MODEL_ID": "one"}, {"model-id": "two"})
+    assert settings.model_id == "two"
+
+
+def test_empty_variable() -> None:
+    """A unit file with ``PROXY_THREAD_WORKERS=`` would not start."""
+    assert Settings.read({"PROXY_THREAD_WORKERS": ""}, {}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("BRUNIX_GRPC_TARGET", "local host:1"),
+        ("PROXY_MODEL_ID", "two words"),
+        ("PROXY_MODEL_ID", "-dash"),
+        ("PROXY_MODEL_ID", "line\nbreak"),
+        ("PROXY_MODEL_ALIASES", "good,not good"),
+        ("PROXY_THREAD_WORKERS", "many"),
+        ("PROXY_THREAD_WORKERS", "0"),
+        ("PROXY_THREAD_WORKERS", "-1"),
+        ("PROXY_THREAD_WORKERS", "1_000"),
+        ("PROXY_THREAD_WORKERS", "٣"),
+        ("PROXY_THREAD_WORKERS", "10001"),
+        ("PROXY_ENGINE_TIMEOUT_S", "0"),
+        ("PROXY_ENGINE_TIMEOUT_S", "nan"),
+        ("PROXY_ENGINE_TIMEOUT_S", "inf"),
+        ("PROXY_ENGINE_TIMEOUT_S", "1e3"),
+        ("PROXY_QUEUE_SIZE", "-1"),
+        ("PROXY_QUEUE_SIZE", "automatic"),
+    ],
+)
+def test_refused(variable: str, text: str) -> None:
+    """A mistyped setting would be taken, or refused without saying which, what it was and what is allowed."""
+    _, row = next((name, row) for name, row in table() if row.variable == variable)
+    for environment, options in (({variable: text}, {}), ({}, {row.option: text})):
+        with pytest.raises(SettingError) as refusal:
+            Settings.read(environment, options)
+        line = str(refusal.value)
+        assert variable in line
+        assert repr(text) in line
+        assert row.rule.allowed in line
+        assert "\n" not in line
+
+
+def test_every_default_is_allowed() -> None:
+    """Writing a default out in a unit file would stop the start."""
+    for name, row in table():
+        assert getattr(Settings.read({row.variable: row.default}, {}), name) == getattr(Settings(), name)
+
+
+def test_names_do_not_collide() -> None:
+    """Two settings would share an option, and one of them could not be set."""
+    options = [row.option for _, row in table()]
+    assert len(set(options)) == len(options) == len(attrs.fields(Settings))
