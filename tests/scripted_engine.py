@@ -1,0 +1,180 @@
+"""
+An engine that does as it is told by the question's text: a real gRPC server for tests, and to run by hand.
+
+A question that is a JSON list is a script. Its steps are done in order, then the answer is completed by an empty final
+message, as the real engine does:
+
+=========================  ==========================================================================
+``"text"``                 send one message with this text
+``{"final": "text"}``      send the final message, with this text; nothing is completed afterwards
+``{"break_off": true}``    end the call with status OK and without a final message
+``{"status": "INTERNAL"}`` end the call with this gRPC status
+``{"hang": true}``         send nothing more until the call is cancelled
+``{"wait": "name"}``       go on once :meth:`ScriptedEngine.go` was called with this name
+``{"repeat": ["x", 1000]}``  send one message so many times
+``{"raw": "6869"}``        send these bytes, in hexadecimal, as the message
+``{"die": true}``          end the process (only by hand: ``python tests/scripted_engine.py``)
+=========================  ==========================================================================
+
+Any other question is answered with its own words, one a message. ``AskAgent`` sends the texts as one message at the
+end, as the real engine does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import attrs
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from brunix_twisted._pb import brunix_pb2
+
+
+def script(*steps: object) -> str:
+    """Write the question that makes the engine do this."""
+    return json.dumps(steps)
+
+
+@attrs.frozen
+class Asked:
+    """One call as the engine saw it."""
+
+    rpc: str
+    request: brunix_pb2.AgentRequest
+    metadata: dict[str, str]
+    ended: threading.Event
+    """Set when the call has ended, for whatever reason."""
+    finished: threading.Event
+    """Set when the engine has done everything it was told: not when the caller broke off."""
+
+
+def _serialize(message: brunix_pb2.AgentResponse | bytes) -> bytes:
+    """Send what is bytes already as it is, right or wrong."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+class ScriptedEngine:
+    """The two rpcs that are asked, and their server, which listens as soon as it is made."""
+
+    def __init__(self, address: str = "localhost:0", *, with_health: bool = True) -> None:
+        self.calls: list[Asked] = []
+        self._signals: dict[str, threading.Event] = defaultdict(threading.Event)
+        self._arrived = threading.Condition()
+        self._server = grpc.server(ThreadPoolExecutor(128), options=[("grpc.so_reuseport", 0)])
+        handlers = {
+            rpc.__name__: grpc.unary_stream_rpc_method_handler(
+                rpc, request_deserializer=brunix_pb2.AgentRequest.FromString, response_serializer=_serialize
+            )
+            for rpc in (self.AskAgent, self.AskAgentStream)
+        }
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("brunix.AssistanceEngine", handlers),)
+        )
+        self.health = health.HealthServicer()
+        if with_health:
+            health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+            self.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self.port = self._server.add_insecure_port(address)
+        self.target = f"localhost:{self.port}"
+        self._server.start()
+
+    def stop(self) -> None:
+        """Break every call off and close the port."""
+        for signal in self._signals.values():
+            signal.set()
+        self._server.stop(None).wait()
+
+    def go(self, name: str) -> None:
+        """Let every script that waits for this name go on."""
+        self._signals[name].set()
+
+    def call(self, number: int = 0, timeout_s: float = 20) -> Asked:
+        """Wait for the call of this number, counted from 0, and return it. Blocks."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.calls) > number, timeout_s), "the engine was not called"
+            return self.calls[number]
+
+    def AskAgentStream(  # noqa: N802 - the rpc's name
+        self, request: brunix_pb2.AgentRequest, context: grpc.ServicerContext
+    ) -> Iterator[brunix_pb2.AgentResponse | bytes]:
+        yield from self._answer("AskAgentStream", request, context)
+
+    def AskAgent(  # noqa: N802 - the rpc's name
+        self, request: brunix_pb2.AgentRequest, context: grpc.ServicerContext
+    ) -> Iterator[brunix_pb2.AgentResponse | bytes]:
+        gathered = ""
+        for message in self._answer("AskAgent", request, context):
+            if isinstance(message, bytes):
+                yield message
+                continue
+            gathered += message.text
+            if message.is_final:
+                yield brunix_pb2.AgentResponse(text=gathered, is_final=True)
+
+    def _answer(
+        self, rpc: str, request: brunix_pb2.AgentRequest, context: grpc.ServicerContext
+    ) -> Iterator[brunix_pb2.AgentResponse | bytes]:
+        metadata = {key: str(value) for key, value in context.invocation_metadata()}
+        asked = Asked(rpc, request, metadata, threading.Event(), threading.Event())
+        context.add_callback(asked.ended.set)
+        with self._arrived:
+            self.calls.append(asked)
+            self._arrived.notify_all()
+        try:
+            steps = json.loads(request.query)
+        except ValueError:
+            steps = [f"{word} " for word in request.query.split()]
+        if not isinstance(steps, list):
+            steps = [request.query]
+        for step in steps:
+            if isinstance(step, str):
+                yield brunix_pb2.AgentResponse(text=step)
+                continue
+            ((order, value),) = step.items()
+            if order in {"final", "break_off"}:
+                if order == "final":
+                    yield brunix_pb2.AgentResponse(text=value, is_final=True)
+                asked.finished.set()
+                return
+            yield from self._obey(order, value, asked, context)
+        asked.finished.set()
+        yield brunix_pb2.AgentResponse(is_final=True)
+
+    def _obey(
+        self,
+        order: str,
+        value: Any,  # noqa: ANN401 - whatever JSON holds
+        asked: Asked,
+        context: grpc.ServicerContext,
+    ) -> Iterator[brunix_pb2.AgentResponse | bytes]:
+        if order == "status":
+            context.abort(grpc.StatusCode[value], "secret internals of the engine")
+        elif order == "hang":
+            asked.ended.wait()
+        elif order == "wait":
+            self._signals[value].wait(60)
+        elif order == "repeat":
+            text, times = value
+            message = brunix_pb2.AgentResponse(text=text)
+            for _ in range(times):
+                yield message
+        elif order == "raw":
+            yield bytes.fromhex(value)
+        elif order == "die":
+            os._exit(1)
+        else:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no such step: {order}")
+
+
+if __name__ == "__main__":
+    engine = ScriptedEngine(sys.argv[1] if len(sys.argv) > 1 else "localhost:50051")
+    print(f"scripted engine on {engine.target}")  # noqa: T201 - for whoever runs it by hand
+    engine._server.wait_for_termination()  # noqa: SLF001 - the same module

@@ -1,0 +1,822 @@
+"""The seam between the worker's thread and the client's socket."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import permutations
+from typing import Any, cast
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+
+from brunix_twisted import errors
+from brunix_twisted.dialects import Encoder
+from brunix_twisted.dialects.whole import Whole
+from brunix_twisted.engine import EngineCall, Sink
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.limits import Cutter
+from brunix_twisted.model import Choice, Ending, Limits
+from brunix_twisted.producer import AnswerProducer, Mailbox
+from fake_reactor import LIMIT_S, FakeReactor
+
+BROKEN = GatewayError(errors.ENGINE_ERROR, "broken")
+STOPPING = GatewayError(errors.OVERLOADED, "stopping")
+
+
+class WatchedCondition(threading.Condition):
+    """Tells when a thread begins to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waiting.set()
+        return super().wait(timeout)
+
+
+class Worker:
+    """A worker's thread, and the mailbox it puts texts into."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.wakes: list[int] = []
+        self.mailbox = Mailbox(lambda: self.wakes.append(threading.get_ident()), max_bytes)
+        self._condition = WatchedCondition()
+        self.mailbox._condition = self._condition  # noqa: SLF001 - the only way to know that a thread waits in it
+        self._thread = ThreadPoolExecutor(1)
+
+    def put(self, *texts: str) -> Future[list[bool]]:
+        """Put texts on the worker's thread, one after the other."""
+        return self._thread.submit(lambda: [self.mailbox.put(text) for text in texts])
+
+    def wait_until_blocked(self) -> None:
+        assert self._condition.waiting.wait(LIMIT_S), "the worker does not wait"
+        self._condition.waiting.clear()
+
+    def end(self) -> None:
+        self.mailbox.close()
+        with self._condition:
+            # A mailbox that fails to do this itself would hang the run.
+            self._condition.notify_all()
+        self._thread.shutdown()
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker(max_bytes=1)
+    yield worker
+    worker.end()
+
+
+def test_mailbox_keeps_the_order() -> None:
+    """The words of an answer come in the order in which the engine says them."""
+    mailbox = Mailbox(lambda: None, 1000)
+    for text in ("one", "two", "three"):
+        assert mailbox.put(text)
+    assert mailbox.take() == ["one", "two", "three"]
+    assert mailbox.take() == []
+
+
+def test_mailbox_wakes_once_until_taken() -> None:
+    """A fast engine does not make the gateway slow for everyone else by waking it for every token."""
+    wakes: list[str] = []
+    mailbox = Mailbox(lambda: wakes.append("wake"), 1000)
+    mailbox.put("a")
+    mailbox.put("b")
+    assert wakes == ["wake"]
+    mailbox.take()
+    mailbox.put("c")
+    mailbox.put("d")
+    assert wakes == ["wake", "wake"]
+
+
+def test_mailbox_bound(worker: Worker) -> None:
+    """A client that reads slowly gets its whole answer, and the gateway does not pile it up in memory."""
+    putting = worker.put("first", "second", "third")
+    worker.wait_until_blocked()
+    assert worker.mailbox.take() == ["first"]
+    worker.wait_until_blocked()
+    assert worker.mailbox.take() == ["second"]
+    assert putting.result(LIMIT_S) == [True, True, True]
+    assert worker.mailbox.take() == ["third"]
+    assert threading.get_ident() not in worker.wakes
+
+
+def test_mailbox_counts_its_memory(worker: Worker) -> None:
+    """An answer in characters beyond Latin-1 takes no more memory than any other behind a slow client."""
+    mailbox = Mailbox(lambda: None, 1000)
+    assert mailbox.put("\N{BRAIN}" * 250)
+    mailbox._condition = worker._condition  # noqa: SLF001 - as in Worker
+    worker.mailbox = mailbox
+    worker.put("x")
+    worker.wait_until_blocked()
+
+
+def test_mailbox_takes_a_text_beyond_the_bound() -> None:
+    """A whole answer larger than the gateway's buffer arrives all the same."""
+    mailbox = Mailbox(lambda: None, 10)
+    assert mailbox.put("x" * 1000)
+    assert mailbox.take() == ["x" * 1000]
+
+
+def test_mailbox_close_frees_the_worker(worker: Worker) -> None:
+    """A client that stops reading and then leaves does not keep a worker for ever."""
+    putting = worker.put("first", "second", "third")
+    worker.wait_until_blocked()
+    worker.mailbox.close()
+    assert putting.result(LIMIT_S) == [True, False, False]
+    assert worker.mailbox.take() == []
+    assert len(worker.wakes) == 1
+
+
+def test_mailbox_close_again(worker: Worker) -> None:
+    """A client that is gone twice, as Twisted tells it, does no harm."""
+    worker.mailbox.close()
+    worker.mailbox.close()
+    assert worker.put("late").result(LIMIT_S) == [False]
+    worker.mailbox.close()
+    assert worker.mailbox.take() == []
+    assert worker.wakes == []
+
+
+def test_mailbox_between_two_threads() -> None:
+    """No word is lost, doubled or misplaced when the engine speaks while the gateway writes."""
+    reactor = FakeReactor()
+    taken: list[str] = []
+    mailbox = Mailbox(lambda: reactor.callFromThread(lambda: taken.extend(mailbox.take())), 200)
+    texts = [str(number) for number in range(2000)]
+    with ThreadPoolExecutor(1) as thread:
+        putting = thread.submit(lambda: [mailbox.put(text) for text in texts])
+        try:
+            while len(taken) < len(texts):
+                reactor.wait()
+        finally:
+            mailbox.close()
+        assert all(putting.result(LIMIT_S))
+    assert taken == texts
+
+
+class Stream:
+    """An encoder whose bytes are easy to read."""
+
+    content_type = b"text/stream"
+
+    def begin(self) -> bytes:
+        return b"<"
+
+    def delta(self, index: int, text: str) -> bytes:
+        return f"{index}:{text} ".encode()
+
+    def heartbeat(self) -> bytes:
+        return b"~"
+
+    def finish(self, ending: Ending) -> bytes:
+        return ",".join(choice.finish_reason for choice in ending.choices).encode() + b">"
+
+    def fail(self, error: GatewayError) -> bytes:
+        return b"!" + error.message.encode()
+
+
+def whole() -> Encoder:
+    def body(texts: Sequence[str], ending: Ending) -> bytes:
+        return ("|".join(texts) + " " + ",".join(choice.finish_reason for choice in ending.choices)).encode()
+
+    return Whole(2, body, lambda error: b"!" + error.message.encode())
+
+
+HEADERS = [
+    "Content-Type: text/stream",
+    "Cache-Control: no-cache",
+    "X-Accel-Buffering: no",
+    "registerProducer streaming",
+]
+
+
+class RecordingRequest:
+    """The request's side of an answer."""
+
+    def __init__(self, events: list[str]) -> None:
+        self._events = events
+        self.in_write: Callable[[], None] = lambda: None
+        """Done once, inside the next write, as a transport does."""
+
+    def setHeader(self, name: bytes, value: bytes) -> None:  # noqa: N802 - twisted.web's name
+        self._events.append(f"{name.decode()}: {value.decode()}")
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: FBT001, N802 - IConsumer
+        assert isinstance(producer, AnswerProducer)
+        self._events.append("registerProducer " + ("streaming" if streaming else "pulling"))
+
+    def unregisterProducer(self) -> None:  # noqa: N802 - IConsumer
+        self._events.append("unregisterProducer")
+
+    def write(self, data_bytes: bytes) -> None:
+        self._events.append(f"write {data_bytes.decode()}")
+        in_write, self.in_write = self.in_write, lambda: None
+        in_write()
+
+    def finish(self) -> None:
+        self._events.append("finish")
+
+
+class RecordingCall:
+    """One engine call and the worker that runs it, both led by the test."""
+
+    def __init__(self, events: list[str]) -> None:
+        self._events = events
+        self.say: Sink = lambda _: False
+        self._worker: Deferred[None] = Deferred()
+
+    def run(self, sink: Sink) -> None:
+        self.say = sink
+
+    def cancel(self) -> None:
+        self._events.append("cancel")
+
+    def on_worker(self, work: Callable[[], None]) -> Deferred[None]:
+        work()
+        return self._worker
+
+    def leave(self, error: GatewayError | None = None) -> None:
+        """Leave the worker, with an error if the engine failed."""
+        if error is None:
+            self._worker.callback(None)
+        else:
+            self._worker.errback(Failure(error))
+
+
+class Seam:
+    """An answer, with all that happens around it in one list of events."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.reactor = FakeReactor()
+        self.request = RecordingRequest(self.events)
+        self.results: list[Any] = []
+        """What the relays ended with."""
+
+    def answer(self, encoder: Encoder | None = None, heartbeat_s: float = 0) -> AnswerProducer:
+        return AnswerProducer(
+            self.reactor.as_reactor, cast("Request", self.request), encoder or Stream(), heartbeat_s=heartbeat_s
+        )
+
+    def relay(self, answer: AnswerProducer, index: int = 0, **limits: Any) -> tuple[RecordingCall, Deferred[Choice]]:  # noqa: ANN401 - as in Limits
+        call = RecordingCall(self.events)
+        done = answer.relay(index, cast("EngineCall", call), Cutter(Limits(**limits)), call.on_worker)
+        done.addBoth(self._ended)
+        return call, done
+
+    def _ended(self, result: Choice | Failure) -> None:
+        self.results.append(result.value if isinstance(result, Failure) else result)
+        self.events.append("relayed")
+
+    def new_events(self) -> list[str]:
+        """Everything since the last look."""
+        events = list(self.events)
+        self.events.clear()
+        return events
+
+
+@pytest.fixture
+def seam() -> Iterator[Seam]:
+    seam = Seam()
+    yield seam
+    assert seam.reactor.delayed_calls() == [], "something is still going to happen"
+
+
+def ending(*choices: Choice) -> Ending:
+    return Ending(
+        choices=choices,
+        prompt_tokens=1,
+        finished_s=0,
+        load_duration_ns=0,
+        prompt_eval_duration_ns=0,
+        eval_duration_ns=0,
+    )
+
+
+def test_streamed_answer(seam: Seam) -> None:
+    """A streamed answer comes token by token, with its headers before the first and its end after the last."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    assert seam.new_events() == []
+    assert not answer.started
+    call.say("Hel")
+    assert seam.new_events() == []
+    seam.reactor.turn()
+    assert seam.new_events() == [*HEADERS, "write <0:Hel "]
+    assert answer.started
+    call.say("lo")
+    seam.reactor.turn()
+    assert seam.new_events() == ["write 0:lo "]
+    call.leave()
+    assert seam.new_events() == ["cancel", "relayed"]
+    assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="Hello")]
+    answer.finish(ending(*seam.results))
+    assert seam.new_events() == ["unregisterProducer", "write stop>", "finish"]
+
+
+def test_whole_answer(seam: Seam) -> None:
+    """A whole answer is one write with its length, so that a client knows when it has all of it."""
+    answer = seam.answer(whole())
+    call, _ = seam.relay(answer)
+    call.say("Hel")
+    seam.reactor.turn()
+    call.say("lo")
+    call.leave()
+    assert seam.new_events() == ["cancel", "relayed"]
+    assert not answer.started
+    answer.finish(ending(*seam.results))
+    assert seam.new_events() == [
+        "Content-Length: 11",
+        "Content-Type: application/json; charset=utf-8",
+        "Cache-Control: no-cache",
+        "X-Accel-Buffering: no",
+        "write Hello| stop",
+        "finish",
+    ]
+
+
+def test_answer_without_text(seam: Seam) -> None:
+    """An answer of no words is a complete one, with its headers and its end."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.leave()
+    answer.finish(ending(*seam.results))
+    assert seam.new_events() == [
+        "cancel",
+        "relayed",
+        "Content-Length: 6",
+        "Content-Type: text/stream",
+        "Cache-Control: no-cache",
+        "X-Accel-Buffering: no",
+        "write <stop>",
+        "finish",
+    ]
+
+
+def test_texts_that_wait_go_out_together(seam: Seam) -> None:
+    """A fast engine's tokens do not cost a packet and a turn of the reactor each."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    for text in "abc":
+        call.say(text)
+    assert seam.reactor.wakes() == 1
+    seam.reactor.turn()
+    assert seam.new_events() == [*HEADERS, "write <0:a 0:b 0:c "]
+    call.say("d")
+    call.leave()
+    assert seam.new_events() == ["write 0:d ", "cancel", "relayed"]
+    seam.reactor.turn()
+    assert seam.new_events() == []
+
+
+def test_pause_holds_everything(seam: Seam) -> None:
+    """A client that reads slowly gets nothing before it is ready, and then all of it in order."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.say("a")
+    seam.reactor.turn()
+    seam.new_events()
+    answer.pauseProducing()
+    call.say("b")
+    seam.reactor.turn()
+    call.say("c")
+    call.leave()
+    assert seam.new_events() == []
+    answer.resumeProducing()
+    assert seam.new_events() == ["write 0:b 0:c ", "cancel", "relayed"]
+
+
+def test_pause_holds_a_failure(seam: Seam) -> None:
+    """A client that reads slowly gets every word before it is told that the engine failed."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.say("a")
+    seam.reactor.turn()
+    seam.new_events()
+    answer.pauseProducing()
+    call.say("b")
+    call.leave(BROKEN)
+    assert seam.new_events() == []
+    answer.resumeProducing()
+    assert seam.new_events() == ["write 0:b ", "cancel", "relayed"]
+    assert seam.results == [BROKEN]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_resume_within_a_write(seam: Seam, *, leaves: bool) -> None:
+    """The words of an answer keep their order when a socket has room again at once."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.say("a")
+
+    def in_write() -> None:
+        answer.pauseProducing()
+        call.say("b")
+        if leaves:
+            call.leave()
+        assert seam.new_events() == [*HEADERS, "write <0:a "]
+        answer.resumeProducing()
+        # Not yet: the write of "a" is still under way.
+        assert seam.new_events() == []
+
+    seam.request.in_write = in_write
+    seam.reactor.turn()
+    assert seam.new_events() == ["write 0:b "] + (["cancel", "relayed"] if leaves else [])
+
+
+def test_pause_within_the_last_write(seam: Seam) -> None:
+    """An answer whose last words fill the socket ends all the same."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.say("a")
+    seam.request.in_write = answer.pauseProducing
+    call.leave()
+    assert seam.new_events() == [*HEADERS, "write <0:a ", "cancel", "relayed"]
+    answer.finish(ending(*seam.results))
+    assert seam.new_events() == ["unregisterProducer", "write stop>", "finish"]
+
+
+def test_stop_sequence(seam: Seam) -> None:
+    """An answer ends at a stop sequence at once, and the engine does not go on for nobody."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer, stop=("END",))
+    call.say("text EN")
+    seam.reactor.turn()
+    assert seam.new_events() == [*HEADERS, "write <0:text  "]
+    call.say("D and more")
+    call.say("than that")
+    seam.reactor.turn()
+    # The worker is still with the engine, and nobody waits for it.
+    assert seam.new_events() == ["cancel", "relayed"]
+    assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="text ", cut=True)]
+    assert not call.say("more")
+    answer.finish(ending(*seam.results))
+    assert seam.new_events() == ["unregisterProducer", "write stop>", "finish"]
+    call.leave()
+    seam.reactor.turn()
+    assert seam.new_events() == []
+
+
+def test_length(seam: Seam) -> None:
+    """An answer ends at the length that was asked for, and says that it was cut."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer, max_tokens=1)
+    call.say("four")
+    seam.reactor.turn()
+    assert seam.new_events() == [*HEADERS, "write <0:four "]
+    call.say(" five")
+    seam.reactor.turn()
+    assert seam.new_events() == ["cancel", "relayed"]
+    assert seam.results == [Choice(finish_reason="length", completion_tokens=1, text="four", cut=True)]
+
+
+def test_held_back_text_comes_at_the_end(seam: Seam) -> None:
+    """An answer that ends in the beginning of a stop sequence keeps its last letters."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer, stop=("END",))
+    call.say("the EN")
+    seam.reactor.turn()
+    assert seam.new_events() == [*HEADERS, "write <0:the  "]
+    call.leave()
+    assert seam.new_events() == ["write 0:EN ", "cancel", "relayed"]
+    assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="the EN")]
+
+
+def test_a_stop_sequence_before_a_failure(seam: Seam) -> None:
+    """An answer that reached its stop sequence is complete, however fast the engine fails after it."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer, stop=("END",))
+    call.say("text END")
+    call.leave(BROKEN)
+    assert seam.new_events() == [*HEADERS, "write <0:text  ", "cancel", "relayed"]
+    assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="text ", cut=True)]
+
+
+def test_failure_after_text(seam: Seam) -> None:
+    """What the engine said before it failed is there, and then the failure."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.say("a")
+    call.leave(BROKEN)
+    assert seam.new_events() == [*HEADERS, "write <0:a ", "cancel", "relayed"]
+    assert seam.results == [BROKEN]
+    answer.fail(BROKEN)
+    assert seam.new_events() == ["unregisterProducer", "write !broken", "finish"]
+
+
+def test_failure_before_anything(seam: Seam) -> None:
+    """An engine that fails at once leaves the way free for a real HTTP status."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.leave(BROKEN)
+    assert seam.new_events() == ["cancel", "relayed"]
+    assert seam.results == [BROKEN]
+    assert not answer.started
+
+
+def test_failure_keeps_held_back_text_back(seam: Seam) -> None:
+    """A failed answer does not end in letters that might have belonged to a stop sequence."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer, stop=("END",))
+    call.say("the EN")
+    call.leave(BROKEN)
+    assert seam.new_events() == [*HEADERS, "write <0:the  ", "cancel", "relayed"]
+
+
+def test_two_choices(seam: Seam) -> None:
+    """Two prompts in one request get two answers, each under its own index and within its own limits."""
+    answer = seam.answer()
+    for index in (0, 1):
+        call, _ = seam.relay(answer, index, max_tokens=1)
+        call.say("long enough")
+        seam.reactor.turn()
+        call.leave()
+    assert seam.new_events() == [*HEADERS, "write <0:long ", "cancel", "relayed", "write 1:long ", "cancel", "relayed"]
+    answer.finish(ending(*seam.results))
+    assert seam.new_events() == ["unregisterProducer", "write length,length>", "finish"]
+
+
+def test_the_worker_of_an_earlier_choice_leaves_late(seam: Seam) -> None:
+    """The second of two answers does not end because the first one's worker takes its time."""
+    answer = seam.answer()
+    first, _ = seam.relay(answer, 0, stop=("X",))
+    first.say("aX")
+    seam.reactor.turn()
+    second, _ = seam.relay(answer, 1)
+    second.say("b")
+    first.leave()
+    seam.reactor.turn()
+    assert seam.new_events() == [*HEADERS, "write <0:a ", "cancel", "relayed", "write 1:b "]
+    second.leave()
+    assert seam.new_events() == ["cancel", "relayed"]
+
+
+def test_echo_waits_for_the_engine(seam: Seam) -> None:
+    """A caller who wants the prompt repeated is told of a failing engine by an HTTP status too."""
+    answer = seam.answer()
+    answer.echo(0, "prompt")
+    assert seam.new_events() == []
+    call, _ = seam.relay(answer)
+    call.say("a")
+    call.leave()
+    assert seam.new_events() == [*HEADERS, "write <0:prompt 0:a ", "cancel", "relayed"]
+    answer.echo(1, "another")
+    call, _ = seam.relay(answer, 1)
+    call.leave()
+    answer.finish(ending(*seam.results))
+    assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "write 1:another stop,stop>", "finish"]
+
+
+def test_first_text_is_timed(seam: Seam) -> None:
+    """Ollama's durations tell when the engine began to speak, not when a client came to read it."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    seam.reactor.advance(3)
+    assert answer.first_text_s is None
+    call.say("a")
+    seam.reactor.turn()
+    seam.reactor.advance(4)
+    call.say("b")
+    call.leave()
+    assert answer.first_text_s == 3
+
+
+def gone(_: Seam, answer: AnswerProducer, __: RecordingCall, ___: Deferred[Choice]) -> None:
+    answer.stopProducing()
+
+
+def cancelled(_: Seam, __: AnswerProducer, ___: RecordingCall, done: Deferred[Choice]) -> None:
+    done.cancel()
+
+
+def says_more(seam: Seam, _: AnswerProducer, call: RecordingCall, __: Deferred[Choice]) -> None:
+    call.say("late")
+    seam.reactor.turn()
+
+
+def leaves(seam: Seam, _: AnswerProducer, call: RecordingCall, __: Deferred[Choice]) -> None:
+    call.leave()
+    seam.reactor.turn()
+
+
+def fails(seam: Seam, _: AnswerProducer, call: RecordingCall, __: Deferred[Choice]) -> None:
+    call.leave(BROKEN)
+    seam.reactor.turn()
+
+
+def finished(_: Seam, answer: AnswerProducer, __: RecordingCall, ___: Deferred[Choice]) -> None:
+    answer.finish(ending())
+
+
+def failed(_: Seam, answer: AnswerProducer, __: RecordingCall, ___: Deferred[Choice]) -> None:
+    answer.fail(BROKEN)
+
+
+def aborted(_: Seam, answer: AnswerProducer, __: RecordingCall, ___: Deferred[Choice]) -> None:
+    answer.abort(STOPPING)
+
+
+def resumed(_: Seam, answer: AnswerProducer, __: RecordingCall, ___: Deferred[Choice]) -> None:
+    answer.pauseProducing()
+    answer.resumeProducing()
+
+
+Step = Callable[[Seam, AnswerProducer, RecordingCall, Deferred[Choice]], None]
+
+
+@pytest.mark.parametrize("heartbeat_s", [0, 5])
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("first", [gone, cancelled])
+@pytest.mark.parametrize(
+    "later",
+    [
+        *permutations((gone, cancelled, leaves)),
+        (gone, cancelled, fails),
+        (says_more, leaves, cancelled, cancelled, gone),
+        (resumed, leaves, resumed, cancelled),
+        (aborted, fails, cancelled, failed),
+        (cancelled, leaves, finished),
+    ],
+)
+def test_client_is_gone(seam: Seam, later: Sequence[Step], first: Step, *, started: bool, heartbeat_s: float) -> None:
+    """A client that leaves stops the engine, and whatever comes after that, in any order, does no harm."""
+    answer = seam.answer(heartbeat_s=heartbeat_s)
+    call, done = seam.relay(answer)
+    if started:
+        call.say("a")
+        seam.reactor.turn()
+    seam.new_events()
+    first(seam, answer, call, done)
+    assert "cancel" in seam.new_events()
+    assert not call.say("more")
+    for step in later:
+        step(seam, answer, call, done)
+    # Nothing is written, nothing is finished: there is nobody any more.
+    assert set(seam.new_events()) <= {"cancel", "relayed"}
+    done.cancel()
+    assert [type(result) for result in seam.results] == [CancelledError]
+
+
+def test_gone_before_the_first_write(seam: Seam) -> None:
+    """A client that left before the first word does not make an error in the gateway's log."""
+    answer = seam.answer()
+    answer.stopProducing()
+    call, done = seam.relay(answer)
+    call.say("a")
+    call.leave()
+    seam.reactor.turn()
+    answer.echo(0, "prompt")
+    answer.finish(ending())
+    answer.fail(BROKEN)
+    assert set(seam.new_events()) <= {"cancel"}
+    assert not answer.started
+    done.cancel()
+
+
+def test_gone_within_a_write(seam: Seam) -> None:
+    """A connection that breaks just when something is written to it ends the answer, and nothing else."""
+    answer = seam.answer(heartbeat_s=5)
+    call, done = seam.relay(answer)
+    call.say("a")
+    seam.request.in_write = answer.stopProducing
+    seam.reactor.turn()
+    call.say("b")
+    call.leave()
+    seam.reactor.turn()
+    assert seam.new_events() == [*HEADERS, "write <0:a ", "cancel"]
+    done.cancel()
+
+
+def test_gone_within_a_heartbeat(seam: Seam) -> None:
+    """A connection that breaks just when a sign of life is written to it gets no second one."""
+    answer = seam.answer(heartbeat_s=5)
+    _, done = seam.relay(answer)
+    seam.request.in_write = answer.stopProducing
+    seam.reactor.advance(5)
+    seam.reactor.advance(50)
+    assert seam.new_events() == [*HEADERS, "write <~", "cancel"]
+    assert seam.reactor.delayed_calls() == []
+    done.cancel()
+
+
+def test_abort(seam: Seam) -> None:
+    """An answer that outlasts the gateway's stop ends with an error, and its engine call ends too."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.say("a")
+    seam.reactor.turn()
+    seam.new_events()
+    answer.abort(STOPPING)
+    assert "cancel" in seam.new_events()
+    assert seam.results == [STOPPING]
+    assert not call.say("b")
+    answer.abort(STOPPING)
+    call.leave()
+    seam.reactor.turn()
+    assert seam.results == [STOPPING]
+    answer.fail(STOPPING)
+    assert seam.new_events() == ["unregisterProducer", "write !stopping", "finish"]
+
+
+def test_abort_behind_a_slow_reader(seam: Seam) -> None:
+    """A client that has stopped reading does not keep the gateway from stopping."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.say("a")
+    seam.reactor.turn()
+    answer.pauseProducing()
+    call.say("b")
+    seam.reactor.turn()
+    answer.abort(STOPPING)
+    assert seam.results == [STOPPING]
+
+
+def test_abort_behind_a_slow_reader_when_the_engine_has_ended(seam: Seam) -> None:
+    """A client that has stopped reading a complete answer does not keep the gateway from stopping either."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.say("a")
+    seam.reactor.turn()
+    answer.pauseProducing()
+    call.say("b")
+    call.leave()
+    answer.abort(STOPPING)
+    assert len(seam.results) == 1
+
+
+def test_abort_without_a_call(seam: Seam) -> None:
+    """A question that has no worker yet is not stopped twice."""
+    answer = seam.answer()
+    answer.abort(STOPPING)
+    assert seam.new_events() == []
+
+
+def test_heartbeat(seam: Seam) -> None:
+    """A client that would give up on a silent connection is kept while the engine thinks."""
+    answer = seam.answer(heartbeat_s=5)
+    call, _ = seam.relay(answer)
+    seam.reactor.advance(4)
+    assert seam.new_events() == []
+    seam.reactor.advance(1)
+    assert seam.new_events() == [*HEADERS, "write <~"]
+    assert answer.started
+    seam.reactor.advance(5)
+    assert seam.new_events() == ["write ~"]
+    seam.reactor.advance(3)
+    call.say("a")
+    seam.reactor.turn()
+    assert seam.new_events() == ["write 0:a "]
+    # Five seconds after the last bytes, whatever they were.
+    seam.reactor.advance(2)
+    seam.reactor.advance(2)
+    assert seam.new_events() == []
+    seam.reactor.advance(1)
+    assert seam.new_events() == ["write ~"]
+    call.leave()
+    answer.finish(ending(*seam.results))
+    seam.reactor.advance(50)
+    assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "write stop>", "finish"]
+
+
+def test_heartbeat_before_the_call(seam: Seam) -> None:
+    """A client that waits for a worker is kept too."""
+    answer = seam.answer(heartbeat_s=5)
+    seam.reactor.advance(5)
+    assert seam.new_events() == [*HEADERS, "write <~"]
+    answer.fail(BROKEN)
+    assert seam.new_events() == ["unregisterProducer", "write !broken", "finish"]
+
+
+def test_no_heartbeat_while_paused(seam: Seam) -> None:
+    """Signs of life do not pile up before a client that does not read."""
+    answer = seam.answer(heartbeat_s=5)
+    call, done = seam.relay(answer)
+    call.say("a")
+    seam.reactor.turn()
+    seam.new_events()
+    answer.pauseProducing()
+    seam.reactor.pump([5, 5, 5])
+    assert seam.new_events() == []
+    answer.resumeProducing()
+    seam.reactor.advance(5)
+    assert seam.new_events() == ["write ~"]
+    done.cancel()
+
+
+def test_no_heartbeat_in_a_whole_answer(seam: Seam) -> None:
+    """A whole answer is a JSON body and nothing before it, however long the engine takes."""
+    answer = seam.answer(whole(), heartbeat_s=5)
+    call, _ = seam.relay(answer)
+    seam.reactor.pump([5, 5, 5])
+    assert seam.new_events() == []
+    call.say("a")
+    call.leave()
+    assert not answer.started
+    answer.finish(ending(*seam.results))
+    assert "write a| stop" in seam.new_events()
