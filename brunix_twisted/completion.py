@@ -1,0 +1,167 @@
+"""
+The one way by which everything that is asked gets its answer.
+
+OpenAI's and Ollama's, streamed and whole, chats and prompts differ in the dialect that is handed in, and in nothing
+here. Everything runs on the reactor's thread.
+"""
+
+from __future__ import annotations
+
+import time
+from uuid import uuid4
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.logger import Logger
+
+from brunix_twisted import errors
+from brunix_twisted.admission import Admission
+from brunix_twisted.dialects import Dialect
+from brunix_twisted.engine import Engine
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.limits import Cutter, count_tokens
+from brunix_twisted.model import Ask, Choice, Ending, Head, Question
+from brunix_twisted.producer import AnswerProducer
+from brunix_twisted.reactors import Reactor
+from brunix_twisted.sessions import Sessions
+from brunix_twisted.site import GatewayRequest
+
+
+class Completion:
+    """Completes what requests ask, and knows which of them are under way."""
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Reactor, engine: Engine, admission: Admission, sessions: Sessions, *, heartbeat_s: float
+    ) -> None:
+        """
+        Ask one engine, by way of one pool.
+
+        :param heartbeat_s: a stream gets a sign of life after so many seconds of silence; 0: never.
+        """
+        self._reactor = reactor
+        self._engine = engine
+        self._admission = admission
+        self._sessions = sessions
+        self._heartbeat_s = heartbeat_s
+        self._answers: set[AnswerProducer] = set()
+        self.draining = False
+        """Whether new questions are turned away because the gateway stops."""
+        self._drained: Deferred[None] = Deferred()
+
+    async def complete(self, request: GatewayRequest, dialect: Dialect) -> None:
+        """
+        Answer what a request asks, in its dialect. Cancelling stops the engine's call.
+
+        :raises GatewayError: nothing has been sent yet, and the request is still to be answered with this error.
+        """
+        asked_s = self._reactor.seconds()
+        ask = dialect.parse(request.body_bytes())
+        if ask.ignored:
+            request.setHeader(b"X-Brunix-Ignored", ", ".join(ask.ignored).encode("ascii"))
+        if self.draining:
+            raise GatewayError(errors.OVERLOADED, "The gateway is stopping")
+        chosen = self._sessions.choose(ask, _named_session(request), asked_s)
+        request.session_id = ", ".join(dict.fromkeys(chosen.session_ids))
+        if request.session_id:
+            request.setHeader(b"X-Session-Id", request.session_id.encode("ascii"))
+        head = Head(id=uuid4().hex, created_s=time.time())
+        encoder = dialect.encoder(ask, head)
+        answer = AnswerProducer(self._reactor, request, encoder, heartbeat_s=self._heartbeat_s)
+        self._answers.add(answer)
+        try:
+            choices, admitted_s = await self._relay(request, ask, chosen.session_ids, answer)
+            answer.finish(self._ending(ask, choices, asked_s, admitted_s, answer.first_text_s))
+            self._sessions.completed(chosen, ask, choices, self._reactor.seconds())
+        except CancelledError:
+            raise
+        except Exception as fault:
+            error = self._as_gateway_error(request, fault)
+            if not answer.started:
+                raise error from fault
+            self._log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
+            answer.fail(error)
+        finally:
+            answer.stopProducing()
+            self._answers.discard(answer)
+            if self.draining and not self._answers:
+                self._drained.callback(None)
+
+    async def _relay(
+        self, request: GatewayRequest, ask: Ask, session_ids: tuple[str, ...], answer: AnswerProducer
+    ) -> tuple[list[Choice], float]:
+        choices = []
+        admitted_s = self._reactor.seconds()
+        for index, query in enumerate(ask.queries):
+            question = Question(
+                query=query,
+                session_id=session_ids[index],
+                request_id=request.request_id,
+                stream=ask.stream,
+                editor=ask.editor,
+            )
+            # Made before there is a place, for whoever fails with one in hand keeps it for ever.
+            call, cutter = self._engine.call(question), Cutter(ask.limits)
+            await self._admission.admit()
+            if index == 0:
+                admitted_s = self._reactor.seconds()
+            if ask.echo:
+                answer.echo(index, query)
+            choices.append(await answer.relay(index, call, cutter, self._admission.run))
+        return choices, admitted_s
+
+    def _ending(
+        self, ask: Ask, choices: list[Choice], asked_s: float, admitted_s: float, first_text_s: float | None
+    ) -> Ending:
+        ended_s = self._reactor.seconds()
+        first_s = ended_s if first_text_s is None else first_text_s
+        return Ending(
+            choices=tuple(choices),
+            prompt_tokens=count_tokens(ask.prompt),
+            finished_s=time.time(),
+            load_duration_ns=_nanoseconds(admitted_s - asked_s),
+            prompt_eval_duration_ns=_nanoseconds(first_s - admitted_s),
+            eval_duration_ns=_nanoseconds(ended_s - first_s),
+        )
+
+    def _as_gateway_error(self, request: GatewayRequest, fault: Exception) -> GatewayError:
+        if isinstance(fault, GatewayError):
+            return fault
+        self._log.failure("Request {request_id} failed", request_id=request.request_id)
+        return GatewayError(errors.INTERNAL, "The gateway failed; see its log")
+
+    def drain(self, timeout_s: float) -> Deferred[None]:
+        """
+        Turn new questions away, and let those under way end.
+
+        Fires when all have ended. Those that still wait for a worker are turned away too; those that still run after
+        ``timeout_s`` seconds end with an error.
+        """
+        self.draining = True
+        stopping = GatewayError(errors.OVERLOADED, "The gateway is stopping")
+        self._admission.refuse(stopping)
+        if not self._answers:
+            return succeed(None)
+
+        def abort() -> None:
+            # Who asks several questions may have come to wait again.
+            self._admission.refuse(stopping)
+            for answer in tuple(self._answers):
+                answer.abort(stopping)
+
+        deadline = self._reactor.callLater(timeout_s, abort)
+
+        def ended(_: None) -> None:
+            if deadline.active():
+                deadline.cancel()
+
+        return self._drained.addCallback(ended)
+
+
+def _named_session(request: GatewayRequest) -> str | None:
+    """Read the session that a request's headers name: ours, or Open WebUI's for its conversation."""
+    return request.getHeader("X-Session-Id") or request.getHeader("X-OpenWebUI-Chat-Id")
+
+
+def _nanoseconds(duration_s: float) -> int:
+    return max(0, int(duration_s * 1_000_000_000))

@@ -1,0 +1,199 @@
+"""
+The URLs, and which dialect each of them speaks.
+
+The only importer of klein. Everything here runs on the reactor's thread.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from http import HTTPStatus
+from typing import Final, cast
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from brunix_twisted import __version__, errors
+from brunix_twisted.completion import Completion
+from brunix_twisted.dialects import ollama, openai
+from brunix_twisted.dialects.framing import JSON, encode_json
+from brunix_twisted.dialects.openai import HeartbeatForm
+from brunix_twisted.engine import Engine
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.model import Model
+from brunix_twisted.reactors import Reactor
+from brunix_twisted.site import GatewayRequest
+
+# What the two APIs have and this gateway has not, on purpose. Its clients are told so, and not that they mistyped.
+_NOT_OFFERED: Final = re.compile(
+    r"/api/(pull|push|create|copy|delete|embed|embeddings|blobs|signout|me|experimental)(/|$)"
+    r"|/v1/(assistants|audio|batches|chatkit|containers|conversations|embeddings|evals|files|fine_tuning|images"
+    r"|moderations|realtime|threads|uploads|vector_stores|videos)(/|$)"
+)
+
+_log = Logger()
+
+# Answered within one second, whatever the engine does.
+_HEALTH_TIMEOUT_S: Final = 0.9
+
+# How long a model that is always there is said to stay.
+_LOADED_S: Final = 24 * 3600
+
+
+class Gateway:
+    """The routes, and what they need to answer."""
+
+    app = Klein()
+
+    def __init__(
+        self, reactor: Reactor, engine: Engine, completion: Completion, model: Model, heartbeat: HeartbeatForm
+    ) -> None:
+        """
+        Answer for one engine.
+
+        :param model: what its clients know it as.
+        :param heartbeat: what a stream of OpenAI's gets while the engine is silent.
+        """
+        self._reactor = reactor
+        self._engine = engine
+        self._completion = completion
+        self._model = model
+        self._openai_chat = openai.Chat(model, heartbeat)
+        self._openai_completions = openai.Completions(model, heartbeat)
+        self._ollama_chat = ollama.Chat(model)
+        self._ollama_generate = ollama.Generate(model)
+        self._started_s = time.time()
+
+    # What OpenAI's clients call.
+
+    @app.route("/v1/chat/completions", methods=["POST"])
+    async def openai_chat(self, request: GatewayRequest) -> None:
+        """Answer a conversation."""
+        await self._completion.complete(request, self._openai_chat)
+
+    @app.route("/v1/completions", methods=["POST"])
+    async def openai_completions(self, request: GatewayRequest) -> None:
+        """Answer a prompt."""
+        await self._completion.complete(request, self._openai_completions)
+
+    @app.route("/v1/models", methods=["GET"])
+    def openai_models(self, request: GatewayRequest) -> bytes:
+        """List the model."""
+        return _json(request, openai.models_body(self._model, self._started_s))
+
+    @app.route("/v1/models/<path:name>", methods=["GET"])
+    def openai_model(self, request: GatewayRequest, name: str) -> bytes:
+        """Describe the model."""
+        return _json(request, openai.model_body(self._model, name, self._started_s))
+
+    # What Ollama's clients call.
+
+    @app.route("/api/chat", methods=["POST"])
+    async def ollama_chat(self, request: GatewayRequest) -> None:
+        """Answer a conversation."""
+        await self._completion.complete(request, self._ollama_chat)
+
+    @app.route("/api/generate", methods=["POST"])
+    async def ollama_generate(self, request: GatewayRequest) -> None:
+        """Answer a prompt."""
+        await self._completion.complete(request, self._ollama_generate)
+
+    @app.route("/api/tags", methods=["GET"])
+    def ollama_tags(self, request: GatewayRequest) -> bytes:
+        """List the model."""
+        return _json(request, ollama.tags_body(self._model, self._started_s))
+
+    @app.route("/api/ps", methods=["GET"])
+    def ollama_ps(self, request: GatewayRequest) -> bytes:
+        """List the model as running."""
+        return _json(request, ollama.ps_body(self._model, time.time() + _LOADED_S))
+
+    @app.route("/api/show", methods=["POST"])
+    def ollama_show(self, request: GatewayRequest) -> bytes:
+        """Describe the model."""
+        return _json(request, ollama.show_body(self._model, request.body_bytes(), self._started_s))
+
+    @app.route("/api/version", methods=["GET"])
+    def ollama_version(self, request: GatewayRequest) -> bytes:
+        """Say which Ollama this can stand in for."""
+        return _json(request, ollama.version_body())
+
+    @app.route("/", methods=["GET"])
+    def root(self, request: GatewayRequest) -> bytes:
+        """Say what Ollama's clients look for to see whether it is there."""
+        return _body(request, ollama.ROOT_BODY, b"text/plain; charset=utf-8")
+
+    # What supervisors call.
+
+    @app.route("/health", methods=["GET"])
+    async def health(self, request: GatewayRequest) -> bytes:
+        """Say whether a question would be answered."""
+        if self._completion.draining:
+            return _health(request, "draining")
+        checked: Deferred[str | None] = Deferred()
+        self._engine.check(_HEALTH_TIMEOUT_S, lambda illness: self._reactor.callFromThread(checked.callback, illness))
+        illness = await checked
+        return _health(request, "unavailable" if illness else "ok", illness)
+
+    @app.route("/health/live", methods=["GET"])
+    def live(self, request: GatewayRequest) -> bytes:
+        """Say that this process serves, whatever the engine does."""
+        return _health(request, "ok")
+
+    @app.handle_errors(GatewayError, HTTPException)
+    def failed(self, request: IRequest, failure: Failure) -> bytes:
+        """Answer a request that has no answer, in the dialect of its path."""
+        gateway_request = cast("GatewayRequest", request)
+        fault = failure.value
+        if isinstance(fault, MethodNotAllowed):
+            allowed = ", ".join(sorted(fault.valid_methods or ()))
+            gateway_request.setHeader(b"Allow", allowed.encode("ascii"))
+            fault = GatewayError(errors.WRONG_METHOD, f"This path is only for {allowed}")
+        elif isinstance(fault, HTTPException):
+            fault = _nothing_here(gateway_request.path.decode("ascii"))
+        return refuse(gateway_request, cast("GatewayError", fault))
+
+
+def _nothing_here(path: str) -> GatewayError:
+    if _NOT_OFFERED.match(path):
+        return GatewayError(
+            errors.NOT_OFFERED, f"{path} is not offered: this gateway only asks questions of the one model it has"
+        )
+    return GatewayError(errors.UNKNOWN_PATH, f"There is nothing at {path}")
+
+
+def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
+    """Set the status and headers of a failed request, and return its body in the dialect of its path."""
+    if error.kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
+    request.setResponseCode(error.kind.status)
+    if error.kind.retry:
+        request.setHeader(b"Retry-After", b"%d" % errors.RETRY_AFTER_S)
+    elif error.kind.retry is False:
+        # The OpenAI SDKs repeat what they take for a passing failure; this one says that it is none.
+        request.setHeader(b"x-should-retry", b"false")
+    dialect = ollama if request.path.startswith(b"/api") else openai
+    return _json(request, dialect.error_body(error))
+
+
+def _json(request: GatewayRequest, body_bytes: bytes) -> bytes:
+    return _body(request, body_bytes, JSON)
+
+
+def _body(request: GatewayRequest, body_bytes: bytes, content_type: bytes) -> bytes:
+    request.setHeader(b"Content-Type", content_type)
+    # Without it the answer would go out in chunks.
+    request.setHeader(b"Content-Length", b"%d" % len(body_bytes))
+    return body_bytes
+
+
+def _health(request: GatewayRequest, status: str, reason: str | None = None) -> bytes:
+    if status != "ok":
+        request.setResponseCode(HTTPStatus.SERVICE_UNAVAILABLE)
+    told = {"status": status, "version": __version__} | ({"reason": reason} if reason else {})
+    return _json(request, encode_json(told))

@@ -1,0 +1,145 @@
+"""The gateway as a service: what it starts, in which order, and how it ends without breaking an answer off."""
+
+from __future__ import annotations
+
+from typing import cast
+from uuid import uuid4
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from brunix_twisted.admission import Admission
+from brunix_twisted.completion import Completion
+from brunix_twisted.engine import Engine
+from brunix_twisted.model import Model
+from brunix_twisted.reactors import Reactor
+from brunix_twisted.routes import Gateway, refuse
+from brunix_twisted.sessions import Continuity, Sessions
+from brunix_twisted.settings import Settings
+from brunix_twisted.site import GatewaySite
+
+# How long a client may take to read the end of an answer that is already written, once the gateway stops.
+_FLUSH_S = 5.0
+
+
+class StartError(SystemExit, Exception):
+    """
+    The gateway cannot start; its message is the one line to print.
+
+    It is both so that twistd does everything right: an Exception it reports from a daemon to the shell that started
+    it, and removes the pid file; a SystemExit ends the process with the message alone, without a traceback.
+    """
+
+
+class GatewayService(Service):
+    """
+    Owns the threads, the channel to the engine and the listening port.
+
+    All of them are made when the service starts, which is after twistd has forked: neither threads nor gRPC survive a
+    fork.
+    """
+
+    _log = Logger()
+    _port: IListeningPort | None = None
+
+    def __init__(self, reactor: Reactor, settings: Settings, endpoint: IStreamServerEndpoint) -> None:
+        """Prepare to serve on an endpoint; nothing is started yet."""
+        self._reactor = reactor
+        self._settings = settings
+        self._endpoint = endpoint
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen, and make everything that answering needs.
+
+        twistd calls it while a port below 1024 may still be bound, before it changes its user.
+
+        :raises StartError: the port cannot be listened on.
+        """
+        settings = self._settings
+        self._pool = ThreadPool(minthreads=0, maxthreads=settings.thread_workers, name="engine")
+        self._engine = Engine(settings.grpc_target, settings.engine_timeout_s)
+        admission = Admission(
+            self._reactor,
+            self._pool,
+            queue_size=4 * settings.thread_workers if settings.queue_size is None else settings.queue_size,
+            queue_timeout_s=settings.queue_timeout_s,
+        )
+        self._admission = admission
+        continuity = Continuity(max_sessions=settings.session_max, max_age_s=settings.session_max_age_s)
+        self._completion = Completion(
+            self._reactor,
+            self._engine,
+            admission,
+            Sessions(continuity if settings.session_continuity else None, lambda: uuid4().hex),
+            heartbeat_s=settings.heartbeat_s,
+        )
+        model = Model(
+            id=settings.model_id,
+            aliases=settings.model_aliases,
+            capabilities=settings.capabilities,
+            context_length=settings.context_length,
+            family=settings.model_family,
+        )
+        gateway = Gateway(self._reactor, self._engine, self._completion, model, settings.heartbeat_form)
+        self._site = GatewaySite(
+            gateway.app.resource(),
+            reactor=cast("IReactorTime", self._reactor),
+            refuse=refuse,
+            origins=settings.cors_origins,
+        )
+        refusals: list[Failure] = []
+        self._endpoint.listen(self._site).addCallbacks(self._listens, refusals.append)
+        if refusals:
+            self._engine.close()
+            raise StartError(f"twistd brunix: PROXY_LISTEN is {settings.listen!r}: {refusals[0].getErrorMessage()}")
+
+    def startService(self) -> None:
+        """Start the workers; the reactor, once it runs, accepts the first request."""
+        if self._port is None:
+            self.privilegedStartService()
+        super().startService()
+        self._pool.start()
+
+    def _listens(self, port: IListeningPort) -> None:
+        self._port = port
+        self._log.info(
+            "Serving the model {model} on {address}; the engine is at {target}",
+            model=self._settings.model_id,
+            address=port.getHost(),
+            target=self._settings.grpc_target,
+        )
+
+    @property
+    def port(self) -> IListeningPort:
+        """Where it listens, once it does."""
+        if self._port is None:
+            raise RuntimeError("the service has not been started")
+        return self._port
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop listening, let answers end until the drain's deadline, then let go of everything.
+
+        Fires when no thread of the gateway's is left.
+        """
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        super().stopService()
+        if self._port is None:
+            return
+        port, self._port = self._port, None
+        await maybeDeferred(port.stopListening)
+        await self._completion.drain(self._settings.drain_s)
+        # A worker leaves its call once that is cancelled; the pool would wait for it without any deadline.
+        await self._admission.when_idle()
+        # The process ends soon after this, and with it whatever has not left its sockets.
+        await self._site.close(_FLUSH_S)
+        # Last, since a call made on a closed channel would crash the process.
+        self._engine.close()
+        self._pool.stop()

@@ -1,0 +1,226 @@
+"""
+What every request passes before a route sees it, and every answer after.
+
+The request gets an id, its path is put into the one spelling that the routes know, and at its end, however it ended,
+one line is logged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, unquote
+from uuid import uuid4
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource
+
+from brunix_twisted import errors
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.origins import Origins
+
+Refuse = Callable[["GatewayRequest", GatewayError], bytes]
+"""Sets the status and headers of a failed request, and returns its body, in the dialect of its path."""
+
+# What may stand in a header, a log line and gRPC metadata as it is. Anything else is replaced, not refused: an id that
+# a proxy on the way invented is no fault of the caller's.
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+
+_METHODS = b"GET, HEAD, POST, OPTIONS"
+_EXPOSED = b"X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After"
+_WRONG_ORIGIN = "Pages of this origin may not use the gateway; PROXY_CORS_ORIGINS says which may"
+
+_AUTHORITY = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
+
+
+def one_spelling(path_bytes: bytes) -> bytes:
+    """
+    The path as the routes spell it: no scheme and host, no double slashes, no slash at the end.
+
+    Clients make paths by joining strings, and many do not follow a redirect of a POST. The result is percent-encoded
+    UTF-8, whatever came in.
+    """
+    path = unquote(_AUTHORITY.sub(b"", path_bytes, count=1).decode("latin-1"), encoding="utf-8", errors="replace")
+    path = "/" + re.sub(r"/+", "/", path).strip("/")
+    return quote(path, safe="/:@+,;=!$&'()*~").encode("ascii")
+
+
+class GatewayChannel(HTTPChannel):
+    """A connection, as long as there is one known to its site."""
+
+    factory: GatewaySite
+
+    def connectionMade(self) -> None:
+        """Join the site's connections."""
+        super().connectionMade()
+        self.factory.connections.add(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Leave the site's connections."""
+        super().connectionLost(reason)
+        self.factory.connection_lost(self)
+
+
+class GatewayRequest(server.Request):
+    """A request with an id of its own."""
+
+    _log = Logger()
+    site: GatewaySite
+
+    request_id = ""
+    """The caller's ``X-Request-Id`` if it is sane, otherwise a new one; the answer and the engine get the same."""
+    session_id = ""
+    """The engine session the request is asked in, once that is known."""
+    _started_s = 0.0
+
+    def process(self) -> None:
+        """Prepare the request, and hand it to its route."""
+        self.site = self.channel.site  # type: ignore[attr-defined]  # server.Site gives it to every channel
+        self._started_s = self.site.clock.seconds()
+        given = self.requestHeaders.getRawHeaders(b"X-Request-Id", [b""])[0]
+        self.request_id = (given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex.encode()).decode("ascii")
+        self.setHeader(b"X-Request-Id", self.request_id.encode("ascii"))
+        if self.path != b"*":
+            self.path = one_spelling(self.path)
+        # Whoever stores this answer has to store another for another origin.
+        self.setHeader(b"Vary", b"Origin")
+        origin = self.requestHeaders.getRawHeaders(b"Origin", [b""])[0]
+        if origin and not self._admit(origin):
+            self._answer(self.site.refuse(self, GatewayError(errors.WRONG_ORIGIN, _WRONG_ORIGIN)))
+        elif self.method == b"OPTIONS":
+            self._preflight()
+        else:
+            super().process()
+
+    def _admit(self, origin: bytes) -> bool:
+        """Let a web page read the answer, if it may."""
+        name = origin.decode("latin-1")
+        if not self.site.origins.allow(name):
+            # A page that the gateway itself is reached by, through a proxy, say, needs nobody's permission.
+            return name.partition("://")[2].encode("latin-1") == self.getHeader(b"Host")
+        self.setHeader(b"Access-Control-Allow-Origin", origin)
+        self.setHeader(b"Access-Control-Expose-Headers", _EXPOSED)
+        return True
+
+    def _preflight(self) -> None:
+        """
+        Say that a browser may send the request it asks about.
+
+        Whatever headers it wants to send are allowed: a list of them would be out of date with the next client.
+        """
+        self.setResponseCode(HTTPStatus.NO_CONTENT)
+        self.setHeader(b"Allow", _METHODS)
+        self.setHeader(b"Access-Control-Allow-Methods", _METHODS)
+        if headers := self.getHeader(b"Access-Control-Request-Headers"):
+            self.setHeader(b"Access-Control-Allow-Headers", headers)
+        if self.getHeader(b"Access-Control-Request-Private-Network"):
+            self.setHeader(b"Access-Control-Allow-Private-Network", b"true")
+        self.setHeader(b"Access-Control-Max-Age", b"7200")
+        self._answer(b"")
+
+    def _answer(self, body_bytes: bytes) -> None:
+        self.write(body_bytes)
+        self.finish()
+
+    def body_bytes(self) -> bytes:
+        """Read the whole body; a second time there is nothing left."""
+        body_bytes: bytes = self.content.read()  # type: ignore[union-attr]  # there is one once process() is called
+        return body_bytes
+
+    def getRequestHostname(self) -> bytes:
+        """Give the router a host's name; no route depends on it, and the one in the request may be anything."""
+        return b"localhost"
+
+    def processingFailed(self, reason: Failure) -> Failure:
+        """Answer a request that met a mistake of the gateway's own."""
+        self._log.failure("Request {request_id} failed", failure=reason, request_id=self.request_id)
+        if self.startedWriting:
+            # Nothing that could be added would be read as an error; a connection that breaks is.
+            self.loseConnection()
+        else:
+            self._answer(self.site.refuse(self, GatewayError(errors.INTERNAL, "The gateway failed; see its log")))
+        return reason
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell everyone who waits for this request, and the log, that its client is gone."""
+        if not self.finished:
+            self.log_end("gone")
+        super().connectionLost(reason)
+
+    def log_end(self, status: str) -> None:
+        """Write the request's one line."""
+        self._log.info(
+            "{method} {path} {status} {sent} bytes {ms:.1f} ms request={request_id} session={session}",
+            method=self.method.decode("latin-1"),
+            path=self.path.decode("latin-1"),
+            status=status,
+            sent=self.sentLength,
+            ms=(self.site.clock.seconds() - self._started_s) * 1000,
+            request_id=self.request_id,
+            # The id may name a person or a ticket; its digest is enough to follow it through the log.
+            session=hashlib.blake2s(self.session_id.encode(), digest_size=6).hexdigest() if self.session_id else "-",
+        )
+
+
+class GatewaySite(server.Site):
+    """The gateway's HTTP server."""
+
+    noisy = False
+    protocol = GatewayChannel  # type: ignore[assignment]  # HTTP/1.1 alone, so there is nothing to negotiate
+
+    def __init__(self, resource: IResource, *, reactor: IReactorTime, refuse: Refuse, origins: Origins) -> None:
+        """
+        Serve a resource.
+
+        :param origins: the web pages that may use it.
+        :param refuse: renders the failures that no route sees.
+        """
+        # A body is JSON whatever its Content-Type says: nothing is to be parsed as a form.
+        super().__init__(resource, GatewayRequest, parsePOSTFormSubmission=False, reactor=reactor)
+        self.clock = reactor
+        self.refuse = refuse
+        self.origins = origins
+        self.connections: set[GatewayChannel] = set()
+        self._closed: Deferred[None] | None = None
+
+    def close(self, timeout_s: float) -> Deferred[None]:
+        """
+        Close every connection, but let what has been written to it arrive.
+
+        Fires when none is left. One whose client has not read everything within ``timeout_s`` seconds is broken off.
+        """
+        if not self.connections:
+            return succeed(None)
+        for connection in self.connections:
+            connection.loseConnection()
+        deadline = self.clock.callLater(timeout_s, self._break_off)
+
+        def closed(_: None) -> None:
+            if deadline.active():
+                deadline.cancel()
+
+        self._closed = Deferred()
+        return self._closed.addCallback(closed)
+
+    def _break_off(self) -> None:
+        for connection in tuple(self.connections):
+            connection.forceAbortClient()
+
+    def connection_lost(self, connection: GatewayChannel) -> None:
+        """Forget a connection."""
+        self.connections.discard(connection)
+        if self._closed is not None and not self.connections:
+            self._closed.callback(None)
+
+    def log(self, request: Any) -> None:  # noqa: ANN401 - as in the base class
+        """Write the line of a request that was answered."""
+        request.log_end(str(request.code))

@@ -1,0 +1,132 @@
+"""The module map of docs/architecture.md: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "brunix_twisted"
+PLUGIN = PACKAGE.parent / "twisted" / "plugins" / "brunix_plugin.py"
+
+# A room's level; imports only go down. Rooms of one level do not import one another, but for those named below.
+LEVELS = {
+    "tap": 5,
+    "probe": 5,
+    "service": 5,
+    "routes": 4,
+    "completion": 4,
+    "site": 4,
+    "producer": 3,
+    "admission": 3,
+    "engine": 2,
+    "dialects": 1,
+    "sessions": 1,
+    "limits": 1,
+    "model": 0,
+    "errors": 0,
+    "settings": 0,
+    "reactors": 0,
+    "origins": 0,
+}
+BESIDE = {
+    ("tap", "service"),
+    ("routes", "completion"),
+    ("routes", "site"),
+    ("completion", "site"),
+    ("settings", "origins"),
+}
+
+# Who may import what is not ours, by the first part of its name. Everyone may import the standard library and attrs.
+TWISTED = {"tap", "probe", "service", "routes", "completion", "site", "producer", "admission", "reactors"}
+OUTSIDE = {
+    "twisted": TWISTED,
+    "zope": {"producer"},
+    "klein": {"routes"},
+    "werkzeug": {"routes"},
+    "grpc": {"engine", "embedded", "_pb"},
+    "grpc_health": {"engine", "embedded"},
+    "grpc_reflection": {"embedded"},
+    "google": {"_pb"},
+    "msgspec": {"dialects"},
+    "markdown_it": {"embedded"},
+}
+
+# What a pure room must not even take from the standard library: whatever waits, or answers differently each time.
+IMPURE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
+PURE = {"dialects", "sessions", "limits", "model", "errors", "origins", "settings"}
+
+
+def room_of(path: Path) -> str:
+    """Name the room a file lies in: its module, or its folder."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Go through everything a file imports, by full name."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by a relative name"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+FILES = [
+    path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__init__.py" or path.parent != PACKAGE  # the package itself is only a name and a version
+]
+
+
+def test_every_room_has_a_level() -> None:
+    """A new module would stand outside the map, and nothing would be said about what it imports."""
+    assert {room_of(path) for path in FILES} == {*LEVELS, "embedded", "_pb"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports(path: Path) -> None:
+    """A room would depend on one above it, or on a library that belongs to another."""
+    wrong = [name for name in imports(path) if not is_allowed(room_of(path), name)]
+    assert not wrong
+
+
+def is_allowed(room: str, name: str) -> bool:
+    """Say whether a room may import this."""
+    first, _, rest = name.partition(".")
+    if first in OUTSIDE:
+        return room in OUTSIDE[first]
+    if first in IMPURE:
+        return room not in PURE
+    if first != "brunix_twisted" or rest == "__version__":
+        return True
+    other = rest.partition(".")[0]
+    if room == "embedded" or other in {"embedded", "_pb"}:
+        # The embedded engine stands for one that is elsewhere: the two share the contract and nothing else.
+        return other == room or (other == "_pb" and room in {"engine", "embedded"})
+    return other == room or LEVELS[other] < LEVELS[room] or (room, other) in BESIDE
+
+
+def test_nobody_reads_the_environment_but_the_command_lines() -> None:
+    """A setting would be read where no option reaches it and no check sees it."""
+    readers = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"}
+    }
+    assert readers == {"tap.py", "probe.py", "embedded/__main__.py"}
+
+
+def test_plugin_names_tap_only() -> None:
+    """``twistd --help`` would load the whole gateway, or fail where it cannot be loaded."""
+    assert list(imports(PLUGIN)) == ["twisted.application.service.ServiceMaker"]
+
+
+def test_no_package_marker_beside_the_plugin() -> None:
+    """Installing the gateway would hide Twisted itself, or all of its plugins."""
+    assert not (PLUGIN.parent / "__init__.py").exists()
+    assert not (PLUGIN.parent.parent / "__init__.py").exists()
