@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test format protos eval gaps docs-tables clean
+.PHONY: help run test format protos eval fuzz gaps docs-tables clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -47,6 +47,14 @@ protos: $(VENV)/installed-dev  ## write brunix_twisted/_pb anew from protos/
 eval: $(VENV)/installed  ## ask the embedded engine the questions of its golden file
 	$(BIN)/python -m brunix_twisted.embedded --evaluate
 
+# In an environment of its own: it brings libraries that neither the gateway nor its tests need.
+$(VENV)-fuzz/bin/st: | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)-fuzz
+	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check 'schemathesis==4.32.*'
+
+fuzz: $(VENV)/installed-dev $(VENV)-fuzz/bin/st  ## throw generated requests at the gateway
+	$(BIN)/python tests/fuzz_openapi.py $(CURDIR)/$(VENV)-fuzz/bin/st
+
 gaps: $(VENV)/installed-dev  ## show that tokens reach the client as the engine sends them
 	$(BIN)/python benchmarks/token_gaps.py
 
@@ -55,5 +63,5 @@ docs-tables: $(VENV)/installed-dev  ## write the tables in docs/ anew from the c
 	$(BIN)/python tests/settings_table.py
 
 clean:  ## remove the virtual environment and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find brunix_twisted twisted tests -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete

@@ -23,6 +23,7 @@ from brunix_twisted.completion import Completion
 from brunix_twisted.dialects import ollama, openai
 from brunix_twisted.dialects.framing import JSON, encode_json
 from brunix_twisted.dialects.openai import HeartbeatForm
+from brunix_twisted.dialects.openapi import openapi_body
 from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Model
@@ -128,6 +129,11 @@ class Gateway:
         """Say what Ollama's clients look for to see whether it is there."""
         return _body(request, ollama.ROOT_BODY, b"text/plain; charset=utf-8")
 
+    @app.route("/openapi.json", methods=["GET"])
+    def openapi(self, request: GatewayRequest) -> bytes:
+        """Describe these endpoints."""
+        return _json(request, openapi_body())
+
     # What supervisors call.
 
     @app.route("/health", methods=["GET"])
@@ -169,7 +175,7 @@ def _nothing_here(path: str) -> GatewayError:
 
 def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
     """Set the status and headers of a failed request, and return its body in the dialect of its path."""
-    if error.kind.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if error.kind.type == "server_error" or error.detail:
         _log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
     request.setResponseCode(error.kind.status)
     if error.kind.retry:

@@ -626,20 +626,28 @@ async def test_stopping_turns_the_queue_away(serve: Serve, engine: ScriptedEngin
     assert len(engine.calls) == 1
 
 
+@pytest.mark.parametrize("reads_on", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_stopping_behind_a_stalled_reader(serve: Serve, engine: ScriptedEngine, clients: Clients) -> None:
-    """A client that reads no more does not keep the gateway from stopping, and finds the error when it reads on."""
+async def test_stopping_behind_a_stalled_reader(
+    serve: Serve, engine: ScriptedEngine, clients: Clients, monkeypatch: pytest.MonkeyPatch, *, reads_on: bool
+) -> None:
+    """A client that reads no more does not keep the gateway from stopping; if it reads on, it finds the error."""
     gateway = await serve(drain_s=0.0)
     question = script({"repeat": ["x" * 100_000, 1000]})
-    client = clients(gateway, receive_bytes=65536).ask(GENERATE, asking(GENERATE, question), close=False)
+    client = clients(gateway, receive_bytes=65536).ask(GENERATE, asking(GENERATE, question))
     asked = await call(engine)
     await until_stalled(gateway)
-    await stop(gateway)
+    if not reads_on:
+        monkeypatch.setattr("brunix_twisted.service._FLUSH_S", 0.1)
+        await stop(gateway)
+        assert await ended(asked)
+        return
+    stopping = stop(gateway)
     assert await ended(asked)
-    await client.read(b"\r\n0\r\n\r\n")
-    _, _, body_bytes = client.received.partition(b"\r\n\r\n")
+    _, _, body_bytes = (await client.read_all()).partition(b"\r\n\r\n")
     answer = streamed(GENERATE, unchunked(body_bytes))
     assert (answer.complete, answer.error) == (False, "The gateway is stopping")
+    await stopping
 
 
 @pytest_twisted.ensureDeferred
