@@ -7,6 +7,7 @@ import attrs
 from brunix_twisted.embedded.answers import Answer, answer, is_answered
 from brunix_twisted.embedded.followups import MOST_CONTEXT, context_of, needs_context, weigh
 from brunix_twisted.embedded.history import Sessions, Turn
+from brunix_twisted.embedded.quoting import wants_code
 from brunix_twisted.embedded.retrieval import Library
 from brunix_twisted.embedded.words import telling_words
 
@@ -39,7 +40,7 @@ class Assistant:
         weights = weigh(question)
         if context and self._may_be_known(question) and (needs_context(question) or self._gains(question, context)):
             weights = weigh(question, context)
-        given = answer(self.library, weights)
+        given = answer(self.library, weights, wants_code=wants_code(question))
         return Reply(given, Turn(tuple(weights), given.answered))
 
     def remember(self, session_id: str, turn: Turn) -> None:

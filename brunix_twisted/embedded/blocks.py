@@ -1,4 +1,4 @@
-"""The blocks of a document, as its author separated them: paragraphs, list items, code and tables."""
+"""The blocks of a document, as its author separated them: paragraphs, list items, code and the rows of tables."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,26 +8,24 @@ import attrs
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-Kind = Literal["prose", "item", "code", "table"]
+Kind = Literal["prose", "item", "code", "row"]
 
 _PARSER: Final = MarkdownIt("commonmark").enable("table")
 
 # A link into the documents leads nowhere from a chat window: its text stays, its target goes.
 _RELATIVE_LINK: Final = re.compile(r"(?<!!)\[([^\]\[]+)\]\((?![a-z]+:)[^()\s]*\)")
+_SIGNPOST: Final = re.compile(rf"\s*\|?\s*{_RELATIVE_LINK.pattern}\s*(?:\||$)")
 _IMAGE: Final = re.compile(r"!\[([^\]\[]*)\]\([^()]*\)")
 
-# A table of more rows than this is cut into parts.
-_MOST_ROWS: Final = 12
-_ROWS_OF_A_PART: Final = 6
-HEAD_ROWS: Final = 2  # the names, and the line of dashes
+_HEAD_LINES: Final = 2  # the names of a table's columns, and the line of dashes
 
 
 @attrs.frozen
 class Block:
     """A piece of a document that is quoted in one go or cut into sentences.
 
-    ``text`` is Markdown and reads well alone; ``content`` is what it says without fences: for code the code itself.
-    Lines count from 1, the last included.
+    ``text`` is Markdown; ``content`` is what it says without fences: for code the code itself. ``head`` is that of the
+    table for a row, which is no Markdown without it. Lines count from 1, the last included.
     """
 
     kind: Kind
@@ -35,6 +33,7 @@ class Block:
     content: str
     first_line: int
     last_line: int
+    head: str = ""
 
 
 @attrs.frozen
@@ -74,7 +73,7 @@ def markdown_sections(lines: Sequence[str]) -> Iterator[Section]:
             blocks.append(Block("code", text, content, *_lines(token)))
             markers.clear()
         elif token.type == "table_open":
-            blocks.extend(_tables(lines, *_lines(token)))
+            blocks.extend(_rows(lines, *_lines(token)))
             markers.clear()
     yield _section(path, blocks)
 
@@ -111,21 +110,16 @@ def _lines(token: Token) -> tuple[int, int]:
     return start + 1, max(start + 1, end)
 
 
-def _tables(lines: Sequence[str], first_line: int, last_line: int) -> Iterator[Block]:
-    """Give a table as one block, or a long one as several, each with the head: a row of thirty is an answer, all thirty
-    are none.
+def _rows(lines: Sequence[str], first_line: int, last_line: int) -> Iterator[Block]:
+    """Give the rows of a table one by one: a row of thirty is an answer, all thirty are none.
+
+    A row that begins with a link into the documents is left out. It says where an answer stands, and is none.
     """
-    rows = [_shown_links(line.strip()) for line in lines[first_line - 1 : last_line]]
-    while rows and not rows[-1]:
-        rows.pop()
-    head, body = rows[:HEAD_ROWS], rows[HEAD_ROWS:]
-    size = len(body) if len(body) <= _MOST_ROWS else _ROWS_OF_A_PART
-    for start in range(0, len(body), size) if body else (0,):
-        part = body[start : start + size]
-        text = "\n".join((*head, *part))
-        # The head belongs to the first part's lines; a later part begins with its own rows.
-        begins = first_line + (start + HEAD_ROWS if start else 0)
-        yield Block("table", text, text, begins, first_line + HEAD_ROWS + start + len(part) - 1)
+    table = [_shown_links(line.strip()) for line in lines[first_line - 1 : last_line]]
+    head = "\n".join(table[:_HEAD_LINES])
+    for number, row in enumerate(table[_HEAD_LINES:], start=first_line + _HEAD_LINES):
+        if row and not _SIGNPOST.match(lines[number - 1]):
+            yield Block("row", row, row, number, number, head)
 
 
 def _heading_text(inline: Token) -> str:

@@ -11,6 +11,7 @@ from brunix_twisted.embedded import measures
 from brunix_twisted.embedded.answers import Answer, answer
 from brunix_twisted.embedded.followups import weigh
 from brunix_twisted.embedded.golden import GoldenQuestion
+from brunix_twisted.embedded.quoting import wants_code
 from brunix_twisted.embedded.retrieval import Library
 
 INDEX_NAME: Final = "embedded"
@@ -48,7 +49,9 @@ class Outcome:
     @property
     def support(self) -> float:
         """The share of the answer's words, its citations apart, that stand in the passages it quotes."""
-        within = "\n".join(block.text for passage in self.answer.passages for block in passage.blocks)
+        within = "\n".join(
+            f"{block.head}\n{block.text}" for passage in self.answer.passages for block in passage.blocks
+        )
         return measures.word_share("\n".join(self.answer.quotations), within)
 
 
@@ -101,10 +104,12 @@ def evaluate(
 
 def _outcome(library: Library, golden: GoldenQuestion) -> Outcome:
     weights = weigh(golden.question)
-    passages = [found.entry.passage for found in library.find(weights, _DEPTH)]
-    hits = [golden.is_answered_by(passage) for passage in passages]
-    given = answer(library, weights)
-    context = "\n".join("\n".join((*passage.headings, passage.body)) for passage in passages[:_CONTEXT])
+    found = library.find(weights, _DEPTH)
+    hits = [golden.is_answered_by(each.passage) for each in found]
+    given = answer(library, weights, wants_code=wants_code(golden.question))
+    # Of a table only the row that was found is context: the rest of it is not what the answer is drawn from.
+    parts = [each.entry.part for each in found[:_CONTEXT]]
+    context = "\n".join(f"{part.headings}\n{part.prose}\n{part.code}" for part in parts)
     return Outcome(
         golden=golden,
         rank=hits.index(True) + 1 if any(hits) else 0,

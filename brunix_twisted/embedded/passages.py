@@ -72,15 +72,19 @@ def passages_of_all(documents: Iterable[Document]) -> tuple[Passage, ...]:
 
 
 def _cut(section: Section) -> Iterator[tuple[Block, ...]]:
-    """Pack a section's blocks into passages. What a colon announces stays with the announcement."""
+    """Pack a section's blocks into passages. What a colon announces stays with the announcement.
+
+    The rows of a table stay together, and count nothing: each is searched alone.
+    """
     packed: list[Block] = []
     length = 0
     for block in section.blocks:
+        size = 0 if block.kind == "row" else len(block.content)
         announced = bool(packed) and packed[-1].text.endswith(":")
-        if packed and not announced and length + len(block.content) > LONGEST_PASSAGE:
+        if packed and not announced and length + size > LONGEST_PASSAGE:
             yield tuple(packed)
             packed, length = [], 0
         packed.append(block)
-        length += len(block.content)
+        length += size
     if packed:
         yield tuple(packed)

@@ -13,15 +13,16 @@ _MARKS_CATEGORY: Final = "Mn"
 # the list: they are often the point of a question.
 STOP_WORDS: Final = frozenset(
     """
-    a about all also although am an and any anybody anyone anything are as at be because been being but by can cannot
-    cant come comes could d did didn do does doesn doing don done each either else ever every exactly example explain
-    for from get gets give given go goes going got had happen happens has have having he help her here hers him his how
-    however i if im in instead into is isn it its itself just know let like ll m made make makes many may me mean means
-    might mine more much must my need needed needs not now of on one ones only or other others ought our ours out own
-    please possible quite rather re really s say says see seem seems shall she should show so some somebody someone
-    something such sure t tell than that the their theirs them then there these they thing things this those though to
-    too toward us use used uses using ve very want wants was wasn way ways we were what whatever when where whether
-    which while who whom whose why will with won work works would you your yours yourself
+    a about after afterwards all along already also although am among an and any anybody anyone anything are as at be
+    because been being but by can cannot cant come comes could d did didn do does doesn doing don done each either else
+    ever every exactly example explain for from get gets give given go goes going got had happen happens has have
+    having he help her here hers him his how however i if im in instead into is isn it its itself just know let like ll
+    m made make makes many may me mean means might mine more much must my need needed needs not now of on one ones only
+    or other others ought our ours out own please possible quite rather re really s same say says see seem seems shall
+    she should show so some somebody someone something still such sure t tell than that the their theirs them then
+    there these they thing things this those though to too toward upon us use used uses using ve very want wants was
+    wasn way ways we were what whatever when where whether which while who whom whose why will with won work works
+    would yet you your yours yourself
     """.split()  # noqa: SIM905 - as a list it would be two hundred lines
 )
 

@@ -1,33 +1,16 @@
 import re
 from collections.abc import Callable
 
-import pytest
-
 from brunix_twisted.embedded.answers import NOT_SAID, Answer, answer
 from brunix_twisted.embedded.followups import weigh
+from brunix_twisted.embedded.golden import GoldenQuestion
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.retrieval import Library, sentences
+from brunix_twisted.embedded.quoting import wants_code
+from brunix_twisted.embedded.retrieval import Library
 
 
 def asked(library: Library, question: str) -> Answer:
-    return answer(library, weigh(question))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("One. Two! Three?", ["One.", "Two!", "Three?"]),
-        ("Use e.g. Git, i.e. Git, vs. Other things. Next.", ["Use e.g. Git, i.e. Git, vs. Other things.", "Next."]),
-        ("It takes 3.5 s. `PATH` is short.", ["It takes 3.5 s.", "`PATH` is short."]),
-        ("Type `a. B` there. Then go.", ["Type `a. B` there.", "Then go."]),
-        ('He said "no." Then left.', ['He said "no."', "Then left."]),
-        ("Open file. txt follows.", ["Open file. txt follows."]),
-        ("", []),
-    ],
-)
-def test_sentences_are_cut_where_they_end(text: str, expected: list[str]) -> None:
-    """Answers would begin or end in the middle of a sentence."""
-    assert sentences(text) == expected
+    return answer(library, weigh(question), wants_code=wants_code(question))
 
 
 def test_a_code_fence_that_is_the_answer_is_quoted_whole(library: Library) -> None:
@@ -37,12 +20,52 @@ def test_a_code_fence_that_is_the_answer_is_quoted_whole(library: Library) -> No
     assert given.code == 'sqlite3 app.db ".backup copy.db"'
 
 
-def test_a_table_that_is_the_answer_is_quoted_whole(library: Library) -> None:
-    """A row without its head would mean nothing."""
+def test_only_the_rows_that_answer_are_quoted(library: Library) -> None:
+    """A reader would have to find the one row in question among all the others, or not know what its columns are."""
     given = asked(library, "Which redirect keeps the POST method?")
-    assert "| code | name | method kept? |\n|---|---|---|\n| 301 |" in given.text
-    assert "| 308 | Permanent Redirect | kept |\n\n" in given.text
+    assert given.text.startswith(
+        "| code | name | method kept? |\n|---|---|---|\n"
+        "| 307 | Temporary Redirect | kept |\n| 308 | Permanent Redirect | kept |\n\n"
+        "— `network/http-status.md`, HTTP status codes › Redirects, lines 12–13"  # noqa: RUF001 - as shown
+    )
+    assert "301" not in given.text
     assert given.code == ""
+
+
+def test_an_answer_is_one_quotation_when_that_says_it_all(library: Library) -> None:
+    """A good answer would be followed by two others that have nothing to do with it."""
+    for question in ("What is a checkpoint?", "How do I switch on the write-ahead log of SQLite?"):
+        assert len(asked(library, question).passages) == 1
+
+
+def test_a_second_passage_adds_what_the_first_does_not_say(cut: Callable[..., tuple[Passage, ...]]) -> None:
+    """A question about two things would be answered for one of them."""
+    library = Library(cut("# A\n\n## Kettles\n\nA kettle boils water.\n\n## Toasters\n\nA toaster burns bread.\n"))
+    given = asked(library, "kettle and toaster")
+    library.close()
+    assert given.quotations == ("A kettle boils water.", "A toaster burns bread.")
+
+
+def test_a_second_passage_must_be_an_answer_of_its_own(cut: Callable[..., tuple[Passage, ...]]) -> None:
+    """A good answer would be followed by a passage that happens to have one word of the question."""
+    library = Library(cut("# A\n\n## Kettles\n\nA kettle boils water.\n\n## Toasters\n\nA toaster burns bread.\n"))
+    given = asked(library, "kettle boils toaster")
+    library.close()
+    assert given.quotations == ("A kettle boils water.",)
+
+
+def test_a_second_passage_does_not_make_an_answer_long(cut: Callable[..., tuple[Passage, ...]]) -> None:
+    """A chat window would be filled with a page of text."""
+    filler = "This line is the same as the one below it. " * 9
+    library = Library(cut(f"# A\n\n## Kettles\n\nA kettle. {filler}\n\n## Toasters\n\nA toaster. {filler}\n"))
+    given = asked(library, "kettle and toaster")
+    library.close()
+    assert len(given.passages) == 1
+
+
+def test_answers_are_short(library: Library, questions: tuple[GoldenQuestion, ...]) -> None:
+    """A chat window would be filled with a page of text."""
+    assert max(len(asked(library, question.question).text) for question in questions) <= 700
 
 
 def test_every_quotation_names_its_source(library: Library) -> None:
@@ -58,7 +81,7 @@ def test_a_citation_of_a_text_file_names_no_heading(library: Library) -> None:
 
 def test_what_is_quoted_stands_in_the_documents(library: Library, passages: tuple[Passage, ...]) -> None:
     """The engine would have made something up."""
-    told = " ".join(" ".join(block.text.split()) for passage in passages for block in passage.blocks)
+    told = " ".join(" ".join(f"{block.head} {block.text}".split()) for passage in passages for block in passage.blocks)
     for question in ("How do I run a job every quarter of an hour?", "Unpack a tar archive", "What is WAL?"):
         for quotation in asked(library, question).quotations:
             for line in filter(None, (" ".join(each.split()) for each in re.split("\n| … ", quotation))):
@@ -96,15 +119,24 @@ def test_what_is_left_out_is_marked(cut: Callable[..., tuple[Passage, ...]]) -> 
     assert "The lamp is red. It is old. … The lamp is not blue.\n\n— " in text
 
 
-def test_parts_of_a_table_are_shown_as_one(cut: Callable[..., tuple[Passage, ...]]) -> None:
-    """A long table would be shown in pieces, each with the same head."""
-    rows = "\n".join(f"| lamp {number} | {'red' if number in {1, 13} else 'x'} |" for number in range(20))
+def test_rows_apart_are_shown_as_one_table_and_cited_apart(cut: Callable[..., tuple[Passage, ...]]) -> None:
+    """A table would be shown in pieces, each with the same head, or cited by lines that say something else."""
+    rows = "\n".join(f"| lamp {number} | {'red' if number in {1, 13, 14} else 'x'} |" for number in range(20))
     library = Library(cut(f"# A\n\n| a | b |\n|---|---|\n{rows}\n\n{'Filler stands here. ' * 30}\n"))
     text = asked(library, "red lamp").text
     library.close()
-    assert text.count("|---|") == 1
-    assert "| lamp 1 | red |" in text
-    assert "| lamp 13 | red |" in text
+    assert text == (
+        "| a | b |\n|---|---|\n| lamp 1 | red |\n| lamp 13 | red |\n| lamp 14 | red |\n\n— `page.md`, A, lines 6, 18–19"  # noqa: RUF001 - as shown
+    )
+
+
+def test_tables_with_other_heads_are_shown_apart(cut: Callable[..., tuple[Passage, ...]]) -> None:
+    """A row would stand under the names of another table's columns."""
+    [passage] = cut("# A\n\nTwo:\n\n| a |\n|---|\n| red |\n\n| b |\n|---|\n| blue |\n")
+    library = Library([passage])
+    text = asked(library, "two").text
+    library.close()
+    assert text.startswith("Two:\n\n| a |\n|---|\n| red |\n\n| b |\n|---|\n| blue |\n\n— ")
 
 
 def test_an_announcement_comes_with_what_it_announces(cut: Callable[..., tuple[Passage, ...]]) -> None:

@@ -102,6 +102,13 @@ def test_a_caller_who_has_gone_ends_the_evaluation(library: Library, questions: 
     assert response.questions_evaluated == 2
 
 
+@pytest.mark.parametrize(("key_fact", "recall"), [("kept", 1.0), ("Moved", 0.0)])
+def test_of_a_table_only_the_row_that_was_found_is_context(library: Library, key_fact: str, recall: float) -> None:
+    """Any fact of a long table would count as found."""
+    golden = (GoldenQuestion("1", "c", "Which redirect keeps the POST method?", key_fact, "network/http-status.md"),)
+    assert evaluate(library, golden, brunix_pb2.EvalRequest(), always).context_recall == recall
+
+
 def test_ranks_are_told_question_by_question(library: Library) -> None:
     """Nobody could see which question was missed."""
     golden = (

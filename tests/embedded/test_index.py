@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from brunix_twisted.embedded.index import Index, SearchUnavailableError
+from brunix_twisted.embedded.parts import Part, parts_of
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.retrieval import Library
 
@@ -40,6 +41,10 @@ HOSTILE = (
 )
 
 
+def parts_of_all(passages: tuple[Passage, ...]) -> list[Part]:
+    return [part for passage in passages for part in parts_of(passage)]
+
+
 @pytest.mark.parametrize("word", HOSTILE)
 def test_nothing_that_is_asked_is_obeyed(library: Library, word: str) -> None:
     """A question with quotation marks or operators in it would end in an error instead of an answer."""
@@ -56,37 +61,40 @@ def test_any_words_can_be_searched(library: Library, some: list[str]) -> None:
 
 def test_a_very_long_question_is_searched(passages: tuple[Passage, ...]) -> None:
     """Somebody who pastes a page into the chat would get an error."""
-    with Index(passages) as index:
+    with Index(parts_of_all(passages)) as index:
         assert index.search(["cron", *(f"word{number}" for number in range(5000))], 3)
 
 
 def test_no_words_find_nothing(passages: tuple[Passage, ...]) -> None:
     """A question of stop words alone would end in an error."""
-    with Index(passages) as index:
+    with Index(parts_of_all(passages)) as index:
         assert index.search([], 3) == []
 
 
 def test_forms_accents_and_headings_find(passages: tuple[Passage, ...]) -> None:
     """A question would have to use the very words of the documents."""
-    with Index(passages) as index:
+    with Index(parts_of_all(passages)) as index:
         for word, heading in (("stashes", "Stashing"), ("cafe", "Latin-1"), ("checkpointing", "Checkpoints")):
-            [(number, score), *_] = index.search([word], 3)
-            assert passages[number].headings[-1] == heading
-            assert score > 0
+            [number, *_] = index.search([word], 3)
+            assert parts_of_all(passages)[number].passage.headings[-1] == heading
 
 
 def test_rare_words_weigh_more(passages: tuple[Passage, ...]) -> None:
     """Common words would decide what is found."""
-    with Index(passages) as index:
+    with Index(parts_of_all(passages)) as index:
         assert index.rarity("unheard") > index.rarity("anacron") > index.rarity("server") > 0
         assert index.knows("anacron")
         assert not index.knows("unheard")
 
 
+def found(library: Library, weights: dict[str, float]) -> list[tuple[Passage, float, float]]:
+    return [(each.passage, each.score, each.confidence) for each in library.find(weights, 1)]
+
+
 def test_many_threads_search_at_once(library: Library) -> None:
     """Two people who ask at the same time would get errors, or each other's passages."""
     questions = [{"anacron": 1.0}, {"checkpoint": 1.0}, {"bisect": 1.0}, {"sighup": 1.0}]
-    expected = [library.find(weights, 1) for weights in questions]
+    expected = [found(library, weights) for weights in questions]
     together = threading.Barrier(8)
     wrong: list[object] = []
 
@@ -95,12 +103,12 @@ def test_many_threads_search_at_once(library: Library) -> None:
         for turn in range(50):
             which = (number + turn) % len(questions)
             try:
-                found = library.find(questions[which], 1)
+                answer = found(library, questions[which])
             except sqlite3.Error as error:
                 wrong.append(error)
                 return
-            if found != expected[which]:
-                wrong.append(found)
+            if answer != expected[which]:
+                wrong.append(answer)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
     for thread in threads:

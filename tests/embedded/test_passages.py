@@ -1,5 +1,6 @@
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,28 +90,43 @@ def test_indented_code_with_a_fence_in_it_stays_in_one_piece(cut: Cut) -> None:
     assert passage.blocks[1].text == "````\n```\ninner\n```\n````"
 
 
-def test_a_table_is_one_block(cut: Cut) -> None:
-    """A table would be shown in pieces, or without its head."""
-    [passage] = cut("# A\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nafter\n")
-    assert [(block.kind, block.text) for block in passage.blocks] == [
-        ("table", "| a | b |\n|---|---|\n| 1 | 2 |"),
-        ("prose", "after"),
+def test_a_row_of_a_table_is_a_block_with_the_tables_head(cut: Cut) -> None:
+    """The one row that matters would be shown among dozens, or without the names of its columns."""
+    [passage] = cut("# A\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\nafter\n")
+    head = "| a | b |\n|---|---|"
+    assert [(block.kind, block.head, block.text, block.first_line, block.last_line) for block in passage.blocks] == [
+        ("row", head, "| 1 | 2 |", 5, 5),
+        ("row", head, "| 3 | 4 |", 6, 6),
+        ("prose", "", "after", 8, 8),
     ]
 
 
-def test_a_long_table_is_cut_into_parts_with_its_head(cut: Cut) -> None:
-    """The one row that matters would be shown among dozens, or without the names of its columns."""
-    rows = [f"| name{number} | {number} |" for number in range(14)]
-    [passage] = cut("# A\n\n| a | b |\n|---|---|\n" + "\n".join(rows) + "\n")
-    assert [block.text.splitlines()[:2] for block in passage.blocks] == [["| a | b |", "|---|---|"]] * 3
-    assert [row for block in passage.blocks for row in block.text.splitlines()[2:]] == rows
-    assert [(block.first_line, block.last_line) for block in passage.blocks] == [(3, 10), (11, 16), (17, 18)]
+def test_a_long_table_stays_in_one_passage(cut: Cut) -> None:
+    """A table would fill the first places of every search, one for each of its pieces."""
+    rows = "\n".join(f"| name{number} | {'word ' * 20} |" for number in range(40))
+    [passage] = cut(f"# A\n\n| a | b |\n|---|---|\n{rows}\n\nafter\n")
+    assert len(passage.blocks) == 41
 
 
-def test_a_table_without_rows_is_a_block(cut: Cut) -> None:
+def test_a_table_without_rows_says_nothing(cut: Cut) -> None:
     """One unfinished table would keep the engine from starting."""
-    [passage] = cut("| a | b |\n|---|---|\n")
-    assert [(block.first_line, block.last_line) for block in passage.blocks] == [(1, 2)]
+    assert cut("| a | b |\n|---|---|\n") == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "kept"),
+    [
+        ("| [Other](other.md) | what stands there |", False),
+        ("[Other](other.md#x) | what stands there", False),
+        ("| [The web](https://example.com/) | what stands there |", True),
+        ("| see [Other](other.md) | what stands there |", True),
+    ],
+)
+def test_a_row_that_only_points_to_a_page_is_no_text(cut: Cut, row: str, *, kept: bool) -> None:
+    """A question would be answered with the name of the page that has the answer, and no way to get there."""
+    texts = [block.text for passage in cut(f"| a | b |\n|---|---|\n{row}\n| 1 | 2 |\n") for block in passage.blocks]
+    assert texts[-1] == "| 1 | 2 |"
+    assert len(texts) == 1 + kept
 
 
 def test_links_that_lead_nowhere_lose_their_target(cut: Cut) -> None:

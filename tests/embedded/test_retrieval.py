@@ -19,7 +19,7 @@ def find(cut: Cut) -> Iterator[Callable[[dict[str, str]], Find]]:
 
     def library(texts: dict[str, str]) -> Find:
         made.append(Library([passage for source, text in texts.items() for passage in cut(text, source)]))
-        return lambda question: [each.entry.passage.headings for each in made[-1].find(weigh(question), 3)]
+        return lambda question: [each.passage.headings for each in made[-1].find(weigh(question), 3)]
 
     yield library
     for each in made:
@@ -35,15 +35,51 @@ def test_all_words_once_beat_one_word_often(find: Callable[[dict[str, str]], Fin
     assert find(texts)("gauges for the pressure in a boiler")[0] == ("All",)
 
 
-def test_of_equal_passages_the_one_on_the_right_page_comes_first(find: Callable[[dict[str, str]], Find]) -> None:
-    """A passage does not repeat what its page is about, and would not be found by it."""
-    section = "## Removing\n\nTurn the screw on the left.\n"
+def test_words_together_in_a_sentence_beat_the_same_words_apart(find: Callable[[dict[str, str]], Find]) -> None:
+    """A page that happens to have the words here and there would push aside the sentence that says it."""
     texts = {
-        "a.md": f"# Lamps\n\n{FILLER}\n\n{section}",
-        "b.md": f"# Boilers\n\n{FILLER}\n\n{section}\n## Cleaning\n\nA kettle is descaled.\n",
-        "c.md": f"# Doors\n\n{FILLER}\n\n{section}",
+        "apart.md": f"# Apart\n\nGauges are cheap. {FILLER} Pressure is high. {FILLER} The boiler is old.\n",
+        "together.md": f"# Together\n\n{FILLER} Gauges show pressure in the boiler. {FILLER} So much for it.\n",
+        "other.md": f"# Other\n\n{FILLER}\n",
     }
-    assert find(texts)("removing: turn the left screw of the kettle")[0] == ("Boilers", "Removing")
+    assert find(texts)("gauges for the pressure in a boiler")[0] == ("Together",)
+
+
+def test_a_code_example_does_not_beat_the_passage_that_states_the_fact(find: Callable[[dict[str, str]], Find]) -> None:
+    """A question would be answered with an example in which somebody asks the same."""
+    texts = {
+        "example.md": '# Example\n\nLike this:\n\n```\nask("How long does a kettle take to boil?")\n```\n',
+        "fact.md": f"# Fact\n\nBoiling a litre in the kettle is done within three minutes. {FILLER}\n",
+        "other.md": f"# Other\n\n{FILLER}\n",
+    }
+    assert find(texts)("How long does a kettle take to boil?")[0] == ("Fact",)
+
+
+def test_words_that_stand_only_in_code_are_found(find: Callable[[dict[str, str]], Find]) -> None:
+    """Nobody could ask about a command by its name."""
+    texts = {"a.md": f"# A\n\n{FILLER}\n\n```\nfrobnicate --all\n```\n", "b.md": f"# B\n\n{FILLER}\n"}
+    assert find(texts)("frobnicate")[0] == ("A",)
+
+
+def test_a_row_is_found_under_the_head_of_its_table(find: Callable[[dict[str, str]], Find]) -> None:
+    """A row has only half of the words that it is asked for by: the names of its columns have the others."""
+    rows = "\n".join(f"| lamp{number} | {number} |" for number in range(20))
+    texts = {
+        "a.md": f"# A\n\n| name | voltage |\n|---|---|\n{rows}\n",
+        "b.md": f"# B\n\nLamp7 is a lamp. {FILLER}\n",
+        "c.md": f"# C\n\nVoltage is a word. {FILLER}\n",
+    }
+    assert find(texts)("voltage of lamp7")[0] == ("A",)
+
+
+def test_a_long_table_takes_one_place(find: Callable[[dict[str, str]], Find]) -> None:
+    """The rows of one table would fill the first places, and nothing else would be found."""
+    rows = "\n".join(f"| kettle | {number} |" for number in range(20))
+    texts = {
+        "a.md": f"# A\n\n| name | number |\n|---|---|\n{rows}\n",
+        "b.md": f"# B\n\nA kettle. {FILLER}\n",
+    }
+    assert sorted(find(texts)("kettle")) == [("A",), ("B",)]
 
 
 def test_a_search_is_repeatable(find: Callable[[dict[str, str]], Find]) -> None:

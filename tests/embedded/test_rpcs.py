@@ -43,6 +43,12 @@ def test_a_whole_answer_is_one_final_message(served: "Served") -> None:
     assert message.avap_code == 'sqlite3 app.db ".backup copy.db"'
 
 
+def test_a_how_to_is_answered_with_the_command(served: "Served") -> None:
+    """An editor would have nothing to insert."""
+    [message] = served.stub.AskAgent(request("How do I create a compressed archive?"), timeout=20)
+    assert message.avap_code == "tar -czf backup.tar.gz folder/"
+
+
 def test_an_answer_without_code_has_no_code(served: "Served") -> None:
     """An editor would offer prose to be inserted as code."""
     [message] = served.stub.AskAgent(request("What does exit status 143 mean?"), timeout=20)
