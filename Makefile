@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test format protos eval fuzz gaps docs-tables clean
+.PHONY: help run test test-clients format protos eval fuzz gaps docs-tables clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -32,6 +32,19 @@ test: $(VENV)/installed-dev  ## lint, format check, type check and every test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
+
+# The clients' own environments: see docs/clients.md.
+.venv-clients/%/installed: tests/clients/%.txt | $(BIN)/python
+	$(BIN)/python -m venv --clear .venv-clients/$*
+	.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+tests/clients/node_modules/installed: tests/clients/package-lock.json
+	npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+test-clients: $(VENV)/installed-dev .venv-clients/openai-2/installed .venv-clients/openai-3/installed tests/clients/node_modules/installed  ## the real clients, against the running gateway (needs Node 20)
+	$(BIN)/python tests/clients/run.py
 
 format: $(VENV)/installed-dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix
@@ -63,5 +76,5 @@ docs-tables: $(VENV)/installed-dev  ## write the tables in docs/ anew from the c
 	$(BIN)/python tests/settings_table.py
 
 clean:  ## remove the virtual environment and every cache
-	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-* tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find brunix_twisted twisted tests -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete
