@@ -44,11 +44,13 @@ def read(text: str) -> Origins:
 
 
 def _expression(pattern: str) -> str:
+    # What stands for anything stands for what an origin is made of, and neither for a line break nor for a "#" behind
+    # which another host may hide.
     if pattern == "*":
-        return ".*"
+        return "[!-~]*"
     scheme, _, rest = pattern.partition("://")
     if rest == "*":
-        return f"{re.escape(scheme)}://.*"
+        return f"{re.escape(scheme)}://[!-~]*"
     host, any_port, _ = rest.partition(":*") if rest.endswith(":*") else (rest, "", "")
-    below = r"[^/:@]+\." if host.startswith("*.") else ""
+    below = r"[a-z0-9_.-]+\." if host.startswith("*.") else ""
     return f"{re.escape(scheme)}://{below}{re.escape(host.removeprefix('*.'))}" + ("(:[0-9]+)?" if any_port else "")

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -51,6 +52,8 @@ class Chosen:
     """One for each question, in order."""
     history: tuple[Turn, ...] | None = None
     """The conversation that the session is to be remembered under once its answer is added; None: it is not to be."""
+    taken: bool = False
+    """Whether the session holds this conversation already."""
 
 
 class Sessions:
@@ -69,6 +72,8 @@ class Sessions:
         """
         self._continuity = continuity
         self._new_id = new_id
+        # Those that are with the engine and may be remembered; one whose answer fails is dropped with its request.
+        self._under_way: WeakValueDictionary[str, Chosen] = WeakValueDictionary()
 
     def choose(self, ask: Ask, named: str | None, now_s: float) -> Chosen:
         """
@@ -78,25 +83,44 @@ class Sessions:
         shares it.
 
         :param named: the session that a header names. A chat window's side request carries that of the conversation
-            it is about, and must not become a part of it.
+            it is about, and must not become a part of it, whether it names it or presents it.
         :raises GatewayError: INVALID_REQUEST for a session id that is not safe.
         """
-        given = ask.session_id or (None if any(map(_is_side_request, ask.queries)) else named)
+        aside = any(map(_is_side_request, ask.queries))
+        given = ask.session_id or (None if aside else named)
         if given:
             check_session_id(given)
             if self._continuity is not None:
                 self._continuity.forget(given)
+            # Its answer may come after this question: the session then holds more than its conversation.
+            self._under_way.pop(given, None)
             return Chosen((given,) * len(ask.queries))
         if self._continuity is None or ask.history is None or len(ask.queries) != 1:
             return Chosen(tuple(self._new_id() for _ in ask.queries))
-        return Chosen((self._continuity.take(ask.history, now_s) or self._new_id(),), ask.history)
+        taken = None if aside else self._continuity.take(ask.history, now_s)
+        chosen = Chosen((taken or self._new_id(),), ask.history, taken=taken is not None)
+        self._under_way[chosen.session_ids[0]] = chosen
+        return chosen
 
     def completed(self, chosen: Chosen, ask: Ask, choices: Sequence[Choice], now_s: float) -> None:
         """Remember the session of an answer that the engine has ended and the caller has been sent."""
         if self._continuity is None or chosen.history is None or choices[0].cut:
             return
-        turn = Turn(ask.queries[0], choices[0].text)
-        self._continuity.remember((*chosen.history, turn), chosen.session_ids[0], now_s)
+        (session_id,) = chosen.session_ids
+        if self._under_way.pop(session_id, None) is not None:
+            self._continuity.remember((*chosen.history, Turn(ask.queries[0], choices[0].text)), session_id, now_s)
+
+    def give_back(self, chosen: Chosen, now_s: float) -> None:
+        """
+        Remember a taken session as before, when nothing was asked in it after all.
+
+        A caller that was turned away asks the same again, and then finds its conversation where it was.
+        """
+        if self._continuity is None or chosen.history is None or not chosen.taken:
+            return
+        (session_id,) = chosen.session_ids
+        if self._under_way.pop(session_id, None) is not None:
+            self._continuity.remember(chosen.history, session_id, now_s)
 
 
 def _is_side_request(query: str) -> bool:

@@ -51,7 +51,7 @@ def _text(name: str, value: object) -> str | None:
 
 
 def _user_info(value: object) -> str | None:
-    if value is None:
+    if value is None or value == "":
         return None
     if isinstance(value, str) and _object(value) is not None:
         return value

@@ -1,0 +1,552 @@
+"""Conversations of clients that know no session: each goes on in its own engine session, over real HTTP."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, Final
+
+import attrs
+import pytest
+import pytest_twisted
+
+from brunix_twisted import errors
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.model import Ask, Choice, Turn
+from brunix_twisted.sessions import Continuity, Sessions
+from fake_reactor import LIMIT_S
+from gateways import RunningGateway, in_thread, run_gateway, stop_gateway
+from received import Received
+from scripted_engine import ScriptedEngine, script
+from wire import ndjson_lines, sse_events
+
+OPENAI: Final = "/v1/chat/completions"
+OLLAMA: Final = "/api/chat"
+
+every_api = pytest.mark.parametrize("path", [OPENAI, OLLAMA])
+streamed_or_whole = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+
+Message = dict[str, Any]
+
+
+def user(content: object) -> Message:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: object) -> Message:
+    return {"role": "assistant", "content": content}
+
+
+def body_for(messages: Sequence[Message], *, stream: bool = False, **more: object) -> dict[str, object]:
+    return {"model": "brunix", "messages": messages, "stream": stream, **more}
+
+
+@attrs.frozen
+class Answer:
+    """What a client gets out of an answer, and the session that it was asked in."""
+
+    text: str
+    session_id: str
+
+
+@attrs.frozen
+class Client:
+    """A client that keeps its conversations itself; its session ids are what the engine was really asked in."""
+
+    gateway: RunningGateway
+    engine: ScriptedEngine
+
+    async def ask(
+        self,
+        *messages: Message,
+        path: str = OPENAI,
+        stream: bool = False,
+        headers: dict[str, str] | None = None,
+        **more: object,
+    ) -> Answer:
+        number = len(self.engine.calls)
+        body = body_for(messages, stream=stream, **more)
+        reply = await self.gateway.ask("POST", path, json=body, headers=headers or {})
+        assert reply.status == 200, reply.body
+        session_id = self.engine.calls[number].request.session_id
+        assert reply.headers["x-session-id"] == session_id
+        return Answer(text_in(path, reply.body, reply.json if not stream else None), session_id)
+
+    async def talk(self, *questions: str, **more: Any) -> tuple[list[Message], str]:  # noqa: ANN401 - as in ask
+        """Have a conversation, and return it and its session."""
+        messages: list[Message] = []
+        session_ids = set()
+        for question in questions:
+            messages.append(user(question))
+            answer = await self.ask(*messages, **more)
+            messages.append(assistant(answer.text))
+            session_ids.add(answer.session_id)
+        (session_id,) = session_ids
+        return messages, session_id
+
+    async def begin(self, *messages: Message, path: str = OPENAI, **more: object) -> tuple[Received, str]:
+        """Ask, and return once the headers are there."""
+        response = await self.gateway.send("POST", path, json=body_for(messages, stream=True, **more))
+        assert response.code == 200
+        received = Received()
+        response.deliverBody(received)
+        (session_id,) = response.headers.getRawHeaders("X-Session-Id") or [""]
+        return received, session_id
+
+
+def text_in(path: str, body: bytes, whole: Callable[[], Any] | None) -> str:
+    """Read the text of an answer, also of one that broke off."""
+    if path == OLLAMA:
+        bodies = ndjson_lines(body) if whole is None else [whole()]
+        return "".join(piece["message"]["content"] for piece in bodies if "message" in piece)
+    bodies = sse_events(body) if whole is None else [whole()]
+    choices = [choice for piece in bodies for choice in piece.get("choices", [])]
+    return "".join(choice.get("delta", choice.get("message")).get("content", "") for choice in choices)
+
+
+@pytest.fixture
+def client(gateway: RunningGateway, engine: ScriptedEngine) -> Client:
+    return Client(gateway, engine)
+
+
+# It goes on.
+
+
+@pytest.mark.parametrize("first", [OPENAI, OLLAMA])
+@pytest.mark.parametrize("second", [OPENAI, OLLAMA])
+@pytest.mark.parametrize("streams", [(True, True), (True, False), (False, True), (False, False)])
+@pytest_twisted.ensureDeferred
+async def test_goes_on(client: Client, first: str, second: str, streams: tuple[bool, bool]) -> None:
+    """The second question would be answered without what was said before; or in another API, or streamed, it would."""
+    messages, session_id = await client.talk("my name is Ann", path=first, stream=streams[0])
+    assert messages[1]["content"] == "my name is Ann "
+    messages.append(user("what is it?"))
+    answer = await client.ask(*messages, path=second, stream=streams[1])
+    assert answer.session_id == session_id
+    # The engine has the rest itself: it is asked nothing but the question.
+    assert [asked.request.query for asked in client.engine.calls] == ["my name is Ann", "what is it?"]
+    messages += [assistant(answer.text), user("and now?")]
+    assert (await client.ask(*messages, path=first)).session_id == session_id
+
+
+@every_api
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param([user("one"), assistant("one")], id="trimmed"),
+        pytest.param([user("  one\n"), assistant("\n one \n\n")], id="padded"),
+        pytest.param([{"role": "system", "content": "Be brief"}, user("one"), assistant("one ")], id="system"),
+        pytest.param(
+            [user("one"), {"role": "developer", "content": "x"}, assistant("one "), {"role": "system", "content": "y"}],
+            id="system in between",
+        ),
+        pytest.param(
+            [user([{"type": "text", "text": "one"}]), assistant([{"type": "text", "text": "one "}])], id="parts"
+        ),
+        pytest.param([user("one") | {"name": "ann"}, assistant("one ") | {"tool_calls": None}], id="more keys"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_goes_on_though_the_client_changed_it(client: Client, path: str, changed: list[Message]) -> None:
+    """A user whose client trims texts, or adds the time of day to its instructions, would lose the thread."""
+    _, session_id = await client.talk("one", path=path)
+    assert (await client.ask(*changed, user("two"), path=path)).session_id == session_id
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_no_limit_cut(client: Client, path: str) -> None:
+    """A user whose client always sends stop sequences and a length would lose the thread with every question."""
+    limits: dict[str, Any] = (
+        {"stop": ["END"], "max_tokens": 100} if path == OPENAI else {"options": {"stop": ["END"], "num_predict": 100}}
+    )
+    await client.talk("one", "two", "three", path=path, **limits)
+
+
+# It does not go on in another's.
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_callers_who_began_alike(client: Client, path: str) -> None:
+    """Two users who both began with "hello" would read each other's questions in their answers."""
+    (messages, first), (_, second) = [await client.talk("hello", path=path) for _ in range(2)]
+    assert first != second
+    # Nobody can tell whose is whose, and it does not matter: both hold the same. But each is given once.
+    going_on = [(await client.ask(*messages, user(f"question {n}"), path=path)).session_id for n in range(3)]
+    assert set(going_on[:2]) == {first, second}
+    assert going_on[2] not in {first, second}
+
+
+@pytest_twisted.ensureDeferred
+async def test_at_the_same_time(client: Client) -> None:
+    """A user who asks twice in a hurry, in two windows, would mix the two conversations."""
+    messages, session_id = await client.talk("hello")
+    received, taken = await client.begin(*messages, user(script("a", {"wait": "go"})))
+    assert taken == session_id
+    other = await client.ask(*messages, user("and?"))
+    assert other.session_id != session_id
+    client.engine.go("go")
+    await received.ended
+
+
+@every_api
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda said: [user("uno"), *said[1:]], id="first question"),
+        pytest.param(lambda said: [said[0], assistant("uno"), *said[2:]], id="first answer"),
+        pytest.param(lambda said: [*said[:2], user("dos"), said[3]], id="last question"),
+        pytest.param(lambda said: [*said[:3], assistant("dos")], id="last answer"),
+        pytest.param(lambda said: said[:2], id="gone back"),
+        pytest.param(lambda said: said[2:], id="begin cut off"),
+        pytest.param(lambda said: [*said[2:], *said[:2]], id="turned round"),
+        pytest.param(lambda said: [user("one two"), said[3]], id="joined"),
+        pytest.param(lambda said: [*said, *said[2:]], id="doubled"),
+        pytest.param(lambda said: [*said[:3], user("again"), said[3]], id="two questions at once"),
+        pytest.param(lambda said: [*said, assistant("more")], id="two answers at once"),
+        pytest.param(lambda said: [assistant("Welcome!"), *said], id="greeting"),
+        pytest.param(lambda said: [*said, {"role": "tool", "content": "r"}], id="tool"),
+        pytest.param(lambda _: [], id="new"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_edited_conversation(
+    client: Client, path: str, edit: Callable[[list[Message]], list[Message]]
+) -> None:
+    """A user who edits or repeats a question would be answered out of what is no longer on the screen."""
+    said, session_id = await client.talk("one", "two", path=path)
+    assert (await client.ask(*edit(said), user("three"), path=path)).session_id != session_id
+    # Nor has that taken it from the conversation as it was.
+    assert (await client.ask(*said, user("three"), path=path)).session_id == session_id
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_an_answer_asked_for_again(client: Client, path: str) -> None:
+    """A user who has an answer made anew would get one that knows the first."""
+    said, session_id = await client.talk("one", "two", path=path)
+    again = await client.ask(*said[:-1], path=path)
+    assert again.session_id != session_id
+    # From here on it is a conversation like any other.
+    assert (await client.ask(*said, user("three"), path=path)).session_id == again.session_id
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_an_answer_begun_by_the_client(client: Client, path: str) -> None:
+    """A client that puts words into the answer's mouth would change the conversation that it has shown so far."""
+    said, session_id = await client.talk("one", path=path)
+    assert (await client.ask(*said, user("two"), assistant("Well, "), path=path)).session_id != session_id
+    assert (await client.ask(*said, user("two"), path=path)).session_id == session_id
+
+
+# What the engine has not stored, or has stored otherwise than the caller saw it.
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_the_client_left(client: Client, path: str) -> None:
+    """A user who stopped an answer would go on in a session that does not know it."""
+    said, session_id = await client.talk("one", path=path)
+    question = user(script("partial", {"hang": True}))
+    received, taken = await client.begin(*said, question, path=path)
+    assert taken == session_id
+    await received.until(b"partial")
+    received.leave()
+    assert await in_thread(client.engine.call(1).ended.wait, LIMIT_S)
+    for history in (said, [*said, question, assistant("partial")], [*said, question, assistant("")]):
+        assert (await client.ask(*history, user("two"), path=path)).session_id != session_id
+
+
+@every_api
+@streamed_or_whole
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_failed(client: Client, path: str, *, stream: bool) -> None:
+    """A user would go on after a failure in a session that may or may not know the question."""
+    said, session_id = await client.talk("one", path=path)
+    question = user(script("partial", {"status": "INTERNAL"}))
+    body = body_for([*said, question], stream=stream)
+    reply = await client.gateway.ask("POST", path, json=body)
+    assert reply.status == (200 if stream else 502)
+    assert client.engine.calls[1].request.session_id == session_id
+    for history in (said, [*said, question, assistant("partial")]):
+        assert (await client.ask(*history, user("two"), path=path)).session_id != session_id
+
+
+@every_api
+@streamed_or_whole
+@pytest.mark.parametrize(("limit", "seen"), [("stop", "one "), ("length", "one ")])
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_a_limit_cut(client: Client, path: str, limit: str, seen: str, *, stream: bool) -> None:
+    """A user would go on in a session whose last answer is longer than the one on the screen."""
+    limits: dict[str, Any] = {"stop": ["END"]} if limit == "stop" else {"max_tokens": 1}
+    if path == OLLAMA:
+        limits = {"options": {"stop": ["END"]} if limit == "stop" else {"num_predict": 1}}
+    question = user(script("one ", "END of it"))
+    cut = await client.ask(question, path=path, stream=stream, **limits)
+    assert cut.text == seen
+    for text in (seen, "one END of it"):
+        later = await client.ask(question, assistant(text), user("two"), path=path)
+        assert later.session_id != cut.session_id
+
+
+# Sessions that a caller names.
+
+
+NAMED: Final[dict[str, dict[str, Any]]] = {
+    "body": {"session_id": "mine"},
+    "header": {"headers": {"X-Session-Id": "mine"}},
+    "Open WebUI": {"headers": {"X-OpenWebUI-Chat-Id": "mine"}},
+}
+
+
+@every_api
+@pytest.mark.parametrize("named", NAMED.values(), ids=NAMED)
+@pytest_twisted.ensureDeferred
+async def test_a_named_session(client: Client, path: str, named: dict[str, Any]) -> None:
+    """Somebody who only knows what was said would get into a session that its owner has named, and keeps."""
+    said, session_id = await client.talk("one", "two", path=path, **named)
+    assert session_id == "mine"
+    assert (await client.ask(*said, user("three"), path=path)).session_id != "mine"
+    # It depends on nothing that is sent beside the name.
+    assert (await client.ask(user("three"), path=path, **named)).session_id == "mine"
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_the_engines_default_session(client: Client, path: str) -> None:
+    """A caller who asks for the engine's shared session would get another, or later callers would get into it."""
+    said, session_id = await client.talk("one", path=path, session_id="default")
+    assert session_id == "default"
+    assert (await client.ask(*said, user("two"), path=path)).session_id != "default"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "session_id"),
+    [
+        ({"X-Session-Id": "ours", "X-OpenWebUI-Chat-Id": "theirs"}, {"session_id": "body"}, "body"),
+        ({"X-Session-Id": "ours", "X-OpenWebUI-Chat-Id": "theirs"}, {}, "ours"),
+        ({"X-Session-Id": "ours", "X-OpenWebUI-Chat-Id": "theirs"}, {"session_id": ""}, "ours"),
+        ({"X-Session-Id": "", "X-OpenWebUI-Chat-Id": "theirs"}, {"session_id": None}, "theirs"),
+        ({"X-Session-Id": " ", "X-OpenWebUI-Chat-Id": "theirs"}, {}, "theirs"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_which_name_counts(
+    client: Client, headers: dict[str, str], body: dict[str, Any], session_id: str
+) -> None:
+    """Of several names the wrong one would be taken, or an empty one for the engine's shared session."""
+    assert (await client.ask(user("one"), headers=headers, **body)).session_id == session_id
+
+
+@pytest.mark.parametrize("header", ["X-Session-Id", "X-OpenWebUI-Chat-Id"])
+@pytest.mark.parametrize("value", [b"two words", b"x" * 257, "é".encode(), b"\xff"])
+@pytest_twisted.ensureDeferred
+async def test_an_unsafe_name_in_a_header(client: Client, header: str, value: bytes) -> None:
+    """A caller could put into a log or into gRPC's metadata what does not belong there, or would get a traceback."""
+    body = body_for([user("one")])
+    reply = await client.gateway.ask("POST", OPENAI, json=body, headers={header: value})
+    assert reply.status == 400
+    assert reply.json()["error"]["param"] == "session_id"
+    assert client.engine.calls == []
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_a_remembered_session_is_named(client: Client, path: str) -> None:
+    """A user's conversation would go on where somebody has asked something else in between."""
+    said, session_id = await client.talk("one", path=path)
+    await client.ask(user("something else"), path=path, session_id=session_id)
+    assert (await client.ask(*said, user("two"), path=path)).session_id != session_id
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_a_session_under_way_is_named(client: Client, path: str) -> None:
+    """A user's conversation would go on where somebody has asked something else while the answer was being written."""
+    question = user(script("one", {"wait": "go"}))
+    received, session_id = await client.begin(question, path=path)
+    await client.ask(user("something else"), path=path, session_id=session_id)
+    client.engine.go("go")
+    await received.ended
+    assert (await client.ask(question, assistant("one"), user("two"), path=path)).session_id != session_id
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/api/generate"])
+@pytest_twisted.ensureDeferred
+async def test_prompts_take_no_part(client: Client, path: str) -> None:
+    """An editor's completions would turn up in the conversation of somebody who said the same words."""
+    said, session_id = await client.talk("one")
+    for prompt in ("one", "two"):
+        body = {"model": "brunix", "prompt": prompt, "stream": False}
+        reply = await client.gateway.ask("POST", path, json=body)
+        assert reply.headers["x-session-id"] != session_id
+        going_on = await client.ask(user("two"), assistant("two "), user("three"))
+        assert going_on.session_id != reply.headers["x-session-id"]
+    assert (await client.ask(*said, user("two"))).session_id == session_id
+
+
+# Side requests.
+
+TASK: Final = "### Task:\nGenerate a concise title.\n### Chat History:\n<chat_history>one</chat_history>"
+
+
+@every_api
+@pytest.mark.parametrize("task", [TASK, "\n  " + TASK], ids=["as it is", "after white space"])
+@pytest.mark.parametrize("header", ["X-OpenWebUI-Chat-Id", "X-Session-Id"])
+@pytest_twisted.ensureDeferred
+async def test_a_side_request_with_the_chats_header(client: Client, path: str, task: str, header: str) -> None:
+    """The requests for a title, tags and follow-ups would be part of the conversation that they are about."""
+    headers = {header: "chat-1"}
+    assert (await client.ask(user("one"), path=path, headers=headers)).session_id == "chat-1"
+    aside = {(await client.ask(user(task), path=path, headers=headers)).session_id for _ in range(3)}
+    assert len(aside) == 3
+    assert not aside & {"chat-1", "default", ""}
+    assert (await client.ask(user("two"), path=path, headers=headers)).session_id == "chat-1"
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_a_side_request_after_the_conversation(client: Client, path: str) -> None:
+    """A side request that comes with the conversation's messages would take its session away from it."""
+    said, session_id = await client.talk("one", path=path)
+    assert (await client.ask(*said, user(TASK), path=path)).session_id != session_id
+    assert (await client.ask(*said, user("two"), path=path)).session_id == session_id
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_a_side_request_with_a_session_of_its_own(client: Client, path: str) -> None:
+    """A caller who names a session in the body would be answered in another, because of how the question begins."""
+    headers = {"X-OpenWebUI-Chat-Id": "chat-1"}
+    answer = await client.ask(user(TASK), path=path, headers=headers, session_id="chat-1")
+    assert answer.session_id == "chat-1"
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_a_conversation_that_begins_like_a_side_request(client: Client, path: str) -> None:
+    """A user who likes to write headings would never be answered in context."""
+    await client.talk("### Task: tell me of one", "and of two", path=path)
+
+
+@pytest.mark.parametrize("question", ["# Task: x", "My ### Task:", "### task: x", "## Task:"])
+@pytest_twisted.ensureDeferred
+async def test_no_side_request(client: Client, question: str) -> None:
+    """A user's own question would be left out of the chat that it was asked in."""
+    answer = await client.ask(user(question), headers={"X-OpenWebUI-Chat-Id": "chat-1"})
+    assert answer.session_id == "chat-1"
+
+
+# Settings.
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_turned_off(engine: ScriptedEngine, path: str) -> None:
+    """An operator who wants nothing remembered would not be obeyed, or named sessions would stop working too."""
+    gateway = await run_gateway(grpc_target=engine.target, drain_s=0.0, session_continuity=False)
+    client = Client(gateway, engine)
+    said, session_id = await client.talk("one", path=path)
+    assert (await client.ask(*said, user("two"), path=path)).session_id != session_id
+    await client.talk("one", "two", path=path, session_id="mine")
+    await stop_gateway(gateway)
+
+
+@pytest_twisted.ensureDeferred
+async def test_how_many(engine: ScriptedEngine) -> None:
+    """The operator's bound on what is remembered would have no effect."""
+    gateway = await run_gateway(grpc_target=engine.target, drain_s=0.0, session_max=2)
+    client = Client(gateway, engine)
+    talks = [await client.talk(question) for question in ("one", "two", "three")]
+    going_on = [(await client.ask(*said, user("more"))).session_id == session_id for said, session_id in talks[::-1]]
+    assert going_on == [True, True, False]
+    await stop_gateway(gateway)
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_a_question_that_was_turned_away(engine: ScriptedEngine, path: str) -> None:
+    """A client that repeats a question which found the gateway too busy would be answered without its context."""
+    gateway = await run_gateway(grpc_target=engine.target, drain_s=0.0, thread_workers=1, queue_size=0)
+    client = Client(gateway, engine)
+    said, session_id = await client.talk("one", path=path)
+    busy, _ = await client.begin(user(script("a", {"wait": "the end"})), path=path)
+    refused = await gateway.ask("POST", path, json=body_for([*said, user("two")]))
+    assert refused.status == 503
+    engine.go("the end")
+    await busy.ended
+    assert (await client.ask(*said, user("two"), path=path)).session_id == session_id
+    # A session that was only about to be the conversation's does not hold it.
+    assert (await client.ask(*said, user("two"), path=path)).session_id != session_id
+    await stop_gateway(gateway)
+
+
+# The choice itself, without a gateway.
+
+
+def choosing(**settings: float) -> Sessions:
+    numbers = count()
+    continuity = Continuity(**{"max_sessions": 10, "max_age_s": 100.0} | settings)  # type: ignore[arg-type]  # one is whole
+    return Sessions(continuity, lambda: f"new-{next(numbers)}")
+
+
+def asking(*queries: str, history: tuple[Turn, ...] | None = (), session_id: str | None = None) -> Ask:
+    return Ask(model="brunix", queries=queries, stream=True, prompt="", history=history, session_id=session_id)
+
+
+DONE: Final = [Choice(finish_reason="stop", completion_tokens=1, text="Hello!")]
+
+
+def test_age() -> None:
+    """A user would be sent to a session that the engine has dropped."""
+    sessions = choosing(max_age_s=10.0)
+    ask, going_on = asking("Hi"), asking("And?", history=(Turn("Hi", "Hello!"),))
+    for now_s in (0.0, 100.0):
+        sessions.completed(sessions.choose(ask, None, now_s), ask, DONE, now_s + 5.0)
+    assert sessions.choose(going_on, None, 115.0).session_ids == ("new-1",)
+    sessions.completed(sessions.choose(ask, None, 200.0), ask, DONE, 205.0)
+    assert sessions.choose(going_on, None, 215.1).session_ids == ("new-3",)
+
+
+def test_given_back() -> None:
+    """A caller that was turned away would lose its conversation, or get one that a fresh session never held."""
+    sessions, history = choosing(), (Turn("Hi", "Hello!"),)
+    going_on = asking("And?", history=history)
+    fresh = sessions.choose(going_on, None, 0.0)
+    sessions.give_back(fresh, 0.0)
+    assert sessions.choose(going_on, None, 0.0).session_ids != fresh.session_ids
+    sessions.completed(first := sessions.choose(asking("Hi"), None, 0.0), asking("Hi"), DONE, 0.0)
+    taken = sessions.choose(going_on, None, 0.0)
+    assert taken.session_ids == first.session_ids
+    sessions.give_back(taken, 0.0)
+    assert sessions.choose(going_on, None, 0.0).session_ids == first.session_ids
+
+
+def test_several_questions() -> None:
+    """Of several prompts in one request, one would be answered in the context of another."""
+    sessions = choosing()
+    assert sessions.choose(asking("a", "b", history=None), None, 0.0).session_ids == ("new-0", "new-1")
+    assert sessions.choose(asking("a", "b", history=None), "mine", 0.0).session_ids == ("mine", "mine")
+    assert sessions.choose(asking("a", TASK, history=None), "mine", 0.0).session_ids == ("new-2", "new-3")
+    assert sessions.choose(asking(history=None), None, 0.0).session_ids == ()
+
+
+@pytest.mark.parametrize("session_id", ["two words", "é", "x" * 257, "\n"])
+def test_unsafe_name(session_id: str) -> None:
+    """A caller could put into a log or into gRPC's metadata what does not belong there."""
+    for ask, named in ((asking("Hi", session_id=session_id), None), (asking("Hi"), session_id)):
+        with pytest.raises(GatewayError) as caught:
+            choosing().choose(ask, named, 0.0)
+        assert (caught.value.kind, caught.value.param) == (errors.INVALID_REQUEST, "session_id")
+
+
+def test_an_answer_that_never_came_leaves_nothing() -> None:
+    """The gateway's memory would grow with every answer that fails."""
+    sessions = choosing()
+    for _ in range(100):
+        sessions.choose(asking("Hi"), None, 0.0)
+    gc.collect()
+    assert not sessions._under_way  # noqa: SLF001 - memory shows in nothing else
