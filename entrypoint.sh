@@ -165,10 +165,11 @@ look() { # brings the six variables up to date
 
 forsaken() { # the shell around this one is gone
     [ -n "$around" ] || return
+    value=''
     while read -r key value; do
         [ "$key" != PPid: ] || break
     done <"/proc/$$/status"
-    [ "$value" != "$around" ]
+    [ -n "$value" ] && [ "$value" != "$around" ]
 }
 
 signal() { # SIGNAL PID...

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -153,9 +153,19 @@ class Run:
             self.process.send_signal(number)
 
     def told(self) -> str:
-        """The next line on stderr."""
-        assert self.process.stderr is not None
-        return self.process.stderr.readline().decode()
+        """The next line on stderr, empty at its end."""
+        return self._text(self.process.stderr)
+
+    def shown(self) -> str:
+        """The next line on stdout, empty at its end."""
+        return self._text(self.process.stdout)
+
+    @staticmethod
+    def _text(stream: IO[bytes] | None) -> str:
+        assert stream is not None
+        if not select.select([stream], [], [], LIMIT_S)[0]:
+            pytest.fail("nothing was said for too long")
+        return stream.readline().decode()
 
     def end(self) -> tuple[int, str, list[str]]:
         """Wait until everything is gone. The status, what stderr had still to say, and the remaining events."""
@@ -481,8 +491,7 @@ def test_the_banner_comes_when_both_answer(workshop: Workshop) -> None:
     command = shlex.join([sys.executable, "-I", "-S", str(server), f"{workshop.folder}/gateway.sock"])
     run = workshop.run(gateway=command, PROXY_MODEL_ID="mine")
     run.expect("engine up")
-    assert run.process.stdout is not None
-    lines = [run.process.stdout.readline().decode() for _ in range(4)]
+    lines = [run.shown() for _ in range(4)]
     assert lines[0] == f"brunix is up: unix:{workshop.folder}/gateway.sock  model: mine\n"
     assert lines[3].startswith("  try:  curl ")
     run.send(signal.SIGTERM)
@@ -495,7 +504,7 @@ def test_the_banner_comes_when_both_answer(workshop: Workshop) -> None:
 def test_a_probe_that_fails_stops_nobody(workshop: Workshop, shell: Sequence[str]) -> None:
     """A gateway behind a socket that the probe cannot ask was taken down for that, or the failure went unsaid."""
     run = workshop.up(shell, PROXY_LISTEN="systemd:domain=INET:index=0")
-    told = next(line for line in iter(run.told, "") if "the probe" in line and "entrypoint.sh" in line)
+    told = next(line for line in iter(run.told, "") if line.startswith("entrypoint.sh: the probe"))
     assert "the probe ended with status 2, so nobody will say when the gateway is up" in told
     run.send(signal.SIGTERM)
     status, _, events = run.end()

@@ -131,6 +131,7 @@ def run(listen: str, *arguments: str, **environment: str) -> subprocess.Complete
         (r"unix:/run/a\:b\\c.sock:lockfile=0", Address(path=r"/run/a:b\c.sock")),
         ("unix:/run/a%20b.sock", Address(path="/run/a%20b.sock")),
         (r"unix:/run/a\=b.sock", Address(path="/run/a=b.sock")),
+        ("unix:address=/run/a=b.sock", Address(path="/run/a=b.sock")),
     ],
 )
 def test_where_the_gateway_listens_is_where_it_is_asked(description: str, expected: Address) -> None:
@@ -240,8 +241,9 @@ def test_once_fails_when_nobody_listens(tmp_path: Path) -> None:
 def test_a_server_that_says_nothing_is_given_up_on() -> None:
     """A health check hung on a gateway that had stopped answering."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        host, port = silent.getsockname()
-        assert probe.trouble(Address(host, port), timeout_s=0.05) == "the gateway does not answer: timed out"
+        done = run(f"tcp:{silent.getsockname()[1]}", "--once")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.endswith(": the gateway does not answer: timed out\n")
 
 
 def test_a_server_that_speaks_no_http_is_told_of() -> None:
