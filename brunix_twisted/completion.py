@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from uuid import uuid4
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 
@@ -20,9 +21,9 @@ from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter, count_tokens
 from brunix_twisted.model import Ask, Choice, Ending, Head, Question
-from brunix_twisted.producer import AnswerProducer
+from brunix_twisted.producer import AnswerProducer, Terms
 from brunix_twisted.reactors import Reactor
-from brunix_twisted.sessions import Sessions
+from brunix_twisted.sessions import Chosen, Sessions
 from brunix_twisted.site import GatewayRequest
 
 
@@ -32,18 +33,19 @@ class Completion:
     _log = Logger()
 
     def __init__(
-        self, reactor: Reactor, engine: Engine, admission: Admission, sessions: Sessions, *, heartbeat_s: float
+        self, reactor: Reactor, engine: Engine, admission: Admission, sessions: Sessions, terms: Terms
     ) -> None:
         """
         Ask one engine, by way of one pool.
 
-        :param heartbeat_s: a stream gets a sign of life after so many seconds of silence; 0: never.
+        :param terms: of a streamed answer; a whole one has no first word that could be late.
         """
         self._reactor = reactor
         self._engine = engine
         self._admission = admission
         self._sessions = sessions
-        self._heartbeat_s = heartbeat_s
+        self._terms = terms
+        self._whole_terms = attrs.evolve(terms, first_token_timeout_s=0)
         self._answers: set[AnswerProducer] = set()
         self.draining = False
         """Whether new questions are turned away because the gateway stops."""
@@ -67,10 +69,11 @@ class Completion:
             request.setHeader(b"X-Session-Id", request.session_id.encode("ascii"))
         head = Head(id=uuid4().hex, created_s=time.time())
         encoder = dialect.encoder(ask, head)
-        answer = AnswerProducer(self._reactor, request, encoder, heartbeat_s=self._heartbeat_s)
+        terms = self._terms if ask.stream else self._whole_terms
+        answer = AnswerProducer(self._reactor, request, encoder, terms, lambda: self._cut_off(request))
         self._answers.add(answer)
         try:
-            choices, admitted_s = await self._relay(request, ask, chosen.session_ids, answer)
+            choices, admitted_s = await self._relay(request, ask, chosen, answer)
             answer.finish(self._ending(ask, choices, asked_s, admitted_s, answer.first_text_s))
             self._sessions.completed(chosen, ask, choices, self._reactor.seconds())
         except CancelledError:
@@ -88,27 +91,39 @@ class Completion:
                 self._drained.callback(None)
 
     async def _relay(
-        self, request: GatewayRequest, ask: Ask, session_ids: tuple[str, ...], answer: AnswerProducer
+        self, request: GatewayRequest, ask: Ask, chosen: Chosen, answer: AnswerProducer
     ) -> tuple[list[Choice], float]:
         choices = []
         admitted_s = self._reactor.seconds()
         for index, query in enumerate(ask.queries):
             question = Question(
                 query=query,
-                session_id=session_ids[index],
+                session_id=chosen.session_ids[index],
                 request_id=request.request_id,
                 stream=ask.stream,
                 editor=ask.editor,
             )
             # Made before there is a place, for whoever fails with one in hand keeps it for ever.
             call, cutter = self._engine.call(question), Cutter(ask.limits)
-            await self._admission.admit()
+            try:
+                await self._admission.admit()
+            except (GatewayError, CancelledError):
+                self._sessions.give_back(chosen, self._reactor.seconds())
+                raise
             if index == 0:
                 admitted_s = self._reactor.seconds()
             if ask.echo:
                 answer.echo(index, query)
             choices.append(await answer.relay(index, call, cutter, self._admission.run))
         return choices, admitted_s
+
+    def _cut_off(self, request: GatewayRequest) -> None:
+        self._log.warn(
+            "Request {request_id}: cut off, for its client has read nothing for {stall_timeout_s:g} s",
+            request_id=request.request_id,
+            stall_timeout_s=self._terms.stall_timeout_s,
+        )
+        request.channel.forceAbortClient()
 
     def _ending(
         self, ask: Ask, choices: list[Choice], asked_s: float, admitted_s: float, first_text_s: float | None
@@ -160,7 +175,9 @@ class Completion:
 
 def _named_session(request: GatewayRequest) -> str | None:
     """Read the session that a request's headers name: ours, or Open WebUI's for its conversation."""
-    return request.getHeader("X-Session-Id") or request.getHeader("X-OpenWebUI-Chat-Id")
+    named = request.getHeader(b"X-Session-Id") or request.getHeader(b"X-OpenWebUI-Chat-Id")
+    # Whatever bytes it holds become text here; a name that is not safe is refused where it is chosen.
+    return named.decode("latin-1") if named else None
 
 
 def _nanoseconds(duration_s: float) -> int:

@@ -25,19 +25,26 @@ class Kind:
 
 
 INVALID_REQUEST = Kind(400, "invalid_request_error", retry=False)
+WRONG_HOST = Kind(403, "invalid_request_error", "host_not_allowed", retry=False)
 WRONG_ORIGIN = Kind(403, "invalid_request_error", "origin_not_allowed", retry=False)
 UNKNOWN_MODEL = Kind(404, "invalid_request_error", "model_not_found", retry=False)
 UNKNOWN_PATH = Kind(404, "invalid_request_error", "unknown_url", retry=False)
 WRONG_METHOD = Kind(405, "invalid_request_error", "method_not_supported", retry=False)
 NOT_FOUND = Kind(404, "invalid_request_error", "not_found", retry=False)
 NOT_OFFERED = Kind(404, "invalid_request_error", "not_offered", retry=False)
+TOO_SLOW = Kind(408, "invalid_request_error", "request_timeout", retry=False)
+BODY_TOO_LARGE = Kind(413, "invalid_request_error", "request_too_large", retry=False)
+URL_TOO_LONG = Kind(414, "invalid_request_error", "url_too_long", retry=False)
 RATE_LIMITED = Kind(429, "rate_limit_error", "rate_limit_exceeded", retry=True)
+HEADERS_TOO_LARGE = Kind(431, "invalid_request_error", "headers_too_large", retry=False)
 INTERNAL = Kind(500, "server_error", "internal_error", retry=False)
+NOT_IMPLEMENTED = Kind(501, "invalid_request_error", "not_implemented", retry=False)
 ENGINE_ERROR = Kind(502, "server_error", "engine_error", retry=False)
 ENGINE_AUTH = Kind(502, "server_error", "engine_auth", retry=False)
 ENGINE_UNAVAILABLE = Kind(503, "server_error", "engine_unavailable", retry=True)
 OVERLOADED = Kind(503, "server_error", "overloaded", retry=True)
 ENGINE_TIMEOUT = Kind(504, "server_error", "engine_timeout", retry=False)
+UNKNOWN_VERSION = Kind(505, "invalid_request_error", "http_version_not_supported", retry=False)
 
 RETRY_AFTER_S = 1
 """Sent with every kind that may succeed later: a restarted engine is reached again within a second."""

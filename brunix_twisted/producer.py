@@ -1,99 +1,54 @@
 """
-From the worker that reads the engine to the client's socket: the seam between the two threads.
+One answer on its way to the client's socket.
 
-A worker puts text into a :class:`Mailbox`. The first text wakes the reactor, once; whatever has gathered until the
-reactor comes round goes out in one write. When the client reads slowly, Twisted pauses the producer and the mailbox
-fills up to its bound, then the worker waits. So what a slow client can cost is one worker and a bounded piece of
-memory, and what a fast engine can cost is one wake-up a reactor turn, however many tokens it sends.
+A client that reads slowly makes Twisted pause the producer; the mailbox before it fills up to its bound, and then the
+worker waits. A client that has stopped reading costs neither memory nor a worker for long: it is cut off.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
+from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http import Request
 from zope.interface import implementer
 
+from brunix_twisted import errors
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.engine import EngineCall
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter
+from brunix_twisted.mailbox import Mailbox
 from brunix_twisted.model import Choice, Ending
 from brunix_twisted.reactors import Reactor
 
-T = TypeVar("T")
-
 # Far above an ordinary answer, so that a worker is done with the engine while a slow client still reads.
 MAILBOX_BYTES = 1024 * 1024
+
+# How much the transport is given at a time: just what makes it ask for a pause, for it tells of a client that reads
+# only when it has got rid of all it has. One that reads slowly is so told apart from one that has stopped.
+_PIECE_BYTES = 64 * 1024
 
 Run = Callable[[Callable[[], None]], Deferred[None]]
 """Runs something on a worker; fires, on the reactor's thread, when the worker has left it."""
 
 
-class Mailbox:
-    """
-    Text on its way from a worker's thread to the reactor's, in order.
+@attrs.frozen(kw_only=True)
+class Terms:
+    """The time and the room that an answer has. 0 seconds: without end."""
 
-    The only state that the two threads share. One condition guards all of it.
-    """
-
-    def __init__(self, wake: Callable[[], None], max_bytes: int) -> None:
-        """
-        Start empty and open.
-
-        :param wake: called on the worker's thread when there is something to take, and then not again before it was
-            taken.
-        :param max_bytes: of memory; a worker that has put more waits.
-        """
-        self._wake = wake
-        self._max_bytes = max_bytes
-        self._condition = threading.Condition()
-        self._texts: list[str] = []
-        self._bytes = 0
-        self._awake = False
-        self._closed = False
-
-    def put(self, text: str) -> bool:
-        """
-        Add a text; wait while there is no room. On the worker's thread.
-
-        Returns whether more is wanted: False once the mailbox is closed.
-        """
-        with self._condition:
-            while self._bytes >= self._max_bytes and not self._closed:
-                self._condition.wait()
-            if self._closed:
-                return False
-            self._texts.append(text)
-            self._bytes += sys.getsizeof(text)
-            wake = not self._awake
-            self._awake = True
-        if wake:
-            self._wake()
-        return True
-
-    def take(self) -> list[str]:
-        """Empty the mailbox. On the reactor's thread."""
-        with self._condition:
-            texts, self._texts = self._texts, []
-            self._bytes = 0
-            self._awake = False
-            self._condition.notify()
-        return texts
-
-    def close(self) -> None:
-        """Want no more, and let go of a worker that waits for room. On the reactor's thread, any number of times."""
-        with self._condition:
-            self._closed = True
-            self._texts = []
-            self._condition.notify()
+    heartbeat_s: float = 0
+    """After so many seconds without bytes the client is shown a sign of life."""
+    first_token_timeout_s: float = 0
+    """How long the engine may take to its first text."""
+    stall_timeout_s: float = 0
+    """How long the client may read nothing of what waits for it."""
+    buffer_bytes: int = MAILBOX_BYTES
+    """How much text may wait for the client before the worker has to."""
 
 
 @attrs.define(eq=False)
@@ -107,7 +62,11 @@ class _Relay:
     done: Deferred[Choice]
     left: bool = False
     """Whether the worker has left the call: nothing more will be put."""
+    ended: bool = False
+    """Whether nothing more will be sent of it but what waits for the client already."""
     failure: Failure | None = None
+    patience: IDelayedCall | None = None
+    """Ends a call whose first text does not come."""
     texts: list[str] = attrs.Factory(list)
     """What has been sent of the choice's text."""
 
@@ -123,8 +82,14 @@ class _Relay:
 
     def stop(self) -> None:
         """Free the worker, whether it waits for the engine or for room."""
+        self.need_not_hurry()
         self.mailbox.close()
         self.call.cancel()
+
+    def need_not_hurry(self) -> None:
+        """Let the engine take its time from now on."""
+        _cancel(self.patience)
+        self.patience = None
 
 
 @implementer(IPushProducer)
@@ -136,29 +101,37 @@ class AnswerProducer:
     that whatever fails before has its real HTTP status.
     """
 
-    def __init__(self, reactor: Reactor, request: Request, encoder: Encoder, *, heartbeat_s: float = 0) -> None:
+    def __init__(
+        self, reactor: Reactor, request: Request, encoder: Encoder, terms: Terms, cut_off: Callable[[], None]
+    ) -> None:
         """
         Prepare to answer a request.
 
-        :param heartbeat_s: show a sign of life after this many seconds without bytes; 0 for never.
+        :param cut_off: breaks off the connection of a client that has stopped reading.
         """
         self._reactor = reactor
         self._request = request
         self._encoder = encoder
+        self._terms = terms
+        self._cut_off = cut_off
         self._relay: _Relay | None = None
         self._begun = False
         self._echoes = b""
+        self._unsent: deque[bytes] = deque()
         self._paused = False
+        self._hurried = False
+        self._stall: IDelayedCall | None = None
         self._gone = False
         self._draining = False
-        self._drain_again = False
         self.started = False
         """Whether bytes have gone out: from then on a failure can only be told within the answer."""
         self.first_text_s: float | None = None
         """When the first text came, by the reactor's clock."""
         self._last_write_s = reactor.seconds()
-        self._heartbeat_s = heartbeat_s
-        self._heartbeat = reactor.callLater(heartbeat_s, self._beat) if heartbeat_s else None
+        self._heartbeat = self._after(terms.heartbeat_s, self._beat)
+
+    def _after(self, timeout_s: float, function: Callable[..., None], *arguments: object) -> IDelayedCall | None:
+        return self._reactor.callLater(timeout_s, function, *arguments) if timeout_s else None
 
     def relay(self, index: int, call: EngineCall, cutter: Cutter, run: Run) -> Deferred[Choice]:
         """
@@ -167,11 +140,18 @@ class AnswerProducer:
         Fires when all of it has been written, or fails with GatewayError after everything before the failure has
         been. Cancelling stops the call.
         """
-        mailbox = Mailbox(lambda: self._reactor.callFromThread(self._drain), MAILBOX_BYTES)
+
+        def arrived() -> None:
+            relay.need_not_hurry()
+            self._drain()
+
+        mailbox = Mailbox(lambda: self._reactor.callFromThread(arrived), self._terms.buffer_bytes)
         relay = _Relay(index, call, cutter, mailbox, Deferred(lambda _: self.stopProducing()))
+        relay.patience = self._after(self._terms.first_token_timeout_s, self._too_slow)
         self._relay = relay
 
         def left(result: Failure | None) -> None:
+            relay.need_not_hurry()
             relay.left = True
             if isinstance(result, Failure):
                 relay.failure = result
@@ -179,6 +159,10 @@ class AnswerProducer:
 
         run(lambda: call.run(mailbox.put)).addBoth(left)
         return relay.done
+
+    def _too_slow(self) -> None:
+        message, detail = "The engine did not begin to answer in time", "no first token"
+        self.abort(GatewayError(errors.ENGINE_TIMEOUT, message, detail=detail))
 
     def echo(self, index: int, text: str) -> None:
         """Send text that is not the engine's, together with what comes next: alone it would begin the answer."""
@@ -198,24 +182,29 @@ class AnswerProducer:
 
         With an error, as if the engine had failed, unless the engine has ended before.
         """
-        if self._relay is not None:
-            if not self._relay.left:
-                self._relay.stop()
-                self._relay.left = True
-                self._relay.failure = Failure(error)
-            # A client that reads no more would hold the end back for ever. What is left is no more than the mailbox.
-            self._paused = False
-            self._drain()
+        relay = self._relay
+        if relay is None:
+            return
+        if not relay.left:
+            relay.stop()
+            relay.left = True
+            relay.failure = Failure(error)
+        # A client that reads no more would hold the end back for ever. What is left is no more than the mailbox.
+        self._hurried = True
+        self.resumeProducing()
 
     # IPushProducer
 
     def pauseProducing(self) -> None:
         """Stop writing: the client reads too slowly. The engine goes on until the mailbox is full."""
-        self._paused = True
+        if not self._hurried and not self._paused:
+            self._paused = True
+            self._stall = self._after(self._terms.stall_timeout_s, self._stalled)
 
     def resumeProducing(self) -> None:
         """Go on writing; may be called from within a write."""
         self._paused = False
+        _cancel(self._stall)
         self._drain()
 
     def stopProducing(self) -> None:
@@ -229,25 +218,42 @@ class AnswerProducer:
         if self._relay is not None:
             self._relay.stop()
 
+    def _stalled(self) -> None:
+        self.stopProducing()
+        self._cut_off()
+
     def _drain(self) -> None:
         """Write everything that waits, unless the client is not ready for it."""
-        if self._draining:
-            self._drain_again = True
-            return
-        self._draining = True
-        try:
-            self._drain_again = True
-            while self._drain_again:
-                self._drain_again = False
-                if self._relay is not None and not self._paused and not self._gone:
-                    self._send(self._relay)
-        finally:
-            self._draining = False
+        # A write may come back here; the one that is under way goes on by itself.
+        if not self._draining:
+            self._draining = True
+            try:
+                while self._advance():
+                    pass
+            finally:
+                self._draining = False
+
+    def _advance(self) -> bool:
+        """Do the next of what there is to do now, if there is anything."""
+        relay = self._relay
+        if relay is None or self._gone:
+            return False
+        if relay.ended and not self._unsent:
+            self._conclude(relay)
+        elif self._paused:
+            return False
+        elif self._unsent:
+            self._write(self._unsent.popleft())
+        elif relay.left or not relay.mailbox.is_empty:
+            self._send(relay)
+        else:
+            return False
+        return True
 
     def _send(self, relay: _Relay) -> None:
         cutter = relay.cutter
         pieces = []
-        for text in relay.mailbox.take():
+        for text in relay.mailbox.take(_PIECE_BYTES):
             if self.first_text_s is None:
                 self.first_text_s = self._reactor.seconds()
             pieces.append(self._opening())
@@ -256,19 +262,24 @@ class AnswerProducer:
                 pieces.append(self._encoder.delta(relay.index, allowed))
             if cutter.finish_reason:
                 break
-        ended = relay.left or cutter.finish_reason is not None
+        ended = cutter.finish_reason is not None or (relay.left and relay.mailbox.is_empty)
         if ended and relay.failure is None and (rest := cutter.flush()):
             relay.texts.append(rest)
             pieces.append(self._encoder.delta(relay.index, rest))
-        # Decided before the write, which may come back here.
+        data_bytes = b"".join(pieces)
+        self._unsent.extend(
+            data_bytes[start : start + _PIECE_BYTES] for start in range(_PIECE_BYTES, len(data_bytes), _PIECE_BYTES)
+        )
+        self._write(data_bytes[:_PIECE_BYTES])
         if ended:
-            self._relay = None
-        self._write(b"".join(pieces))
-        if not ended:
-            return
-        relay.stop()
+            relay.ended = True
+            # However long the client takes to read the rest, the worker is free.
+            relay.stop()
+
+    def _conclude(self, relay: _Relay) -> None:
+        self._relay = None
         # Text that was cut is complete, whether or not the engine had the time to fail after it.
-        if relay.failure is not None and cutter.finish_reason is None:
+        if relay.failure is not None and relay.cutter.finish_reason is None:
             relay.done.errback(relay.failure)
         else:
             relay.done.callback(relay.choice())
@@ -313,13 +324,19 @@ class AnswerProducer:
         self._request.setHeader(b"X-Accel-Buffering", b"no")
 
     def _beat(self) -> None:
+        heartbeat_s = self._terms.heartbeat_s
         silent_s = self._reactor.seconds() - self._last_write_s
-        silent = silent_s >= self._heartbeat_s
+        silent = silent_s >= heartbeat_s
         # Before the write, which may end the answer and silence this.
-        self._heartbeat = self._reactor.callLater(self._heartbeat_s - (0 if silent else silent_s), self._beat)
+        self._heartbeat = self._reactor.callLater(heartbeat_s - (0 if silent else silent_s), self._beat)
         if silent and not self._paused:
             self._write(self._opening() + self._encoder.heartbeat())
 
     def _silence(self) -> None:
-        if self._heartbeat is not None and self._heartbeat.active():
-            self._heartbeat.cancel()
+        _cancel(self._heartbeat)
+        _cancel(self._stall)
+
+
+def _cancel(delayed: IDelayedCall | None) -> None:
+    if delayed is not None and delayed.active():
+        delayed.cancel()

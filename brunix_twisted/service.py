@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+from socket import gethostname
 from typing import cast
 from uuid import uuid4
 
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from brunix_twisted.admission import Admission
+from brunix_twisted.channel import Bounds
 from brunix_twisted.completion import Completion
-from brunix_twisted.engine import Engine
+from brunix_twisted.engine import Engine, Tls
+from brunix_twisted.hosts import Hosts
 from brunix_twisted.model import Model
+from brunix_twisted.producer import Terms
 from brunix_twisted.reactors import Reactor
 from brunix_twisted.routes import Gateway, refuse
 from brunix_twisted.sessions import Continuity, Sessions
@@ -62,7 +68,7 @@ class GatewayService(Service):
         """
         settings = self._settings
         self._pool = ThreadPool(minthreads=0, maxthreads=settings.thread_workers, name="engine")
-        self._engine = Engine(settings.grpc_target, settings.engine_timeout_s)
+        self._engine = Engine(settings.grpc_target, settings.engine_timeout_s, _tls(settings))
         admission = Admission(
             self._reactor,
             self._pool,
@@ -76,7 +82,12 @@ class GatewayService(Service):
             self._engine,
             admission,
             Sessions(continuity if settings.session_continuity else None, lambda: uuid4().hex),
-            heartbeat_s=settings.heartbeat_s,
+            Terms(
+                heartbeat_s=settings.heartbeat_s,
+                first_token_timeout_s=settings.first_token_timeout_s,
+                stall_timeout_s=settings.stall_timeout_s,
+                buffer_bytes=settings.buffer_bytes,
+            ),
         )
         model = Model(
             id=settings.model_id,
@@ -91,6 +102,12 @@ class GatewayService(Service):
             reactor=cast("IReactorTime", self._reactor),
             refuse=refuse,
             origins=settings.cors_origins,
+            bounds=Bounds(
+                max_body_bytes=settings.max_body_bytes,
+                max_header_bytes=settings.max_header_bytes,
+                headers_timeout_s=settings.headers_timeout_s,
+                body_timeout_s=settings.body_timeout_s,
+            ),
         )
         refusals: list[Failure] = []
         self._endpoint.listen(self._site).addCallbacks(self._listens, refusals.append)
@@ -107,6 +124,10 @@ class GatewayService(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self._port = port
+        names = self._settings.allowed_hosts
+        if names or _is_loopback(port.getHost()):
+            # A page of the web could otherwise reach what only this machine may, by a name that it points here.
+            self._site.hosts = Hosts(names | {gethostname().lower()})
         self._log.info(
             "Serving the model {model} on {address}; the engine is at {target}",
             model=self._settings.model_id,
@@ -134,8 +155,10 @@ class GatewayService(Service):
         if self._port is None:
             return
         port, self._port = self._port, None
+        # From now on no question is admitted, not even on a connection that is open already.
+        drained = self._completion.drain(self._settings.drain_s)
         await maybeDeferred(port.stopListening)
-        await self._completion.drain(self._settings.drain_s)
+        await drained
         # A worker leaves its call once that is cancelled; the pool would wait for it without any deadline.
         await self._admission.when_idle()
         # The process ends soon after this, and with it whatever has not left its sockets.
@@ -143,3 +166,18 @@ class GatewayService(Service):
         # Last, since a call made on a closed channel would crash the process.
         self._engine.close()
         self._pool.stop()
+
+
+def _tls(settings: Settings) -> Tls | None:
+    if settings.grpc_tls_ca is None:
+        return None
+    return Tls(
+        settings.grpc_tls_ca,
+        certificate=settings.grpc_tls_cert,
+        key=settings.grpc_tls_key,
+        name=settings.grpc_tls_name,
+    )
+
+
+def _is_loopback(address: IAddress) -> bool:
+    return isinstance(address, IPv4Address | IPv6Address) and ip_address(address.host).is_loopback

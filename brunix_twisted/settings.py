@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import attrs
 
-from brunix_twisted import origins
+from brunix_twisted import certificates, hosts, origins
 from brunix_twisted.origins import Origins
 
 
@@ -95,6 +95,10 @@ def _on_off(text: str) -> bool:
 _ON_OFF = Rule("on or off", _on_off)
 
 
+def _or_none(rule: Rule) -> Rule:
+    return Rule(rule.allowed, lambda text: rule.read(text) if text else None)
+
+
 def _setting(variable: str, default: str, rule: Rule, meaning: str) -> Any:  # noqa: ANN401 - attrs.field returns Any too
     return attrs.field(
         default=rule.read(default),
@@ -110,7 +114,32 @@ class Settings:
         "BRUNIX_GRPC_TARGET",
         "localhost:50051",
         _matching(r"[!-~]{1,1000}", "a gRPC target such as host:port, dns:///host:port or unix:///path"),
-        "Where the engine listens.",
+        "Where the engine listens. A host and port alone are one engine; `dns:///engines:50051` and "
+        "`ipv4:10.0.0.1:50051,10.0.0.2:50051` are several, asked in turn.",
+    )
+    grpc_tls_ca: str | None = _setting(
+        "BRUNIX_GRPC_TLS_CA",
+        "",
+        _or_none(Rule("the path of a file of certificates in PEM form", certificates.authorities)),
+        "Turns on TLS to the engine, whose certificate has to be signed by one of these.",
+    )
+    grpc_tls_cert: str | None = _setting(
+        "BRUNIX_GRPC_TLS_CERT",
+        "",
+        _or_none(Rule("the path of a file that can be read", certificates.readable)),
+        "The certificate that the gateway shows the engine, in PEM form: mutual TLS.",
+    )
+    grpc_tls_key: str | None = _setting(
+        "BRUNIX_GRPC_TLS_KEY",
+        "",
+        _or_none(Rule("the path of a file that can be read", certificates.readable)),
+        "The private key of that certificate, in PEM form and without a password.",
+    )
+    grpc_tls_name: str | None = _setting(
+        "BRUNIX_GRPC_TLS_NAME",
+        "",
+        _or_none(_matching(r"[A-Za-z0-9*._-]{1,253}", "a host name")),
+        "The name in the engine's certificate, where it is not the host of `BRUNIX_GRPC_TARGET`.",
     )
     model_id: str = _setting(
         "PROXY_MODEL_ID",
@@ -141,6 +170,25 @@ class Settings:
         "600",
         _seconds(0.1, 86_400),
         "The deadline of one call to the engine, from the question to the end of the answer.",
+    )
+    first_token_timeout_s: float = _setting(
+        "PROXY_FIRST_TOKEN_TIMEOUT_S",
+        "120",
+        _seconds(0.1, 86_400),
+        "How long the engine may take to the first word of a streamed answer.",
+    )
+    stall_timeout_s: float = _setting(
+        "PROXY_STALL_TIMEOUT_S",
+        "60",
+        _seconds(0.1, 86_400),
+        "A client that reads nothing of a waiting stream for so long is cut off, and its question with it.",
+    )
+    buffer_bytes: int = _setting(
+        "PROXY_BUFFER_BYTES",
+        "1048576",
+        _whole_number(1024, 1_073_741_824),
+        "How much of a stream is held for a client that reads slowly; then the engine has to wait, and its worker with "
+        "it.",
     )
     queue_size: int | None = _setting(
         "PROXY_QUEUE_SIZE",
@@ -211,6 +259,38 @@ class Settings:
         ),
         "Web pages that may use the gateway from a browser; any other is refused with 403.",
     )
+    allowed_hosts: frozenset[str] = _setting(
+        "PROXY_ALLOWED_HOSTS",
+        "",
+        Rule("names or addresses separated by commas, without ports, or * for any", hosts.read),
+        "Further names by which the gateway may be called (the request's `Host`), beside addresses, `localhost`, this "
+        "machine's own and those in `.localhost`, `.local` and `.internal`. Any other is refused with 403, unless the "
+        "gateway listens beyond this machine and nothing is set here.",
+    )
+    max_body_bytes: int = _setting(
+        "PROXY_MAX_BODY_BYTES",
+        "4194304",
+        _whole_number(1, 1_000_000_000),
+        "How large a request's body may be; a larger one is refused with 413.",
+    )
+    max_header_bytes: int = _setting(
+        "PROXY_MAX_HEADER_BYTES",
+        "65536",
+        _whole_number(1_024, 16_777_216),
+        "How large a request's headers may be together; larger ones are refused with 431.",
+    )
+    headers_timeout_s: float = _setting(
+        "PROXY_HEADERS_TIMEOUT_S",
+        "10",
+        _seconds(0.1, 86_400),
+        "How long a request's headers may take from their first byte to their end; then 408.",
+    )
+    body_timeout_s: float = _setting(
+        "PROXY_BODY_TIMEOUT_S",
+        "30",
+        _seconds(0.1, 86_400),
+        "How long a request's body may take from the end of the headers to its own; then 408.",
+    )
     drain_s: float = _setting(
         "PROXY_DRAIN_S",
         "25",
@@ -239,7 +319,28 @@ class Settings:
                 chosen[name] = row.rule.read(text)
             except ValueError:
                 raise SettingError(source, text, row.rule.allowed) from None
-        return cls(**chosen)
+        settings = cls(**chosen)
+        settings._check_tls()
+        return settings
+
+    def _check_tls(self) -> None:
+        """Hold what one setting's own rule cannot see: that they go together."""
+        files = {
+            "BRUNIX_GRPC_TLS_CA": self.grpc_tls_ca,
+            "BRUNIX_GRPC_TLS_CERT": self.grpc_tls_cert,
+            "BRUNIX_GRPC_TLS_KEY": self.grpc_tls_key,
+        }
+        for variable, value, others in (
+            ("BRUNIX_GRPC_TLS_CERT", self.grpc_tls_cert, ("BRUNIX_GRPC_TLS_CA", "BRUNIX_GRPC_TLS_KEY")),
+            ("BRUNIX_GRPC_TLS_KEY", self.grpc_tls_key, ("BRUNIX_GRPC_TLS_CA", "BRUNIX_GRPC_TLS_CERT")),
+            ("BRUNIX_GRPC_TLS_NAME", self.grpc_tls_name, ("BRUNIX_GRPC_TLS_CA",)),
+        ):
+            if value is not None and any(files[other] is None for other in others):
+                raise SettingError(variable, value, f"only together with {' and '.join(others)}")
+        certificate, key = self.grpc_tls_cert, self.grpc_tls_key
+        if certificate is not None and key is not None and not certificates.belong_together(certificate, key):
+            allowed = "the private key of BRUNIX_GRPC_TLS_CERT, both in PEM form, the key without a password"
+            raise SettingError("BRUNIX_GRPC_TLS_KEY", key, allowed)
 
 
 @attrs.frozen

@@ -11,21 +11,22 @@ import hashlib
 import re
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import HTTPChannel
+from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 
 from brunix_twisted import errors
+from brunix_twisted.channel import Bounds, GatewayChannel
 from brunix_twisted.errors import GatewayError
+from brunix_twisted.hosts import Hosts
 from brunix_twisted.origins import Origins
 
 Refuse = Callable[["GatewayRequest", GatewayError], bytes]
@@ -39,7 +40,7 @@ _METHODS = b"GET, HEAD, POST, OPTIONS"
 _EXPOSED = b"X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After"
 _WRONG_ORIGIN = "Pages of this origin may not use the gateway; PROXY_CORS_ORIGINS says which may"
 
-_AUTHORITY = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
+_AUTHORITY = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
 
 
 def one_spelling(path_bytes: bytes) -> bytes:
@@ -54,22 +55,6 @@ def one_spelling(path_bytes: bytes) -> bytes:
     return quote(path, safe="/:@+,;=!$&'()*~").encode("ascii")
 
 
-class GatewayChannel(HTTPChannel):
-    """A connection, as long as there is one known to its site."""
-
-    factory: GatewaySite
-
-    def connectionMade(self) -> None:
-        """Join the site's connections."""
-        super().connectionMade()
-        self.factory.connections.add(self)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Leave the site's connections."""
-        super().connectionLost(reason)
-        self.factory.connection_lost(self)
-
-
 class GatewayRequest(server.Request):
     """A request with an id of its own."""
 
@@ -81,9 +66,35 @@ class GatewayRequest(server.Request):
     session_id = ""
     """The engine session the request is asked in, once that is known."""
     _started_s = 0.0
+    _received_bytes = 0
 
     def process(self) -> None:
-        """Prepare the request, and hand it to its route."""
+        """Hand the request to its route."""
+        if not self._begin():
+            self._answer(self.site.refuse(self, GatewayError(errors.WRONG_ORIGIN, _WRONG_ORIGIN)))
+        elif self.method == b"OPTIONS":
+            self._preflight()
+        else:
+            super().process()
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer a request that its connection lets go no further."""
+        self._begin()
+        self._answer(self.site.refuse(self, error))
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        if self.finished:
+            return  # what was read together with the piece that was too much
+        channel = cast("GatewayChannel", self.channel)
+        self._received_bytes += len(data)
+        if self._received_bytes > channel.factory.bounds.max_body_bytes:
+            channel.refuse_body()
+        else:
+            super().handleContentChunk(data)
+
+    def _begin(self) -> bool:
+        """Prepare the request for whoever answers it; False if it comes from a page that may not ask."""
         self.site = self.channel.site  # type: ignore[attr-defined]  # server.Site gives it to every channel
         self._started_s = self.site.clock.seconds()
         given = self.requestHeaders.getRawHeaders(b"X-Request-Id", [b""])[0]
@@ -94,12 +105,7 @@ class GatewayRequest(server.Request):
         # Whoever stores this answer has to store another for another origin.
         self.setHeader(b"Vary", b"Origin")
         origin = self.requestHeaders.getRawHeaders(b"Origin", [b""])[0]
-        if origin and not self._admit(origin):
-            self._answer(self.site.refuse(self, GatewayError(errors.WRONG_ORIGIN, _WRONG_ORIGIN)))
-        elif self.method == b"OPTIONS":
-            self._preflight()
-        else:
-            super().process()
+        return not origin or self._admit(origin)
 
     def _admit(self, origin: bytes) -> bool:
         """Let a web page read the answer, if it may."""
@@ -128,6 +134,7 @@ class GatewayRequest(server.Request):
         self._answer(b"")
 
     def _answer(self, body_bytes: bytes) -> None:
+        self.setHeader(b"Date", datetimeToString())
         self.write(body_bytes)
         self.finish()
 
@@ -152,7 +159,8 @@ class GatewayRequest(server.Request):
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell everyone who waits for this request, and the log, that its client is gone."""
-        if not self.finished:
+        # One whose client left before it had sent all of it has no id yet, and nothing that could be told of it.
+        if self.request_id and not self.finished:
             self.log_end("gone")
         super().connectionLost(reason)
 
@@ -177,10 +185,16 @@ class GatewaySite(server.Site):
     noisy = False
     protocol = GatewayChannel  # type: ignore[assignment]  # HTTP/1.1 alone, so there is nothing to negotiate
 
-    def __init__(self, resource: IResource, *, reactor: IReactorTime, refuse: Refuse, origins: Origins) -> None:
+    hosts: Hosts | None = None
+    """By which names it may be called; None: by any."""
+
+    def __init__(
+        self, resource: IResource, *, reactor: IReactorTime, refuse: Refuse, origins: Origins, bounds: Bounds
+    ) -> None:
         """
         Serve a resource.
 
+        :param bounds: how much its clients may send, and for how long.
         :param origins: the web pages that may use it.
         :param refuse: renders the failures that no route sees.
         """
@@ -189,8 +203,13 @@ class GatewaySite(server.Site):
         self.clock = reactor
         self.refuse = refuse
         self.origins = origins
+        self.bounds = bounds
         self.connections: set[GatewayChannel] = set()
         self._closed: Deferred[None] | None = None
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Offer over TLS what is spoken here, and not all that Twisted could speak."""
+        return [b"http/1.1"]
 
     def close(self, timeout_s: float) -> Deferred[None]:
         """
@@ -198,10 +217,11 @@ class GatewaySite(server.Site):
 
         Fires when none is left. One whose client has not read everything within ``timeout_s`` seconds is broken off.
         """
+        for connection in tuple(self.connections):
+            connection.loseConnection()
+        # One that is half closed already is gone at once.
         if not self.connections:
             return succeed(None)
-        for connection in self.connections:
-            connection.loseConnection()
         deadline = self.clock.callLater(timeout_s, self._break_off)
 
         def closed(_: None) -> None:

@@ -9,11 +9,14 @@ message, as the real engine does:
 ``{"final": "text"}``      send the final message, with this text; nothing is completed afterwards
 ``{"break_off": true}``    end the call with status OK and without a final message
 ``{"status": "INTERNAL"}`` end the call with this gRPC status
+``{"status": ["INTERNAL", "why"]}``  the same, with these details
 ``{"hang": true}``         send nothing more until the call is cancelled
 ``{"wait": "name"}``       go on once :meth:`ScriptedEngine.go` was called with this name
 ``{"repeat": ["x", 1000]}``  send one message so many times
+``{"letters": 1000}``      send one message of so many letters
 ``{"raw": "6869"}``        send these bytes, in hexadecimal, as the message
-``{"die": true}``          end the process (only by hand: ``python tests/scripted_engine.py``)
+``{"first": {…}}``         do this step only for the first call that asks this
+``{"die": true}``          end the process, so only for one of its own: ``python tests/scripted_engine.py``
 =========================  ==========================================================================
 
 Any other question is answered with its own words, one a message. ``AskAgent`` sends the texts as one message at the
@@ -64,7 +67,13 @@ def _serialize(message: brunix_pb2.AgentResponse | bytes) -> bytes:
 class ScriptedEngine:
     """The two rpcs that are asked, and their server, which listens as soon as it is made."""
 
-    def __init__(self, address: str = "localhost:0", *, with_health: bool = True) -> None:
+    def __init__(
+        self,
+        address: str = "localhost:0",
+        *,
+        with_health: bool = True,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
         self.calls: list[Asked] = []
         self._signals: dict[str, threading.Event] = defaultdict(threading.Event)
         self._arrived = threading.Condition()
@@ -82,15 +91,20 @@ class ScriptedEngine:
         if with_health:
             health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
             self.health.set("", health_pb2.HealthCheckResponse.SERVING)
-        self.port = self._server.add_insecure_port(address)
+        if credentials is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, credentials)
         self.target = f"localhost:{self.port}"
         self._server.start()
 
     def stop(self) -> None:
         """Break every call off and close the port."""
+        stopped = self._server.stop(None)
+        # Not before: a script that goes on would have its call end well.
         for signal in self._signals.values():
             signal.set()
-        self._server.stop(None).wait()
+        stopped.wait()
 
     def go(self, name: str) -> None:
         """Let every script that waits for this name go on."""
@@ -124,7 +138,8 @@ class ScriptedEngine:
     ) -> Iterator[brunix_pb2.AgentResponse | bytes]:
         metadata = {key: str(value) for key, value in context.invocation_metadata()}
         asked = Asked(rpc, request, metadata, threading.Event(), threading.Event())
-        context.add_callback(asked.ended.set)
+        if not context.add_callback(asked.ended.set):
+            asked.ended.set()  # it ended before this
         with self._arrived:
             self.calls.append(asked)
             self._arrived.notify_all()
@@ -139,6 +154,10 @@ class ScriptedEngine:
                 yield brunix_pb2.AgentResponse(text=step)
                 continue
             ((order, value),) = step.items()
+            if order == "first":
+                if sum(earlier.request.query == request.query for earlier in self.calls) > 1:
+                    continue
+                ((order, value),) = value.items()
             if order in {"final", "break_off"}:
                 if order == "final":
                     yield brunix_pb2.AgentResponse(text=value, is_final=True)
@@ -156,7 +175,8 @@ class ScriptedEngine:
         context: grpc.ServicerContext,
     ) -> Iterator[brunix_pb2.AgentResponse | bytes]:
         if order == "status":
-            context.abort(grpc.StatusCode[value], "secret internals of the engine")
+            name, details = value if isinstance(value, list) else (value, "secret internals of the engine")
+            context.abort(grpc.StatusCode[name], details)
         elif order == "hang":
             asked.ended.wait()
         elif order == "wait":
@@ -166,6 +186,8 @@ class ScriptedEngine:
             message = brunix_pb2.AgentResponse(text=text)
             for _ in range(times):
                 yield message
+        elif order == "letters":
+            yield brunix_pb2.AgentResponse(text="x" * value)
         elif order == "raw":
             yield bytes.fromhex(value)
         elif order == "die":
@@ -176,5 +198,5 @@ class ScriptedEngine:
 
 if __name__ == "__main__":
     engine = ScriptedEngine(sys.argv[1] if len(sys.argv) > 1 else "localhost:50051")
-    print(f"scripted engine on {engine.target}")  # noqa: T201 - for whoever runs it by hand
+    print(f"scripted engine on {engine.target}", flush=True)  # noqa: T201 - for whoever runs it
     engine._server.wait_for_termination()  # noqa: SLF001 - the same module

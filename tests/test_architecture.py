@@ -19,28 +19,37 @@ LEVELS = {
     "routes": 4,
     "completion": 4,
     "site": 4,
+    "channel": 4,
     "producer": 3,
+    "mailbox": 3,
     "admission": 3,
     "engine": 2,
     "dialects": 1,
     "sessions": 1,
     "limits": 1,
+    "heads": 1,
     "model": 0,
     "errors": 0,
     "settings": 0,
     "reactors": 0,
     "origins": 0,
+    "hosts": 0,
+    "certificates": 0,
 }
 BESIDE = {
     ("tap", "service"),
     ("routes", "completion"),
     ("routes", "site"),
     ("completion", "site"),
+    ("site", "channel"),
+    ("producer", "mailbox"),
     ("settings", "origins"),
+    ("settings", "hosts"),
+    ("settings", "certificates"),
 }
 
 # Who may import what is not ours, by the first part of its name. Everyone may import the standard library and attrs.
-TWISTED = {"tap", "probe", "service", "routes", "completion", "site", "producer", "admission", "reactors"}
+TWISTED = {"tap", "probe", "service", "routes", "completion", "site", "channel", "producer", "admission", "reactors"}
 OUTSIDE = {
     "twisted": TWISTED,
     "zope": {"producer"},
@@ -56,7 +65,7 @@ OUTSIDE = {
 
 # What a pure room must not even take from the standard library: whatever waits, or answers differently each time.
 IMPURE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
-PURE = {"dialects", "sessions", "limits", "model", "errors", "origins", "settings"}
+PURE = {"dialects", "sessions", "limits", "heads", "model", "errors", "origins", "hosts", "settings"}
 
 
 def room_of(path: Path) -> str:

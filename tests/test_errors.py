@@ -14,19 +14,26 @@ def test_kinds() -> None:
     """A client that tells failures apart by status, type or code is told another failure than the one that happened."""
     assert {name: (kind.status, kind.type, kind.code, kind.retry) for name, kind in KINDS.items()} == {
         "INVALID_REQUEST": (400, "invalid_request_error", None, False),
+        "WRONG_HOST": (403, "invalid_request_error", "host_not_allowed", False),
         "WRONG_ORIGIN": (403, "invalid_request_error", "origin_not_allowed", False),
         "UNKNOWN_MODEL": (404, "invalid_request_error", "model_not_found", False),
         "UNKNOWN_PATH": (404, "invalid_request_error", "unknown_url", False),
         "WRONG_METHOD": (405, "invalid_request_error", "method_not_supported", False),
         "NOT_OFFERED": (404, "invalid_request_error", "not_offered", False),
         "NOT_FOUND": (404, "invalid_request_error", "not_found", False),
+        "TOO_SLOW": (408, "invalid_request_error", "request_timeout", False),
+        "BODY_TOO_LARGE": (413, "invalid_request_error", "request_too_large", False),
+        "URL_TOO_LONG": (414, "invalid_request_error", "url_too_long", False),
         "RATE_LIMITED": (429, "rate_limit_error", "rate_limit_exceeded", True),
+        "HEADERS_TOO_LARGE": (431, "invalid_request_error", "headers_too_large", False),
         "INTERNAL": (500, "server_error", "internal_error", False),
+        "NOT_IMPLEMENTED": (501, "invalid_request_error", "not_implemented", False),
         "ENGINE_ERROR": (502, "server_error", "engine_error", False),
         "ENGINE_AUTH": (502, "server_error", "engine_auth", False),
         "ENGINE_UNAVAILABLE": (503, "server_error", "engine_unavailable", True),
         "OVERLOADED": (503, "server_error", "overloaded", True),
         "ENGINE_TIMEOUT": (504, "server_error", "engine_timeout", False),
+        "UNKNOWN_VERSION": (505, "invalid_request_error", "http_version_not_supported", False),
     }
 
 
@@ -34,7 +41,8 @@ def test_kinds() -> None:
 def test_every_kind_is_consistent(kind: Kind) -> None:
     """A client blames itself for the engine's failure, or repeats what cannot succeed."""
     assert 400 <= kind.status <= 599
-    assert (kind.type == "server_error") is (kind.status >= 500)
+    # What a client asks of HTTP that nobody here has is 5xx by HTTP's own count, and still the client's to mend.
+    assert (kind.type == "server_error") is (kind.status >= 500 and kind.status not in {501, 505})
     assert (kind.type == "rate_limit_error") is (kind.status == 429)
     # What the SDKs would repeat of their own accord says whether that helps.
     if kind.status in {408, 409, 429} or kind.status >= 500:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,8 +20,9 @@ from brunix_twisted.dialects.whole import Whole
 from brunix_twisted.engine import EngineCall, Sink
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter
+from brunix_twisted.mailbox import Mailbox
 from brunix_twisted.model import Choice, Ending, Limits
-from brunix_twisted.producer import AnswerProducer, Mailbox
+from brunix_twisted.producer import AnswerProducer, Terms
 from fake_reactor import LIMIT_S, FakeReactor
 
 BROKEN = GatewayError(errors.ENGINE_ERROR, "broken")
@@ -121,6 +123,33 @@ def test_mailbox_takes_a_text_beyond_the_bound() -> None:
     mailbox = Mailbox(lambda: None, 10)
     assert mailbox.put("x" * 1000)
     assert mailbox.take() == ["x" * 1000]
+
+
+def test_mailbox_taken_in_parts() -> None:
+    """A client that reads slowly has more of an answer before it than it can take, and the words lose their order."""
+    wakes: list[str] = []
+    mailbox = Mailbox(lambda: wakes.append("wake"), 10_000)
+    for text in "abcde":
+        mailbox.put(text)
+    size_bytes = sys.getsizeof("a")
+    assert mailbox.take(size_bytes) == ["a"]
+    assert mailbox.take(size_bytes + 1) == ["b", "c"]
+    assert not mailbox.is_empty
+    # Whoever takes knows that there is more.
+    mailbox.put("f")
+    assert wakes == ["wake"]
+    assert mailbox.take(10_000) == ["d", "e", "f"]
+    assert mailbox.is_empty
+    mailbox.put("g")
+    assert wakes == ["wake", "wake"]
+
+
+def test_mailbox_has_room_after_a_part(worker: Worker) -> None:
+    """An engine waits for a slow client although there is room."""
+    putting = worker.put("first", "second")
+    worker.wait_until_blocked()
+    assert worker.mailbox.take(1) == ["first"]
+    assert putting.result(LIMIT_S) == [True, True]
 
 
 def test_mailbox_close_frees_the_worker(worker: Worker) -> None:
@@ -259,9 +288,13 @@ class Seam:
         self.results: list[Any] = []
         """What the relays ended with."""
 
-    def answer(self, encoder: Encoder | None = None, heartbeat_s: float = 0) -> AnswerProducer:
+    def answer(self, encoder: Encoder | None = None, **terms: Any) -> AnswerProducer:  # noqa: ANN401 - as in Terms
         return AnswerProducer(
-            self.reactor.as_reactor, cast("Request", self.request), encoder or Stream(), heartbeat_s=heartbeat_s
+            self.reactor.as_reactor,
+            cast("Request", self.request),
+            encoder or Stream(),
+            Terms(**terms),
+            lambda: self.events.append("cut off"),
         )
 
     def relay(self, answer: AnswerProducer, index: int = 0, **limits: Any) -> tuple[RecordingCall, Deferred[Choice]]:  # noqa: ANN401 - as in Limits
@@ -587,6 +620,201 @@ def test_first_text_is_timed(seam: Seam) -> None:
     assert answer.first_text_s == 3
 
 
+PIECE = 64 * 1024
+
+
+def test_a_slow_client_gets_piece_by_piece(seam: Seam) -> None:
+    """A client that reads slowly is taken for one that has stopped, for nothing is heard of it during a long answer."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    seam.request.in_write = answer.pauseProducing
+    call.say("x" * (2 * PIECE))
+    call.say("y")
+    call.leave()
+    written = [event for event in seam.new_events() if event.startswith("write")]
+    assert written == ["write <0:" + "x" * (PIECE - 3)]
+    seam.request.in_write = answer.pauseProducing
+    answer.resumeProducing()
+    assert seam.new_events() == ["write " + "x" * PIECE]
+    assert seam.results == []
+    answer.resumeProducing()
+    # The cancel is of a call that has ended.
+    assert seam.new_events() == ["write " + "x" * 3 + " ", "write 0:y ", "cancel", "relayed"]
+    assert seam.results == [Choice(finish_reason="stop", completion_tokens=PIECE // 2 + 1, text="x" * 2 * PIECE + "y")]
+
+
+def test_a_slow_client_is_not_swamped(seam: Seam) -> None:
+    """Memory behind a client that reads slowly is not what the operator allows, but several times that."""
+    answer = seam.answer()
+    call, done = seam.relay(answer)
+    seam.request.in_write = answer.pauseProducing
+    texts = ["x" * 10_000] * 50
+    for text in texts:
+        call.say(text)
+    seam.reactor.turn()
+    written = "".join(event for event in seam.new_events() if event.startswith("write"))
+    assert 6 * 10_000 < len(written) < PIECE + 100
+    relay = answer._relay  # noqa: SLF001 - what is not written yet shows in nothing else
+    assert relay is not None
+    assert len(relay.mailbox.take()) == len(texts) - 7
+    done.cancel()
+
+
+def test_abort_sends_the_rest_of_a_piece(seam: Seam) -> None:
+    """An answer that is ended behind a slow client breaks off within a word, and the error after it cannot be read."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    seam.request.in_write = answer.pauseProducing
+    call.say("x" * PIECE)
+    seam.reactor.turn()
+    seam.new_events()
+    seam.request.in_write = answer.pauseProducing
+    answer.abort(STOPPING)
+    answer.fail(STOPPING)
+    assert seam.new_events() == [
+        "cancel",
+        "write " + "x" * 3 + " ",
+        "cancel",
+        "relayed",
+        "unregisterProducer",
+        "write !stopping",
+        "finish",
+    ]
+
+
+def test_a_cut_answer_frees_its_worker_before_it_is_read(seam: Seam) -> None:
+    """An answer that has reached its stop sequence keeps a worker until its slow client has read it."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer, stop=("END",))
+    seam.request.in_write = answer.pauseProducing
+    call.say("x" * PIECE + "END")
+    seam.reactor.turn()
+    assert seam.new_events()[-1] == "cancel"
+    assert seam.results == []
+    answer.resumeProducing()
+    assert seam.new_events() == ["write " + "x" * 3 + " ", "relayed"]
+
+
+# Patience has an end.
+
+
+def test_the_first_token_is_late(seam: Seam) -> None:
+    """A client waits for the first word of an answer until the deadline of the whole."""
+    answer = seam.answer(first_token_timeout_s=120)
+    call, _ = seam.relay(answer)
+    seam.reactor.advance(119)
+    assert seam.new_events() == []
+    seam.reactor.advance(1)
+    (error,) = seam.results
+    assert isinstance(error, GatewayError)
+    assert error.kind is errors.ENGINE_TIMEOUT
+    assert set(seam.new_events()) == {"cancel", "relayed"}
+    assert not answer.started
+    assert not call.say("late")
+    call.leave()
+    seam.reactor.turn()
+    assert seam.new_events() == []
+
+
+def test_the_first_token_is_late_after_a_heartbeat(seam: Seam) -> None:
+    """A client that has been shown signs of life is left with them when the engine says nothing."""
+    answer = seam.answer(first_token_timeout_s=12, heartbeat_s=10)
+    seam.relay(answer)
+    seam.reactor.pump([10, 2])
+    assert answer.started
+    (error,) = seam.results
+    answer.fail(error)
+    assert seam.new_events()[-2:] == ["write !The engine did not begin to answer in time", "finish"]
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_the_first_token_is_in_time(seam: Seam, *, paused: bool) -> None:
+    """A long answer is ended though its first word came in time, be it to a client that did not read it yet."""
+    answer = seam.answer(first_token_timeout_s=120)
+    call, _ = seam.relay(answer)
+    if paused:
+        answer.pauseProducing()
+    seam.reactor.advance(119)
+    call.say("a")
+    seam.reactor.turn()
+    seam.reactor.advance(1000)
+    answer.resumeProducing()
+    call.leave()
+    assert [choice.text for choice in seam.results] == ["a"]
+
+
+def test_each_answer_has_its_own_first_token(seam: Seam) -> None:
+    """The second of two prompts is ended because the first took its time."""
+    answer = seam.answer(first_token_timeout_s=120)
+    for index in (0, 1):
+        call, _ = seam.relay(answer, index)
+        seam.reactor.advance(100)
+        call.say("a")
+        seam.reactor.turn()
+        seam.reactor.advance(100)
+        call.leave()
+    assert [choice.text for choice in seam.results] == ["a", "a"]
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["engine at work", "engine done"])
+def test_a_stalled_client_is_cut_off(seam: Seam, *, left: bool) -> None:
+    """A client that has stopped reading keeps a worker, an engine's call and a connection for ever."""
+    answer = seam.answer(stall_timeout_s=60, heartbeat_s=5)
+    call, done = seam.relay(answer)
+    call.say("a")
+    seam.reactor.turn()
+    answer.pauseProducing()
+    call.say("b")
+    seam.reactor.turn()
+    if left:
+        call.leave()
+    seam.new_events()
+    seam.reactor.pump([10] * 5)
+    # Who is told so again has read no more for that.
+    answer.pauseProducing()
+    seam.reactor.advance(9)
+    assert seam.new_events() == []
+    seam.reactor.advance(1)
+    assert seam.new_events() == ["cancel", "cut off"]
+    assert not call.say("c")
+    # The connection tells of its end, and the route is cancelled.
+    answer.stopProducing()
+    done.cancel()
+    assert [type(result) for result in seam.results] == [CancelledError]
+
+
+def test_a_slow_client_is_not_cut_off(seam: Seam) -> None:
+    """A client on a slow line loses its answer though it never stopped reading."""
+    answer = seam.answer(stall_timeout_s=60)
+    call, _ = seam.relay(answer)
+    for _ in range(5):
+        call.say("a")
+        answer.pauseProducing()
+        answer.pauseProducing()
+        seam.reactor.advance(59)
+        answer.resumeProducing()
+    seam.reactor.advance(1000)
+    call.leave()
+    assert len(seam.results) == 1
+    assert "cut off" not in seam.new_events()
+
+
+@pytest.mark.parametrize("ends", ["finish", "fail"])
+def test_no_cut_after_the_end(seam: Seam, ends: str) -> None:
+    """A connection that its client uses again is broken off because of an earlier answer."""
+    answer = seam.answer(stall_timeout_s=60, first_token_timeout_s=50)
+    call, _ = seam.relay(answer)
+    call.say("a")
+    seam.request.in_write = answer.pauseProducing
+    call.leave()
+    if ends == "finish":
+        answer.finish(ending(*seam.results))
+    else:
+        answer.fail(BROKEN)
+    seam.reactor.advance(1000)
+    assert "cut off" not in seam.new_events()
+
+
 def gone(_: Seam, answer: AnswerProducer, __: RecordingCall, ___: Deferred[Choice]) -> None:
     answer.stopProducing()
 
@@ -630,7 +858,7 @@ def resumed(_: Seam, answer: AnswerProducer, __: RecordingCall, ___: Deferred[Ch
 Step = Callable[[Seam, AnswerProducer, RecordingCall, Deferred[Choice]], None]
 
 
-@pytest.mark.parametrize("heartbeat_s", [0, 5])
+@pytest.mark.parametrize("terms", [{}, {"heartbeat_s": 5, "first_token_timeout_s": 50, "stall_timeout_s": 60}])
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("first", [gone, cancelled])
 @pytest.mark.parametrize(
@@ -644,9 +872,11 @@ Step = Callable[[Seam, AnswerProducer, RecordingCall, Deferred[Choice]], None]
         (cancelled, leaves, finished),
     ],
 )
-def test_client_is_gone(seam: Seam, later: Sequence[Step], first: Step, *, started: bool, heartbeat_s: float) -> None:
+def test_client_is_gone(
+    seam: Seam, later: Sequence[Step], first: Step, *, started: bool, terms: dict[str, Any]
+) -> None:
     """A client that leaves stops the engine, and whatever comes after that, in any order, does no harm."""
-    answer = seam.answer(heartbeat_s=heartbeat_s)
+    answer = seam.answer(**terms)
     call, done = seam.relay(answer)
     if started:
         call.say("a")

@@ -25,6 +25,10 @@ def test_given_defaults() -> None:
     assert settings.thread_workers == 20
     assert settings.listen == "tcp:8000:interface=127.0.0.1"
     assert settings.engine_timeout_s == 600.0
+    assert settings.first_token_timeout_s == 120.0
+    assert settings.stall_timeout_s == 60.0
+    assert settings.buffer_bytes == 1024 * 1024
+    assert settings.grpc_tls_ca is None
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,10 @@ def test_given_defaults() -> None:
         ("PROXY_THREAD_WORKERS", "500", 500),
         ("PROXY_LISTEN", "tcp:8000", "tcp:8000"),
         ("PROXY_ENGINE_TIMEOUT_S", "1.5", 1.5),
+        ("PROXY_FIRST_TOKEN_TIMEOUT_S", "5", 5.0),
+        ("PROXY_STALL_TIMEOUT_S", "5", 5.0),
+        ("PROXY_BUFFER_BYTES", "65536", 65_536),
+        ("BRUNIX_GRPC_TARGET", "ipv4:10.0.0.1:50051,10.0.0.2:50051", "ipv4:10.0.0.1:50051,10.0.0.2:50051"),
         ("PROXY_QUEUE_SIZE", "0", 0),
         ("PROXY_QUEUE_SIZE", "auto", None),
         ("PROXY_QUEUE_TIMEOUT_S", "5", 5.0),

@@ -1,0 +1,267 @@
+"""
+Whatever the engine does wrong, in each shape of an answer: what the client is told, and what the operator is.
+
+One table of faults, and one test that tries each of them before the first token and in mid-stream.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import attrs
+import grpc
+import pytest
+import pytest_twisted
+from twisted.internet.defer import ensureDeferred
+
+from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
+from log_lines import log_lines
+from scripted_engine import ScriptedEngine, script
+from test_completion import PATHS, Streamed, asking, error_in, streamed, whole_text
+from wire import check, ndjson_lines, sse_events
+
+INSIDE: Final = "secret internals of the engine"
+"""What the scripted engine says of itself when it fails."""
+
+
+@attrs.frozen
+class Told:
+    """What a client is told of a failure; Ollama's error has no type and no code."""
+
+    status: int
+    type: str
+    code: str | None
+    retry: bool = False
+
+
+REFUSED = Told(400, "invalid_request_error", None)
+NOT_FOUND = Told(404, "invalid_request_error", "not_found")
+RATE_LIMITED = Told(429, "rate_limit_error", "rate_limit_exceeded", retry=True)
+FAILED = Told(502, "server_error", "engine_error")
+NO_ACCESS = Told(502, "server_error", "engine_auth")
+UNAVAILABLE = Told(503, "server_error", "engine_unavailable", retry=True)
+TIMEOUT = Told(504, "server_error", "engine_timeout")
+
+
+@attrs.frozen
+class Fault:
+    """
+    Something that an engine does, and what is to come of it.
+
+    Either it is told as a failure, or it was none and the answer has this text.
+    """
+
+    steps: tuple[object, ...]
+    told: Told | None = None
+    text: str = ""
+    logged: str = ""
+    """What the log says of it, beside the request's id."""
+    asked: int = 1
+    """How often the engine is asked when nothing has come of the question yet."""
+    gateway: Literal["patient", "impatient", "of one process"] = "patient"
+
+
+def status(name: str, told: Told, *, asked: int = 1) -> Fault:
+    return Fault(({"status": name},), told, logged=f"{name}: {INSIDE}", asked=asked)
+
+
+def complete(*steps: object, text: str) -> Fault:
+    return Fault(steps, text=text)
+
+
+FAULTS: Final = {
+    # Every status there is.
+    "CANCELLED": status("CANCELLED", FAILED),
+    "UNKNOWN": status("UNKNOWN", FAILED),
+    "INVALID_ARGUMENT": status("INVALID_ARGUMENT", REFUSED),
+    "DEADLINE_EXCEEDED": status("DEADLINE_EXCEEDED", TIMEOUT),
+    "NOT_FOUND": status("NOT_FOUND", NOT_FOUND),
+    "ALREADY_EXISTS": status("ALREADY_EXISTS", FAILED),
+    "PERMISSION_DENIED": status("PERMISSION_DENIED", NO_ACCESS),
+    "RESOURCE_EXHAUSTED": status("RESOURCE_EXHAUSTED", RATE_LIMITED),
+    "FAILED_PRECONDITION": status("FAILED_PRECONDITION", REFUSED),
+    "ABORTED": status("ABORTED", FAILED),
+    "OUT_OF_RANGE": status("OUT_OF_RANGE", REFUSED),
+    "UNIMPLEMENTED": status("UNIMPLEMENTED", FAILED),
+    "INTERNAL": status("INTERNAL", FAILED),
+    "UNAVAILABLE": status("UNAVAILABLE", UNAVAILABLE, asked=2),
+    "DATA_LOSS": status("DATA_LOSS", FAILED),
+    "UNAUTHENTICATED": status("UNAUTHENTICATED", NO_ACCESS),
+    # Failures without one.
+    "hang": Fault(({"hang": True},), TIMEOUT, logged="DEADLINE_EXCEEDED", gateway="impatient"),
+    "no final message": Fault(({"break_off": True},), FAILED, logged="no final message"),
+    "not UTF-8": Fault(({"raw": "0a02c328"},), FAILED, logged="INTERNAL"),
+    "dead process": Fault(({"die": True},), UNAVAILABLE, logged="UNAVAILABLE", gateway="of one process"),
+    # What is no failure, and has made others fail.
+    "slow": complete({"wait": "go"}, "late", text="late"),
+    "text in the final message": complete("almost ", {"final": "all"}, text="almost all"),
+    "empty messages": complete("", "", "text", "", text="text"),
+    "nothing but empty messages": complete("", "", text=""),
+    "huge message": complete({"letters": 5 * 1024 * 1024}, text="x" * (5 * 1024 * 1024)),
+    # By a process of its own: in one with the gateway, the two would take turns for each message.
+    "20 000 tiny messages": Fault(({"repeat": ["x", 20_000]},), text="x" * 20_000, gateway="of one process"),
+    "U+2028": complete("a\u2028b\u0085c", text="a\u2028b\u0085c"),
+    "NUL": complete("a\0b", text="a\0b"),
+}
+
+PARTIAL: Final = "partial"
+_PARTIAL_MESSAGE: Final = {"raw": (b"\x0a\x07" + PARTIAL.encode()).hex()}
+"""Sent at once also in a whole answer, whose other texts the engine keeps to its end."""
+
+SHAPES: Final = {
+    # The schema of a piece of a streamed answer, of a whole one, and of an error.
+    "/v1/chat/completions": ("openai_chat_chunk", "openai_chat_completion", "openai_error"),
+    "/v1/completions": ("openai_completion_chunk", "openai_completion", "openai_error"),
+    "/api/chat": ("ollama_chat", "ollama_chat", "ollama_error"),
+    "/api/generate": ("ollama_generate", "ollama_generate", "ollama_error"),
+}
+
+_numbers = itertools.count()
+
+
+def test_the_table_knows_every_status() -> None:
+    """A failure that nobody thought of would be told as something else."""
+    assert {name for name in FAULTS if name.isupper() and name.replace("_", "").isalpha()} - {"NUL"} == {
+        status.name for status in grpc.StatusCode if status is not grpc.StatusCode.OK
+    }
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[ScriptedEngine]:
+    """One for the whole table."""
+    engine = ScriptedEngine()
+    yield engine
+    engine.stop()
+
+
+Gateways = dict[str, RunningGateway]
+
+
+@pytest_twisted.async_yield_fixture(scope="module")
+async def standing(engine: ScriptedEngine) -> AsyncIterator[Gateways]:
+    """Gateways for the whole table."""
+    # Long enough for what has come before the hang to arrive on a busy machine.
+    impatient_s = 0.6
+    gateways = {
+        "patient": await run_gateway(grpc_target=engine.target, drain_s=0.0),
+        "impatient": await run_gateway(grpc_target=engine.target, drain_s=0.0, engine_timeout_s=impatient_s),
+    }
+    yield gateways
+    for gateway in gateways.values():
+        await stop_gateway(gateway)
+
+
+@asynccontextmanager
+async def chosen(fault: Fault, standing: Gateways) -> AsyncIterator[RunningGateway]:
+    """Give the gateway that a fault is tried on."""
+    if fault.gateway != "of one process":
+        yield standing[fault.gateway]
+        return
+    process = subprocess.Popen(  # noqa: ASYNC220, S603 - it is awaited in a thread, and is this interpreter
+        [sys.executable, Path(__file__).with_name("scripted_engine.py"), "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout
+        try:
+            said: str = await in_thread(process.stdout.readline)
+            target = said.strip().rpartition(":")[2]
+            gateway = await run_gateway(grpc_target=f"127.0.0.1:{target}", drain_s=0.0)
+            yield gateway
+            await stop_gateway(gateway)
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("begun", [False, True], ids=["before the first token", "in mid-stream"])
+@pytest.mark.parametrize("name", FAULTS)
+@pytest_twisted.ensureDeferred
+async def test_fault(  # noqa: PLR0913 - fixtures and parameters
+    engine: ScriptedEngine, standing: Gateways, name: str, path: str, *, begun: bool, stream: bool
+) -> None:
+    """A truncated answer would pass for a complete one, or a failure for another, or nobody could tell what it was."""
+    fault = FAULTS[name]
+    request_id = f"fault-{next(_numbers)}"
+    # What a script waits for has a name, which has to be this question's alone.
+    steps = [{"wait": request_id} if step == {"wait": "go"} else step for step in fault.steps]
+    query = script(*([_PARTIAL_MESSAGE] if begun else []), *steps)
+    asked_before = len(engine.calls)
+    with log_lines() as log:
+        async with chosen(fault, standing) as gateway:
+            asking_it = ensureDeferred(
+                gateway.ask("POST", path, json=asking(path, query, stream=stream), headers={"X-Request-Id": request_id})
+            )
+            if {"wait": request_id} in steps:
+                await in_thread(engine.call, asked_before)
+                engine.go(request_id)
+            reply = await asking_it
+    told_at_all = [line for line in log.texts if request_id in line]
+    if fault.told is None:
+        expect_answer(path, reply, (PARTIAL if begun else "") + fault.text, stream=stream)
+        assert len(told_at_all) == 1
+    else:
+        expect_failure(path, reply, fault.told, PARTIAL if begun and stream else "")
+        line, _ = told_at_all
+        assert f" {fault.told.status} " in line
+        assert fault.logged in line
+    assert INSIDE.encode() not in reply.body
+    assert reply.headers["x-request-id"] == request_id
+    assert log.errors == []
+    if fault.gateway != "of one process":
+        # Nothing is asked twice once something has come of it.
+        assert len(engine.calls) - asked_before == (1 if begun else fault.asked)
+
+
+def expect_answer(path: str, reply: Reply, text: str, *, stream: bool) -> None:
+    """Hold that an answer is complete, in the form of its API, and has this text."""
+    assert reply.status == 200
+    piece, whole, _ = SHAPES[path]
+    if stream:
+        for event in ends(events_of(path, reply)):
+            check(piece, event)
+        assert streamed(path, reply.body) == Streamed(text, complete=True, error=None)
+    else:
+        check(whole, reply.json())
+        assert whole_text(path, reply.json()) == text
+
+
+def expect_failure(path: str, reply: Reply, told: Told, begun: str) -> None:
+    """Hold that a failure is told in the form of its API: by its status, or after what the client has got already."""
+    piece, _, error = SHAPES[path]
+    if begun:
+        assert reply.status == 200
+        *texts, last = events_of(path, reply)
+        for event in ends(texts):
+            check(piece, event)
+        answer = streamed(path, reply.body)
+        assert (answer.text, answer.complete) == (begun, False)
+    else:
+        assert reply.status == told.status
+        assert reply.headers["content-type"] == "application/json; charset=utf-8"
+        assert reply.headers.get("retry-after") == ("1" if told.retry else None)
+        assert reply.headers.get("x-should-retry") == (None if told.retry else "false")
+        assert PARTIAL.encode() not in reply.body
+        last = reply.json()
+    check(error, last)
+    assert error_in(path, last).startswith("The engine ")
+    if path.startswith("/v1"):
+        assert (last["error"]["type"], last["error"]["code"], last["error"]["param"]) == (told.type, told.code, None)
+
+
+def events_of(path: str, reply: Reply) -> list[dict[str, Any]]:
+    """Read a streamed answer's events or lines."""
+    return sse_events(reply.body) if path.startswith("/v1") else ndjson_lines(reply.body)
+
+
+def ends(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take the first and the last few: those between are like them, and may be twenty thousand."""
+    return events if len(events) <= 6 else [*events[:3], *events[-3:]]
