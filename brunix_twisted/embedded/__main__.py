@@ -18,7 +18,7 @@ from brunix_twisted.embedded.index import SearchUnavailableError
 from brunix_twisted.embedded.options import OptionError, Options, complaint, parse
 from brunix_twisted.embedded.pacing import Pace
 from brunix_twisted.embedded.passages import Passage, passages_of_all
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.server import Address, EngineServer, ListenError
 from brunix_twisted.embedded.servicer import Servicer
 
@@ -39,8 +39,10 @@ def main() -> int:
         documents = _documents(options.docs)
         passages = _passages(documents, options.docs)
         golden = _golden(options.golden)
-        library = Library(passages)
-        server = _listening(Servicer(Assistant(library, Sessions()), golden, Pace(options.tokens_per_second)), options)
+        retriever = Retriever(passages)
+        server = _listening(
+            Servicer(Assistant(retriever, Sessions()), golden, Pace(options.tokens_per_second)), options
+        )
     except SearchUnavailableError:
         return _complain("this Python's SQLite was built without FTS5, which the engine searches with")
     except OptionError as error:
@@ -53,7 +55,7 @@ def main() -> int:
         return 0
     finally:
         server.stop()
-        library.close()
+        retriever.close()
 
 
 def _documents(folder: Path) -> tuple[Document, ...]:

@@ -8,7 +8,7 @@ import attrs
 from brunix_twisted.embedded.parts import Unit
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.quoting import quoted_units
-from brunix_twisted.embedded.retrieval import Found, Library, covered
+from brunix_twisted.embedded.retrieval import Found, Retriever, covered
 
 # The least confidence that the best passage must have to be an answer. Chosen by measuring, on questions that a set of
 # documents answers and others that it does not; tests/embedded/test_threshold.py keeps the measurement.
@@ -48,12 +48,12 @@ def is_answered(found: Sequence[Found]) -> bool:
     return bool(found) and found[0].confidence >= THRESHOLD
 
 
-def answer(library: Library, weights: Mapping[str, float], *, wants_code: bool) -> Answer:
+def answer(retriever: Retriever, weights: Mapping[str, float], *, wants_code: bool) -> Answer:
     """Answer a question given as words with weights. Any thread may call it."""
-    found = library.find(weights, _MOST_PASSAGES)
+    found = retriever.find(weights, _MOST_PASSAGES)
     if not is_answered(found):
         return Answer(NOT_SAID, "", (), ())
-    left = library.shares(weights)
+    left = retriever.shares(weights)
     quoted: list[tuple[Passage, list[Unit]]] = []
     text = ""
     for each in found:

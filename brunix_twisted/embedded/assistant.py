@@ -8,7 +8,7 @@ from brunix_twisted.embedded.answers import Answer, answer, is_answered
 from brunix_twisted.embedded.followups import MOST_CONTEXT, context_of, needs_context, weigh
 from brunix_twisted.embedded.history import Sessions, Turn
 from brunix_twisted.embedded.quoting import wants_code
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.words import telling_words
 
 # A question of this many telling words or fewer that finds nothing alone is tried with its context.
@@ -27,7 +27,7 @@ class Reply:
 class Assistant:
     """The documents and the sessions. Any thread may call any method."""
 
-    library: Library
+    retriever: Retriever
     sessions: Sessions
 
     def reply(self, question: str, session_id: str, selected: str = "") -> Reply:
@@ -40,7 +40,7 @@ class Assistant:
         weights = weigh(question)
         if context and self._may_be_known(question) and (needs_context(question) or self._gains(question, context)):
             weights = weigh(question, context)
-        given = answer(self.library, weights, wants_code=wants_code(question))
+        given = answer(self.retriever, weights, wants_code=wants_code(question))
         return Reply(given, Turn(tuple(weights), given.answered))
 
     def remember(self, session_id: str, turn: Turn) -> None:
@@ -50,17 +50,17 @@ class Assistant:
     def _may_be_known(self, question: str) -> bool:
         """Tell whether the documents have any word of a question; with none, no context makes it one they answer."""
         own = telling_words(question)
-        return not own or any(self.library.knows(word) for word in own)
+        return not own or any(self.retriever.knows(word) for word in own)
 
     def _gains(self, question: str, context: tuple[str, ...]) -> bool:
         """Tell whether a short question that says nothing alone says something with its context."""
         return (
             len(telling_words(question)) <= _SHORT
-            and not is_answered(self.library.find(weigh(question), 1))
-            and is_answered(self.library.find(weigh(question, context), 1))
+            and not is_answered(self.retriever.find(weigh(question), 1))
+            and is_answered(self.retriever.find(weigh(question, context), 1))
         )
 
     def _selected_words(self, selected: str) -> tuple[str, ...]:
         """Give the rarest words of a selection that the documents know."""
-        known = filter(self.library.knows, telling_words(selected))
-        return tuple(sorted(known, key=self.library.rarity, reverse=True)[:MOST_CONTEXT])
+        known = filter(self.retriever.knows, telling_words(selected))
+        return tuple(sorted(known, key=self.retriever.rarity, reverse=True)[:MOST_CONTEXT])

@@ -12,7 +12,7 @@ from brunix_twisted.embedded.answers import Answer, answer
 from brunix_twisted.embedded.followups import weigh
 from brunix_twisted.embedded.golden import GoldenQuestion
 from brunix_twisted.embedded.quoting import wants_code
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 
 INDEX_NAME: Final = "embedded"
 JUDGE: Final = "none (lexical)"
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def evaluate(
-    library: Library,
+    retriever: Retriever,
     golden: Sequence[GoldenQuestion],
     request: brunix_pb2.EvalRequest,
     goes_on: Callable[[], bool],
@@ -79,7 +79,7 @@ def evaluate(
     for question in chosen[: request.limit or None]:
         if not goes_on():
             break
-        outcomes.append(_outcome(library, question))
+        outcomes.append(_outcome(retriever, question))
     return brunix_pb2.EvalResponse(
         status="ok",
         questions_evaluated=len(outcomes),
@@ -102,11 +102,11 @@ def evaluate(
     )
 
 
-def _outcome(library: Library, golden: GoldenQuestion) -> Outcome:
+def _outcome(retriever: Retriever, golden: GoldenQuestion) -> Outcome:
     weights = weigh(golden.question)
-    found = library.find(weights, _DEPTH)
+    found = retriever.find(weights, _DEPTH)
     hits = [golden.is_answered_by(each.passage) for each in found]
-    given = answer(library, weights, wants_code=wants_code(golden.question))
+    given = answer(retriever, weights, wants_code=wants_code(golden.question))
     # Of a table only the row that was found is context: the rest of it is not what the answer is drawn from.
     parts = [each.entry.part for each in found[:_CONTEXT]]
     context = "\n".join(f"{part.headings}\n{part.prose}\n{part.code}" for part in parts)

@@ -48,7 +48,7 @@ class Found:
         return self.entry.part.passage
 
 
-class Library:
+class Retriever:
     """Every passage, and the index over them. Any thread may call any method."""
 
     def __init__(self, passages: Sequence[Passage]) -> None:

@@ -66,7 +66,7 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
         with _Logged("EvaluateRAG", context) as logged:
             if request.limit < 0:
                 logged.refuse("limit must be 0 (all) or more")
-            response = evaluate(self._assistant.library, self._golden, request, context.is_active)
+            response = evaluate(self._assistant.retriever, self._golden, request, context.is_active)
             logged.outcome = response.status if context.is_active() else "CANCELLED"
             return response
 

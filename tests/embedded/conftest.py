@@ -1,4 +1,4 @@
-"""A small library of documents, and engines that serve it over loopback."""
+"""A small retriever of documents, and engines that serve it over loopback."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
 from brunix_twisted.embedded.history import Sessions
 from brunix_twisted.embedded.pacing import Pace
 from brunix_twisted.embedded.passages import Passage, passages_of, passages_of_all
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.server import Address, EngineServer
 from brunix_twisted.embedded.servicer import Servicer
 
@@ -55,10 +55,10 @@ def passages(corpus: Path) -> tuple[Passage, ...]:
 
 
 @pytest.fixture(scope="session")
-def library(passages: tuple[Passage, ...]) -> Iterator[Library]:
-    library = Library(passages)
-    yield library
-    library.close()
+def retriever(passages: tuple[Passage, ...]) -> Iterator[Retriever]:
+    retriever = Retriever(passages)
+    yield retriever
+    retriever.close()
 
 
 @pytest.fixture(scope="session")
@@ -72,13 +72,13 @@ def questions(questions_file: Path) -> tuple[GoldenQuestion, ...]:
 
 
 @pytest.fixture
-def serve(library: Library, questions: tuple[GoldenQuestion, ...]) -> Iterator[Callable[..., Served]]:
-    """Give a function that serves the library at a number of tokens a second, 0 for as fast as it can."""
+def serve(retriever: Retriever, questions: tuple[GoldenQuestion, ...]) -> Iterator[Callable[..., Served]]:
+    """Give a function that serves the retriever at a number of tokens a second, 0 for as fast as it can."""
     started: list[Served] = []
 
     def start(tokens_per_second: float = 0) -> Served:
         sessions = Sessions()
-        servicer = Servicer(Assistant(library, sessions), questions, Pace(tokens_per_second))
+        servicer = Servicer(Assistant(retriever, sessions), questions, Pace(tokens_per_second))
         server = EngineServer(servicer, Address("127.0.0.1", 0))
         channel = grpc.insecure_channel(str(server.address))
         started.append(Served(server, channel, brunix_pb2_grpc.AssistanceEngineStub(channel), sessions))

@@ -16,7 +16,7 @@ from brunix_twisted.embedded.assistant import Assistant
 from brunix_twisted.embedded.golden import GoldenQuestion
 from brunix_twisted.embedded.history import Sessions
 from brunix_twisted.embedded.pacing import Pace
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.server import Address, EngineServer, ListenError
 from brunix_twisted.embedded.servicer import Servicer
 
@@ -28,8 +28,8 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @pytest.fixture
-def servicer(library: Library, questions: tuple[GoldenQuestion, ...]) -> Servicer:
-    return Servicer(Assistant(library, Sessions()), questions, Pace(0))
+def servicer(retriever: Retriever, questions: tuple[GoldenQuestion, ...]) -> Servicer:
+    return Servicer(Assistant(retriever, Sessions()), questions, Pace(0))
 
 
 def health(served: "Served") -> Any:  # noqa: ANN401 - the generated stub has no annotations

@@ -6,7 +6,7 @@ import pytest
 from brunix_twisted._pb import brunix_pb2
 from brunix_twisted.embedded.evaluation import evaluate
 from brunix_twisted.embedded.golden import GoldenQuestion
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 
 if TYPE_CHECKING:
     from embedded.conftest import Served
@@ -95,27 +95,27 @@ def test_an_evaluation_leaves_the_sessions_alone(served: "Served") -> None:
     assert served.sessions.turns("") == ()
 
 
-def test_a_caller_who_has_gone_ends_the_evaluation(library: Library, questions: Questions) -> None:
+def test_a_caller_who_has_gone_ends_the_evaluation(retriever: Retriever, questions: Questions) -> None:
     """An evaluation that nobody waits for would keep the engine busy."""
     left = iter((True, True, False))
-    response = evaluate(library, questions, brunix_pb2.EvalRequest(), lambda: next(left))
+    response = evaluate(retriever, questions, brunix_pb2.EvalRequest(), lambda: next(left))
     assert response.questions_evaluated == 2
 
 
 @pytest.mark.parametrize(("key_fact", "recall"), [("kept", 1.0), ("Moved", 0.0)])
-def test_of_a_table_only_the_row_that_was_found_is_context(library: Library, key_fact: str, recall: float) -> None:
+def test_of_a_table_only_the_row_that_was_found_is_context(retriever: Retriever, key_fact: str, recall: float) -> None:
     """Any fact of a long table would count as found."""
     golden = (GoldenQuestion("1", "c", "Which redirect keeps the POST method?", key_fact, "network/http-status.md"),)
-    assert evaluate(library, golden, brunix_pb2.EvalRequest(), always).context_recall == recall
+    assert evaluate(retriever, golden, brunix_pb2.EvalRequest(), always).context_recall == recall
 
 
-def test_ranks_are_told_question_by_question(library: Library) -> None:
+def test_ranks_are_told_question_by_question(retriever: Retriever) -> None:
     """Nobody could see which question was missed."""
     golden = (
         GoldenQuestion("1", "c", "What is a checkpoint?", "1000 pages", "sqlite.md#checkpoints"),
         GoldenQuestion("2", "c", "Who wrote Don Quixote?", "Cervantes", "books.md"),
     )
-    verdict = evaluate(library, golden, brunix_pb2.EvalRequest(), always).verdict
+    verdict = evaluate(retriever, golden, brunix_pb2.EvalRequest(), always).verdict
     assert verdict.splitlines()[:3] == [
         "question                rank  source",
         "What is a checkpoint?      1  sqlite.md#checkpoints",

@@ -3,7 +3,7 @@ import pytest
 from brunix_twisted.embedded.assistant import Assistant
 from brunix_twisted.embedded.followups import CONTEXT_WEIGHT, MOST_CONTEXT, context_of, needs_context, weigh
 from brunix_twisted.embedded.history import Sessions, Turn
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_a_turn_that_was_not_answered_is_no_context() -> None:
 class Talk:
     """One session with the assistant."""
 
-    def __init__(self, library: Library) -> None:
-        self.assistant = Assistant(library, Sessions())
+    def __init__(self, retriever: Retriever) -> None:
+        self.assistant = Assistant(retriever, Sessions())
 
     def ask(self, question: str, selected: str = "") -> str:
         """Give the heading that is quoted first, or nothing."""
@@ -76,8 +76,8 @@ class Talk:
 
 
 @pytest.fixture
-def talk(library: Library) -> Talk:
-    return Talk(library)
+def talk(retriever: Retriever) -> Talk:
+    return Talk(retriever)
 
 
 def test_a_follow_up_is_answered_in_its_context(talk: Talk) -> None:

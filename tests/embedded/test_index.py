@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from brunix_twisted.embedded.index import Index, SearchUnavailableError
 from brunix_twisted.embedded.parts import Part, parts_of
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 
 HOSTILE = (
     '"',
@@ -46,17 +46,17 @@ def parts_of_all(passages: tuple[Passage, ...]) -> list[Part]:
 
 
 @pytest.mark.parametrize("word", HOSTILE)
-def test_nothing_that_is_asked_is_obeyed(library: Library, word: str) -> None:
+def test_nothing_that_is_asked_is_obeyed(retriever: Retriever, word: str) -> None:
     """A question with quotation marks or operators in it would end in an error instead of an answer."""
-    library.find({word: 1.0, "tar": 1.0}, 3)
-    assert library.find({"tar": 1.0}, 3)
+    retriever.find({word: 1.0, "tar": 1.0}, 3)
+    assert retriever.find({"tar": 1.0}, 3)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=20), max_size=8))
-def test_any_words_can_be_searched(library: Library, some: list[str]) -> None:
+def test_any_words_can_be_searched(retriever: Retriever, some: list[str]) -> None:
     """Some question would end in an error instead of an answer."""
-    library.find(dict.fromkeys(some, 1.0), 3)
+    retriever.find(dict.fromkeys(some, 1.0), 3)
 
 
 def test_a_very_long_question_is_searched(passages: tuple[Passage, ...]) -> None:
@@ -87,14 +87,14 @@ def test_rare_words_weigh_more(passages: tuple[Passage, ...]) -> None:
         assert not index.knows("unheard")
 
 
-def found(library: Library, weights: dict[str, float]) -> list[tuple[Passage, float, float]]:
-    return [(each.passage, each.score, each.confidence) for each in library.find(weights, 1)]
+def found(retriever: Retriever, weights: dict[str, float]) -> list[tuple[Passage, float, float]]:
+    return [(each.passage, each.score, each.confidence) for each in retriever.find(weights, 1)]
 
 
-def test_many_threads_search_at_once(library: Library) -> None:
+def test_many_threads_search_at_once(retriever: Retriever) -> None:
     """Two people who ask at the same time would get errors, or each other's passages."""
     questions = [{"anacron": 1.0}, {"checkpoint": 1.0}, {"bisect": 1.0}, {"sighup": 1.0}]
-    expected = [found(library, weights) for weights in questions]
+    expected = [found(retriever, weights) for weights in questions]
     together = threading.Barrier(8)
     wrong: list[object] = []
 
@@ -103,7 +103,7 @@ def test_many_threads_search_at_once(library: Library) -> None:
         for turn in range(50):
             which = (number + turn) % len(questions)
             try:
-                answer = found(library, questions[which])
+                answer = found(retriever, questions[which])
             except sqlite3.Error as error:
                 wrong.append(error)
                 return

@@ -8,7 +8,7 @@ from brunix_twisted.embedded.answers import Answer, answer
 from brunix_twisted.embedded.followups import weigh
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.quoting import wants_code
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 
 Ask = Callable[[str, str], Answer]
 
@@ -18,15 +18,15 @@ FILLER = " ".join(f"Filler number {number} stands here." for number in range(20)
 @pytest.fixture
 def ask(cut: Callable[..., tuple[Passage, ...]]) -> Iterator[Ask]:
     """Give a function that asks one page a question."""
-    libraries: list[Library] = []
+    libraries: list[Retriever] = []
 
     def asked(page: str, question: str) -> Answer:
-        libraries.append(Library(cut(page)))
+        libraries.append(Retriever(cut(page)))
         return answer(libraries[-1], weigh(question), wants_code=wants_code(question))
 
     yield asked
-    for library in libraries:
-        library.close()
+    for retriever in libraries:
+        retriever.close()
 
 
 @pytest.mark.parametrize(

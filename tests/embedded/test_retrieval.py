@@ -4,7 +4,7 @@ import pytest
 
 from brunix_twisted.embedded.followups import weigh
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 
 Cut = Callable[..., tuple[Passage, ...]]
 Find = Callable[[str], list[tuple[str, ...]]]
@@ -14,14 +14,14 @@ FILLER = "This says nothing of interest to anybody here, and says it at some len
 
 @pytest.fixture
 def find(cut: Cut) -> Iterator[Callable[[dict[str, str]], Find]]:
-    """Give a function that makes a library of texts by file and gives another: the headings that a question finds."""
-    made: list[Library] = []
+    """Give a function that makes a retriever of texts by file and gives another: the headings that a question finds."""
+    made: list[Retriever] = []
 
-    def library(texts: dict[str, str]) -> Find:
-        made.append(Library([passage for source, text in texts.items() for passage in cut(text, source)]))
+    def retriever(texts: dict[str, str]) -> Find:
+        made.append(Retriever([passage for source, text in texts.items() for passage in cut(text, source)]))
         return lambda question: [each.passage.headings for each in made[-1].find(weigh(question), 3)]
 
-    yield library
+    yield retriever
     for each in made:
         each.close()
 

@@ -14,7 +14,7 @@ from brunix_twisted.embedded.assistant import Assistant
 from brunix_twisted.embedded.golden import GoldenQuestion
 from brunix_twisted.embedded.history import Sessions
 from brunix_twisted.embedded.pacing import Pace
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.servicer import Servicer
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ class Taken:
 
 @pytest.mark.parametrize("rpc", ["AskAgent", "AskAgentStream"])
 def test_a_turn_is_kept_when_its_last_message_was_taken_and_not_before(
-    library: Library, questions: tuple[GoldenQuestion, ...], rpc: str
+    retriever: Retriever, questions: tuple[GoldenQuestion, ...], rpc: str
 ) -> None:
     """The engine would go on from an answer of which the end has never left it."""
     sessions = Sessions()
-    servicer = Servicer(Assistant(library, sessions), questions, Pace(0))
+    servicer = Servicer(Assistant(retriever, sessions), questions, Pace(0))
     broken_off, read_on = (getattr(servicer, rpc)(request(WAL), Taken()) for _ in range(2))
     while not next(broken_off).is_final:
         pass

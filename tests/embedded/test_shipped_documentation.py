@@ -16,16 +16,16 @@ from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
 from brunix_twisted.embedded.history import Sessions
 from brunix_twisted.embedded.options import default_docs
 from brunix_twisted.embedded.passages import passages_of_all
-from brunix_twisted.embedded.retrieval import Library
+from brunix_twisted.embedded.retrieval import Retriever
 
 Ask = Callable[[str], Answer]
 
 
 @pytest.fixture(scope="module")
-def documentation() -> Iterator[Library]:
-    library = Library(passages_of_all(read_documents(default_docs())))
-    yield library
-    library.close()
+def documentation() -> Iterator[Retriever]:
+    retriever = Retriever(passages_of_all(read_documents(default_docs())))
+    yield retriever
+    retriever.close()
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def golden() -> tuple[GoldenQuestion, ...]:
 
 
 @pytest.fixture
-def ask(documentation: Library) -> Ask:
+def ask(documentation: Retriever) -> Ask:
     """Give a function that asks in one session."""
     assistant = Assistant(documentation, Sessions())
 
@@ -69,7 +69,7 @@ def test_a_how_to_is_answered_with_what_is_to_be_copied(ask: Ask) -> None:
 
 
 def test_the_documentation_is_searched_as_well_as_it_was(
-    documentation: Library, golden: tuple[GoldenQuestion, ...]
+    documentation: Retriever, golden: tuple[GoldenQuestion, ...]
 ) -> None:
     """The first answers that anybody sees would have got worse unnoticed."""
     verdict = evaluate(documentation, golden, brunix_pb2.EvalRequest(), lambda: True).verdict
