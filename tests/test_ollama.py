@@ -108,7 +108,7 @@ REQUESTS: Final[list[tuple[Dialect, dict[str, object], dict[str, object]]]] = [
     # What editors complete code with.
     (GENERATE, {"prompt": "<fim_prefix>a<fim_suffix>b<fim_middle>", "raw": True, "options": {"stop": ["\n\n"]}},
      {"queries": ("<fim_prefix>a<fim_suffix>b<fim_middle>",), "prompt": "<fim_prefix>a<fim_suffix>b<fim_middle>",
-      "limits": Limits(stop=("\n\n",)), "ignored": ("raw",)}),
+      "limits": Limits(stop=("\n\n",)), "ignored": ()}),
     (GENERATE, {"prompt": "### User:\nHi\n\n", "stream": False, "images": [], "system": "", "context": [1, 2]},
      {"queries": ("### User:\nHi\n\n",), "prompt": "### User:\nHi\n\n", "stream": False,
       "ignored": ("context", "images", "system")}),

@@ -133,7 +133,6 @@ class IgnoredByGenerate(IgnoredByAll):
 
     context: list[Integer] | None = None
     images: Annotated[list[str] | None, Ignored("Only text can be asked.")] = None
-    raw: Annotated[bool | None, Ignored("No template is ever applied.")] = None
     system: Annotated[str | None, Ignored("The engine has its own instructions.")] = None
     template: Annotated[str | None, Ignored("No template is ever applied.")] = None
 
@@ -145,6 +144,7 @@ class GenerateRequest(IgnoredByGenerate):
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]
     prompt: Annotated[str | None, Honoured("The question. Without any: load.")] = None
     suffix: Annotated[str | None, Honoured("The text after the gap that the answer is to fill.")] = None
+    raw: Annotated[bool | None, Honoured("The prompt goes to the engine as it is, with this and without.")] = None
     stream: Annotated[bool | None, Honoured("The answer comes in lines, as it is written. Default: true.")] = None
     options: Annotated[Options | None, Honoured()] = None
     keep_alive: Annotated[KeepAlive, Honoured("0, where nothing is asked, unloads the model.")] = None
