@@ -17,9 +17,11 @@ _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE: Final = re.compile(rb"(%b) ([!-~]+) (HTTP/[0-9]\.[0-9])" % _TOKEN)
 _BEGINNING: Final = re.compile(rb"(%b) ([!-~]{1,256})" % _TOKEN)
 _FIELD: Final = re.compile(rb"(%b):([\t -~\x80-\xff]*)" % _TOKEN)
+ORDINARY_FIELD: Final = re.compile(rb"(?!(?i:transfer-encoding|content-length):)%b:[\t -~\x80-\xff]*" % _TOKEN)
+"""A header that check_field has nothing against."""
 _HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::[0-9]*)?")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
-_TRANSFER_ENCODING: Final = b"transfer-encoding"
+_MAX_DIGITS: Final = 18
 
 
 class RequestLine(NamedTuple):
@@ -73,15 +75,20 @@ def check_field(line: bytes, version: bytes) -> None:
     """
     Check a header, or a trailer.
 
-    :raises GatewayError: it is malformed, or is a Transfer-Encoding that does not say where the body ends.
+    :raises GatewayError: it is malformed, or does not say where the body ends though it is there for that.
     """
     field = _FIELD.fullmatch(line)
     if field is None:
-        # RFC 9112, 5.1: no space before the colon. RFC 9110, 5.1 and 5.5: no characters but these.
+        # RFC 9112, 5.2: obs-fold is rejected or replaced, 2.2: as is a space before the first header; 5.1: no space
+        # before the colon. RFC 9110, 5.1 and 5.5: no characters but these.
         raise not_http("a header is malformed")
-    if field.end(1) != len(_TRANSFER_ENCODING) or field[1].lower() != _TRANSFER_ENCODING:
+    name, value = field[1].lower(), field[2].strip(b" \t")
+    if name == b"content-length" and value.isdigit() and len(value) > _MAX_DIGITS:
+        # RFC 9110, 8.6: be ready for large ones. Python makes no number of some thousand digits.
+        raise GatewayError(errors.BODY_TOO_LARGE, "Nobody has a body of this Content-Length")
+    if name != b"transfer-encoding":
         return
-    *others, last = (coding.strip(b" \t").lower() for coding in field[2].split(b","))
+    *others, last = (coding.strip(b" \t").lower() for coding in value.split(b","))
     if version == b"HTTP/1.0" or last != b"chunked" or last in others:
         # RFC 9112, 6.1: not in HTTP/1.0, and chunked no more than once; 6.3: chunked last, or the body has no end.
         raise not_http("Transfer-Encoding is not chunked")

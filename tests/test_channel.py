@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
@@ -24,6 +25,7 @@ from brunix_twisted.routes import refuse
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import Settings
 from brunix_twisted.site import GatewaySite
+from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import LogLines, log_lines
 from raw_http import CLOSE, LAST, LIVE, pass_time, replies, say
@@ -186,6 +188,7 @@ async def test_malformed(gateway: RunningGateway, engine: ScriptedEngine, log: L
 @pytest.mark.parametrize(
     ("sent", "status", "line"),
     [
+        (b"GET /api/tags HTTP/1.1\nHost: localhost\n\n", 400, "GET /api/tags 400"),
         (b"GET /api/tags HTTP/2.0\r\n" + CLOSE, 505, "GET /api/tags 505"),
         (b"GET /api/tags HTTP/1.2\r\n" + CLOSE, 505, "GET /api/tags 505"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "PRI * 505"),
@@ -226,6 +229,10 @@ async def test_not_served(gateway: RunningGateway, log: LogLines, sent: bytes, s
         (LIVE[:-2] + b"Content-Length: %d\r\n\r\n%b" % (len(LIVE), LIVE) + LAST, [200, 200]),
         (LIVE + b"nonsense\r\n\r\n" + LAST, [200, 400]),
         (LAST + LIVE, [200]),
+        (LIVE + LIVE.replace(b"localhost", b"evil.example") + LAST, [200, 403]),
+        (LIVE + LIVE.replace(b"Host: localhost\r\n", b"") + LAST, [200, 400]),
+        (LIVE + LIVE.replace(b"GET ", b"GET http://evil.example") + LAST, [200, 403]),
+        (LIVE + LIVE.replace(b"live", b"live?" + b"x" * 20_000), [200, 414]),
     ],
 )  # fmt: skip
 @pytest_twisted.ensureDeferred
@@ -342,10 +349,14 @@ async def test_expect(gateway: RunningGateway) -> None:
 @pytest_twisted.ensureDeferred
 async def test_refusal_arrives_while_the_body_is_sent(gateway: RunningGateway) -> None:
     """A user would read "connection reset" where the gateway has said that the question is too long."""
-    body = b"x" * 30_000_000
-    client = await connect(gateway.url, OPENAI + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-    await client.ended
-    assert "4194304 bytes" in assert_refused(replies(client.data), 413)
+
+    def send_and_read() -> bytes:
+        body = b"x" * 30_000_000
+        with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2])), LIMIT_S) as client:
+            client.sendall(OPENAI + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            return b"".join(iter(lambda: client.recv(65_536), b""))
+
+    assert "4194304 bytes" in assert_refused(replies(await in_thread(send_and_read)), 413)
 
 
 @pytest.mark.parametrize(
@@ -355,11 +366,11 @@ async def test_refusal_arrives_while_the_body_is_sent(gateway: RunningGateway) -
         (b"GET /health/live?%b HTTP/1.1\r\n" % (b"x" * (16_385 - 26)) + CLOSE, 414, "GET /health/live 414"),
         (b"GET /api/%b" % (b"x" * 20_000), 414, "GET /api/xxxx"),
         (b"x" * 20_000, 414, "- / 414"),
-        (b"GET /health/live HTTP/1.1\r\nX: %b\r\n" % (b"x" * (2_048 - 36 - 5)) + CLOSE, 200, "GET /health/live 200"),
-        (b"GET /health/live HTTP/1.1\r\nX: %b\r\n" % (b"x" * (2_048 - 36 - 4)) + CLOSE, 431, "GET /health/live 431"),
+        (b"GET /health/live HTTP/1.1\r\nX: %b\r\n" % (b"x" * (2_048 - 32 - 3)) + CLOSE, 200, "GET /health/live 200"),
+        (b"GET /health/live HTTP/1.1\r\nX: %b\r\n" % (b"x" * (2_048 - 32 - 2)) + CLOSE, 431, "GET /health/live 431"),
         (b"GET /api/tags HTTP/1.1\r\nX: %b" % (b"x" * 3_000), 431, "GET /api/tags 431"),
-        (b"GET /api/tags HTTP/1.1\r\n" + b"X: y\r\n" * 400, 431, "GET /api/tags 431"),
-        (b"POST /api/chat HTTP/1.1\r\n" + b"X: y\r\n" * 400, 431, "POST /api/chat 431"),
+        (b"GET /api/tags HTTP/1.1\r\n" + b"X: yyyyyy\r\n" * 400, 431, "GET /api/tags 431"),
+        (b"POST /api/chat HTTP/1.1\r\n" + b"X: yyyyyy\r\n" * 400, 431, "POST /api/chat 431"),
     ],
 )
 @pytest_twisted.ensureDeferred
