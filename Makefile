@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test test-clients format protos eval fuzz gaps docs-tables clean
+.PHONY: help run test test-clients format protos eval fuzz gaps soak lock audit docs-tables clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -70,6 +70,26 @@ fuzz: $(VENV)/installed-dev $(VENV)-fuzz/bin/st  ## throw generated requests at 
 
 gaps: $(VENV)/installed-dev  ## show that tokens reach the client as the engine sends them
 	$(BIN)/python benchmarks/token_gaps.py
+
+$(VENV)/installed-bench: pyproject.toml $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+soak: $(VENV)/installed-bench  ## half an hour, or 100,000 requests, of everything that can happen to an answer
+	$(BIN)/python benchmarks/soak.py $(SOAK)
+
+$(VENV)-audit/installed: | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-tools==7.*' 'pip-audit==2.*'
+	@touch $@
+
+# For Python 3.11, the oldest supported: what is locked for it installs on the newer ones too.
+lock: $(VENV)-audit/installed  ## write requirements.lock: what the gateway runs with, to the byte
+	$(VENV)-audit/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
+	    --no-emit-trusted-host --no-header --upgrade --output-file requirements.lock pyproject.toml
+
+audit: $(VENV)-audit/installed  ## look the locked releases up among the known vulnerabilities
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --requirement requirements.lock
 
 docs-tables: $(VENV)/installed-dev  ## write the tables in docs/ anew from the code
 	$(BIN)/python tests/parameter_tables.py

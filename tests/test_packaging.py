@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 OWN = {"brunix_twisted", "twisted", "brunix_twisted-0.1.0.dist-info"}
@@ -77,3 +80,11 @@ def test_install(wheel: Path, python: Path, tmp_path: Path, *, editable: bool) -
     assert "--grpc-target" in told.stdout
     pip(python, "uninstall", "--yes", "brunix-twisted")
     assert "brunix" not in twistd_help(python, tmp_path)
+
+
+def test_lock() -> None:
+    """What is audited would be another set of releases than what is installed."""
+    locked = dict(re.findall(r"^([a-z0-9.-]+)==([^ ]+)", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE))
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    for requirement in map(Requirement, wanted):
+        assert locked.get(requirement.name, "0") in requirement.specifier, f"{requirement}; run: make lock"
