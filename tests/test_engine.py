@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import socket
 import threading
@@ -264,6 +265,34 @@ def test_cancel_while_the_engine_is_silent(
     assert asked.ended.wait(LIMIT_S)
     call.cancel()
     assert said.empty()
+
+
+def test_cancelled_calls_are_forgotten(client: Engine, engine: ScriptedEngine, worker: ThreadPoolExecutor) -> None:
+    """Each client that goes away would cost the gateway memory that it never gets back."""
+
+    def leave(number: int) -> None:
+        said = threading.Event()
+
+        def sink(_: str) -> bool:
+            said.set()
+            return True
+
+        call = client.call(question(script("text", HANG)))
+        running = worker.submit(call.run, sink)
+        engine.call(number)
+        assert said.wait(LIMIT_S)
+        call.cancel()
+        assert running.result(LIMIT_S) is None
+
+    def kept() -> int:
+        gc.collect()
+        return sum(type(each).__name__ == "_CallState" for each in gc.get_objects())
+
+    leave(0)
+    after_one = kept()
+    for number in range(1, 6):
+        leave(number)
+    assert kept() == after_one
 
 
 def test_cancel_from_two_threads(client: Engine, engine: ScriptedEngine, worker: ThreadPoolExecutor) -> None:
