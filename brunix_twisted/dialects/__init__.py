@@ -51,6 +51,3 @@ class Dialect(Protocol):
 
     def encoder(self, ask: Ask, head: Head) -> Encoder:
         """Make the encoder of one answer, streamed or whole as was asked."""
-
-    def error(self, error: GatewayError) -> bytes:
-        """Render a request's failure before any byte of an answer: the body that goes with its HTTP status."""

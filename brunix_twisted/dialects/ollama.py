@@ -62,8 +62,6 @@ class Chat:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         return _encoder(ask, head, ('"message":{"role":"assistant","content":', "}"), _message)
 
-    error = staticmethod(error_body)
-
 
 @attrs.frozen
 class Generate:
@@ -92,8 +90,6 @@ class Generate:
     def encoder(self, ask: Ask, head: Head) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         return _encoder(ask, head, ('"response":', ""), _response)
-
-    error = staticmethod(error_body)
 
 
 def _message(text: str) -> dict[str, Any]:

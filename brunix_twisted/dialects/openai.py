@@ -94,8 +94,6 @@ class Chat:
 
         return _whole(_fields(_CHAT.prefix, "chat.completion", ask, head), choice, ask)
 
-    error = staticmethod(error_body)
-
 
 @attrs.frozen
 class Completions:
@@ -128,8 +126,6 @@ class Completions:
         if ask.stream:
             return _Stream(fields, _TEXT, ask, self.heartbeat)
         return _whole(fields, lambda text: {"text": text}, ask)
-
-    error = staticmethod(error_body)
 
 
 @attrs.frozen
