@@ -4,7 +4,8 @@
 # Any POSIX shell runs it, as process 1 of a container too. Environment:
 #
 #   BRUNIX_ENGINE_COMMAND    the engine; default: python -m brunix_twisted.embedded
-#   BRUNIX_GATEWAY_COMMAND   the gateway; default: twistd --nodaemon --pidfile= brunix
+#   BRUNIX_GATEWAY_COMMAND   the gateway; default: twistd --nodaemon --pidfile= brunix, with --reactor=asyncio before
+#                            brunix if PROXY_ENGINE_CLIENT=aio
 #   BRUNIX_DRAIN_GRACE_S     seconds the gateway has for the answers it has begun, once asked to stop; default: 30
 #   BRUNIX_KILL_GRACE_S      seconds from SIGTERM to SIGKILL in every other case; default: 5
 #
@@ -56,7 +57,11 @@ command -v "$python" >/dev/null || python=python3
 command -v "$python" >/dev/null || fail 127 "python is not on the PATH; in a checkout, make run installs everything"
 
 engine_command=${BRUNIX_ENGINE_COMMAND:-$python -m brunix_twisted.embedded}
-gateway_command=${BRUNIX_GATEWAY_COMMAND:-twistd --nodaemon --pidfile= brunix}
+case ${PROXY_ENGINE_CLIENT:-} in
+    aio) reactor=asyncio ;;
+    *) reactor=default ;;
+esac
+gateway_command=${BRUNIX_GATEWAY_COMMAND:-twistd --reactor=$reactor --nodaemon --pidfile= brunix}
 # More than the gateway takes to drain (at most 25 s), and what a busy machine adds to that.
 drain_grace=${BRUNIX_DRAIN_GRACE_S:-30}
 # With a second to notice and one for SIGKILL to work, a failure is over within ten.

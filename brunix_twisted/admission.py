@@ -1,20 +1,16 @@
 """
-Who may call the engine now: one place for each worker, and a bounded queue before them.
+Who may call the engine now: so many places, and a bounded queue before them.
 
-Twisted's own queue before its pool has no bound, forgets its jobs when it stops, and cannot tell a waiting caller
-anything; this one refuses early, keeps its order, and lets go of whoever does not want to wait any longer.
+Twisted's own queue before a pool of threads has no bound, forgets its jobs when it stops, and cannot tell a waiting
+caller anything; this one refuses early, keeps its order, and lets go of whoever does not want to wait any longer.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
 
 from brunix_twisted import errors
 from brunix_twisted.errors import GatewayError
@@ -25,23 +21,22 @@ T = TypeVar("T")
 
 class Admission:
     """
-    The way to the pool's workers. All methods belong to the reactor's thread.
+    The way to the engine. All methods belong to the reactor's thread.
 
-    First :meth:`admit`, which fires when a worker is free and holds a place, then :meth:`run`, which gives the place
-    back when the work has left its thread: not earlier, however long its caller is gone.
+    First :meth:`admit`, which fires when there is a place, then :meth:`hold`, which gives it back when the call has
+    ended: not earlier, however long its caller is gone.
     """
 
-    def __init__(self, reactor: Reactor, pool: ThreadPool, *, queue_size: int, queue_timeout_s: float) -> None:
+    def __init__(self, reactor: Reactor, *, places: int, queue_size: int, queue_timeout_s: float) -> None:
         """
-        Guard a pool that nobody else uses.
+        Guard an engine that nobody else asks.
 
-        :param pool: has as many places as its ``max``.
+        :param places: how many calls it may have at once.
         :param queue_size: how many may wait for a place.
         :param queue_timeout_s: how long each of them may wait.
         """
         self._reactor = reactor
-        self._pool = pool
-        self._free = pool.max
+        self._places = self._free = places
         self._queue_size = queue_size
         self._queue_timeout_s = queue_timeout_s
         self._waiting: deque[Deferred[None]] = deque()
@@ -71,20 +66,23 @@ class Admission:
 
     def _give_up(self, place: Deferred[None]) -> None:
         self._waiting.remove(place)
-        place.errback(_overloaded("no worker became free in time"))
+        place.errback(_overloaded("no place became free in time"))
 
-    def run(self, work: Callable[[], T]) -> Deferred[T]:
-        """Run ``work`` on a worker. Only for a caller who has just been admitted, once for each time."""
+    def hold(self, done: Deferred[T]) -> Deferred[T]:
+        """
+        Hold the place until ``done`` has fired, whatever becomes of who waits for it; fires then, with its result.
+
+        Only for a caller who has just been admitted, once for each time.
+        """
 
         def left(result: T) -> T:
             self._release()
             return result
 
-        # One of its own, because cancelling the pool's would tell of the end while the work is still on its thread.
-        done: Deferred[T] = Deferred()
-        threads = cast("IReactorFromThreads", self._reactor)
-        deferToThreadPool(threads, self._pool, work).addBoth(left).chainDeferred(done)
-        return done
+        # One of its own, because cancelling that one would tell of the end before it has come.
+        held: Deferred[T] = Deferred()
+        done.addBoth(left).chainDeferred(held)
+        return held
 
     def _release(self) -> None:
         if self._waiting:
@@ -92,7 +90,7 @@ class Admission:
             self._waiting.popleft().callback(None)
             return
         self._free += 1
-        if self._free == self._pool.max:
+        if self._free == self._places:
             idle, self._idle = self._idle, []
             for deferred in idle:
                 deferred.callback(None)
@@ -103,8 +101,8 @@ class Admission:
             self._waiting.popleft().errback(error)
 
     def when_idle(self) -> Deferred[None]:
-        """Fire once no worker has any work."""
-        if self._free == self._pool.max:
+        """Fire once no call is under way."""
+        if self._free == self._places:
             return succeed(None)
         self._idle.append(Deferred())
         return self._idle[-1]

@@ -36,7 +36,7 @@ class Completion:
         self, reactor: Reactor, engine: Engine, admission: Admission, sessions: Sessions, terms: Terms
     ) -> None:
         """
-        Ask one engine, by way of one pool.
+        Ask one engine, by way of one admission.
 
         :param terms: of a streamed answer; a whole one has no first word that could be late.
         """
@@ -114,7 +114,7 @@ class Completion:
                 admitted_s = self._reactor.seconds()
             if ask.echo:
                 answer.echo(index, query)
-            choices.append(await answer.relay(index, call, cutter, self._admission.run))
+            choices.append(await answer.relay(index, call, cutter, self._admission.hold))
         return choices, admitted_s
 
     def _cut_off(self, request: GatewayRequest) -> None:
@@ -149,7 +149,7 @@ class Completion:
         """
         Turn new questions away, and let those under way end.
 
-        Fires when all have ended. Those that still wait for a worker are turned away too; those that still run after
+        Fires when all have ended. Those that still wait for a place are turned away too; those that still run after
         ``timeout_s`` seconds end with an error.
         """
         self.draining = True

@@ -137,9 +137,9 @@ class Ending:
     finished_s: float
     """Seconds since the epoch."""
     load_duration_ns: int
-    """Waiting for a worker."""
+    """Waiting for a place with the engine."""
     prompt_eval_duration_ns: int
-    """From the worker to the engine's first message."""
+    """From the place to the engine's first message."""
     eval_duration_ns: int
     """From the engine's first message to its last."""
 

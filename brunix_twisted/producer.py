@@ -1,8 +1,9 @@
 """
 One answer on its way to the client's socket.
 
-A client that reads slowly makes Twisted pause the producer; the mailbox before it fills up to its bound, and then the
-worker waits. A client that has stopped reading costs neither memory nor a worker for long: it is cut off.
+A client that reads slowly makes Twisted pause the producer; what waits before it grows to its bound, and then the
+engine waits. A client that has stopped reading costs neither memory nor a place with the engine for long, for it is
+cut off.
 """
 
 from __future__ import annotations
@@ -19,22 +20,21 @@ from zope.interface import implementer
 
 from brunix_twisted import errors
 from brunix_twisted.dialects import Encoder
-from brunix_twisted.engine import EngineCall
+from brunix_twisted.engine import Call
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter
-from brunix_twisted.mailbox import Mailbox
 from brunix_twisted.model import Choice, Ending
 from brunix_twisted.reactors import Reactor
 
-# Far above an ordinary answer, so that a worker is done with the engine while a slow client still reads.
-MAILBOX_BYTES = 1024 * 1024
+# Far above an ordinary answer, so that the engine is done with it while a slow client still reads.
+BUFFER_BYTES = 1024 * 1024
 
 # How much the transport is given at a time: just what makes it ask for a pause, for it tells of a client that reads
 # only when it has got rid of all it has. One that reads slowly is so told apart from one that has stopped.
 _PIECE_BYTES = 64 * 1024
 
-Run = Callable[[Callable[[], None]], Deferred[None]]
-"""Runs something on a worker; fires, on the reactor's thread, when the worker has left it."""
+Hold = Callable[[Deferred[None]], Deferred[None]]
+"""Holds a place with the engine until a call has ended; fires then, with the call's own result."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,8 +47,8 @@ class Terms:
     """How long the engine may take to its first text."""
     stall_timeout_s: float = 0
     """How long the client may read nothing of what waits for it."""
-    buffer_bytes: int = MAILBOX_BYTES
-    """How much text may wait for the client before the worker has to."""
+    buffer_bytes: int = BUFFER_BYTES
+    """How much text may wait for the client before the engine has to."""
 
 
 @attrs.define(eq=False)
@@ -56,12 +56,11 @@ class _Relay:
     """One engine call on its way out; the reactor's thread alone."""
 
     index: int
-    call: EngineCall
+    call: Call
     cutter: Cutter
-    mailbox: Mailbox
     done: Deferred[Choice]
     left: bool = False
-    """Whether the worker has left the call: nothing more will be put."""
+    """Whether the call has ended: nothing more will come."""
     ended: bool = False
     """Whether nothing more will be sent of it but what waits for the client already."""
     failure: Failure | None = None
@@ -81,9 +80,8 @@ class _Relay:
         )
 
     def stop(self) -> None:
-        """Free the worker, whether it waits for the engine or for room."""
+        """End the call, whether it waits for the engine or for room."""
         self.need_not_hurry()
-        self.mailbox.close()
         self.call.cancel()
 
     def need_not_hurry(self) -> None:
@@ -133,7 +131,7 @@ class AnswerProducer:
     def _after(self, timeout_s: float, function: Callable[..., None], *arguments: object) -> IDelayedCall | None:
         return self._reactor.callLater(timeout_s, function, *arguments) if timeout_s else None
 
-    def relay(self, index: int, call: EngineCall, cutter: Cutter, run: Run) -> Deferred[Choice]:
+    def relay(self, index: int, call: Call, cutter: Cutter, hold: Hold) -> Deferred[Choice]:
         """
         Send what one engine call says as the text of one choice.
 
@@ -145,8 +143,7 @@ class AnswerProducer:
             relay.need_not_hurry()
             self._drain()
 
-        mailbox = Mailbox(lambda: self._reactor.callFromThread(arrived), self._terms.buffer_bytes)
-        relay = _Relay(index, call, cutter, mailbox, Deferred(lambda _: self.stopProducing()))
+        relay = _Relay(index, call, cutter, Deferred(lambda _: self.stopProducing()))
         relay.patience = self._after(self._terms.first_token_timeout_s, self._too_slow)
         self._relay = relay
 
@@ -157,7 +154,7 @@ class AnswerProducer:
                 relay.failure = result
             self._drain()
 
-        run(lambda: call.run(mailbox.put)).addBoth(left)
+        hold(call.start(arrived, self._terms.buffer_bytes)).addBoth(left)
         return relay.done
 
     def _too_slow(self) -> None:
@@ -189,14 +186,14 @@ class AnswerProducer:
             relay.stop()
             relay.left = True
             relay.failure = Failure(error)
-        # A client that reads no more would hold the end back for ever. What is left is no more than the mailbox.
+        # A client that reads no more would hold the end back for ever. What is left is no more than the buffer.
         self._hurried = True
         self.resumeProducing()
 
     # IPushProducer
 
     def pauseProducing(self) -> None:
-        """Stop writing: the client reads too slowly. The engine goes on until the mailbox is full."""
+        """Stop writing: the client reads too slowly. The engine goes on until the buffer is full."""
         if not self._hurried and not self._paused:
             self._paused = True
             self._stall = self._after(self._terms.stall_timeout_s, self._stalled)
@@ -244,7 +241,7 @@ class AnswerProducer:
             return False
         elif self._unsent:
             self._write(self._unsent.popleft())
-        elif relay.left or not relay.mailbox.is_empty:
+        elif relay.left or not relay.call.is_empty:
             self._send(relay)
         else:
             return False
@@ -253,7 +250,7 @@ class AnswerProducer:
     def _send(self, relay: _Relay) -> None:
         cutter = relay.cutter
         pieces = []
-        for text in relay.mailbox.take(_PIECE_BYTES):
+        for text in relay.call.take(_PIECE_BYTES):
             if self.first_text_s is None:
                 self.first_text_s = self._reactor.seconds()
             pieces.append(self._opening())
@@ -262,7 +259,7 @@ class AnswerProducer:
                 pieces.append(self._encoder.delta(relay.index, allowed))
             if cutter.finish_reason:
                 break
-        ended = cutter.finish_reason is not None or (relay.left and relay.mailbox.is_empty)
+        ended = cutter.finish_reason is not None or (relay.left and relay.call.is_empty)
         if ended and relay.failure is None and (rest := cutter.flush()):
             relay.texts.append(rest)
             pieces.append(self._encoder.delta(relay.index, rest))
@@ -273,7 +270,7 @@ class AnswerProducer:
         self._write(data_bytes[:_PIECE_BYTES])
         if ended:
             relay.ended = True
-            # However long the client takes to read the rest, the worker is free.
+            # However long the client takes to read the rest, the engine is free.
             relay.stop()
 
     def _conclude(self, relay: _Relay) -> None:

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import Final, cast
 
 from klein import Klein
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -27,7 +26,6 @@ from brunix_twisted.dialects.openapi import openapi_body
 from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Model
-from brunix_twisted.reactors import Reactor
 from brunix_twisted.site import GatewayRequest
 
 # What the two APIs have and this gateway has not, on purpose. Its clients are told so, and not that they mistyped.
@@ -51,16 +49,13 @@ class Gateway:
 
     app = Klein()
 
-    def __init__(
-        self, reactor: Reactor, engine: Engine, completion: Completion, model: Model, heartbeat: HeartbeatForm
-    ) -> None:
+    def __init__(self, engine: Engine, completion: Completion, model: Model, heartbeat: HeartbeatForm) -> None:
         """
         Answer for one engine.
 
         :param model: what its clients know it as.
         :param heartbeat: what a stream of OpenAI's gets while the engine is silent.
         """
-        self._reactor = reactor
         self._engine = engine
         self._completion = completion
         self._model = model
@@ -141,9 +136,7 @@ class Gateway:
         """Say whether a question would be answered."""
         if self._completion.draining:
             return _health(request, "draining")
-        checked: Deferred[str | None] = Deferred()
-        self._engine.check(_HEALTH_TIMEOUT_S, lambda illness: self._reactor.callFromThread(checked.callback, illness))
-        illness = await checked
+        illness = await self._engine.check(_HEALTH_TIMEOUT_S)
         return _health(request, "unavailable" if illness else "ok", illness)
 
     @app.route("/health/live", methods=["GET"])

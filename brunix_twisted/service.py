@@ -13,12 +13,13 @@ from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from brunix_twisted.admission import Admission
 from brunix_twisted.channel import Bounds
 from brunix_twisted.completion import Completion
 from brunix_twisted.engine import Engine, Tls
+from brunix_twisted.engine.aio import AioEngine
+from brunix_twisted.engine.blocking import BlockingEngine
 from brunix_twisted.hosts import Hosts
 from brunix_twisted.model import Model
 from brunix_twisted.producer import Terms
@@ -67,11 +68,10 @@ class GatewayService(Service):
         :raises StartError: the port cannot be listened on.
         """
         settings = self._settings
-        self._pool = ThreadPool(minthreads=0, maxthreads=settings.thread_workers, name="engine")
-        self._engine = Engine(settings.grpc_target, settings.engine_timeout_s, _tls(settings))
+        self._engine = _engine(self._reactor, settings)
         admission = Admission(
             self._reactor,
-            self._pool,
+            places=settings.thread_workers,
             queue_size=4 * settings.thread_workers if settings.queue_size is None else settings.queue_size,
             queue_timeout_s=settings.queue_timeout_s,
         )
@@ -96,7 +96,7 @@ class GatewayService(Service):
             context_length=settings.context_length,
             family=settings.model_family,
         )
-        gateway = Gateway(self._reactor, self._engine, self._completion, model, settings.heartbeat_form)
+        gateway = Gateway(self._engine, self._completion, model, settings.heartbeat_form)
         self._site = GatewaySite(
             gateway.app.resource(),
             reactor=cast("IReactorTime", self._reactor),
@@ -116,11 +116,10 @@ class GatewayService(Service):
             raise StartError(f"twistd brunix: PROXY_LISTEN is {settings.listen!r}: {refusals[0].getErrorMessage()}")
 
     def startService(self) -> None:
-        """Start the workers; the reactor, once it runs, accepts the first request."""
+        """Be running; the reactor, once it runs, accepts the first request."""
         if self._port is None:
             self.privilegedStartService()
         super().startService()
-        self._pool.start()
 
     def _listens(self, port: IListeningPort) -> None:
         self._port = port
@@ -159,13 +158,19 @@ class GatewayService(Service):
         drained = self._completion.drain(self._settings.drain_s)
         await maybeDeferred(port.stopListening)
         await drained
-        # A worker leaves its call once that is cancelled; the pool would wait for it without any deadline.
+        # A call ends once it is cancelled; whatever it occupies could be waited for only without any deadline.
         await self._admission.when_idle()
         # The process ends soon after this, and with it whatever has not left its sockets.
         await self._site.close(_FLUSH_S)
-        # Last, since a call made on a closed channel would crash the process.
-        self._engine.close()
-        self._pool.stop()
+        # Last, since no call may be made any more.
+        await self._engine.close()
+
+
+def _engine(reactor: Reactor, settings: Settings) -> Engine:
+    target, timeout_s, tls = settings.grpc_target, settings.engine_timeout_s, _tls(settings)
+    if settings.engine_client == "aio":
+        return AioEngine(target, timeout_s, tls)
+    return BlockingEngine(reactor, target, timeout_s, tls, workers=settings.thread_workers)
 
 
 def _tls(settings: Settings) -> Tls | None:

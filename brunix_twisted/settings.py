@@ -159,6 +159,13 @@ class Settings:
         _whole_number(1, 10_000),
         "How many questions may be with the engine at once: threads of the pool, one for each.",
     )
+    engine_client: Literal["blocking", "aio"] = _setting(
+        "PROXY_ENGINE_CLIENT",
+        "blocking",
+        _matching("blocking|aio", "blocking or aio"),
+        "How the engine is asked: in blocking calls with a thread each, or, for thousands of streams in one process, "
+        "without threads, which needs `twistd --reactor=asyncio`. The number of questions at once is the same.",
+    )
     listen: str = _setting(
         "PROXY_LISTEN",
         "tcp:8000:interface=127.0.0.1",

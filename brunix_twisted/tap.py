@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python.usage import Options as BaseOptions
@@ -36,10 +37,16 @@ def makeService(options: Mapping[str, str | None]) -> IService:
 
     try:
         settings = Settings.read(os.environ, options)
+        _check_reactor(reactor, settings)
         endpoint = _endpoint(reactor, settings.listen)
     except SettingError as error:
         raise StartError(f"twistd brunix: {error}") from None
     return GatewayService(cast("Reactor", reactor), settings, endpoint)
+
+
+def _check_reactor(reactor: object, settings: Settings) -> None:
+    if settings.engine_client == "aio" and not isinstance(reactor, AsyncioSelectorReactor):
+        raise SettingError("PROXY_ENGINE_CLIENT", "aio", "blocking, or aio with twistd --reactor=asyncio")
 
 
 def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:  # noqa: ANN401 - what the module is, no type says

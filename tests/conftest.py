@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_twisted
 
-from gateways import RunningGateway, run_gateway, stop_gateway
 from scripted_engine import ScriptedEngine
+
+if TYPE_CHECKING:
+    from gateways import RunningGateway
 
 
 @pytest.fixture
@@ -21,6 +24,9 @@ def engine() -> Iterator[ScriptedEngine]:
 @pytest_twisted.async_yield_fixture
 async def gateway(engine: ScriptedEngine) -> AsyncIterator[RunningGateway]:
     """A gateway in front of the scripted engine."""
+    # Not earlier: it imports a reactor, and which is for pytest's --reactor to choose.
+    from gateways import run_gateway, stop_gateway  # noqa: PLC0415 - as said
+
     running = await run_gateway(grpc_target=engine.target, drain_s=0.0)
     yield running
     await stop_gateway(running)

@@ -9,11 +9,15 @@ import attrs
 import treq
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IResponse
 
+from brunix_twisted.engine import Call
+from brunix_twisted.engine.aio import AioCall
+from brunix_twisted.engine.blocking import BlockingCall
 from brunix_twisted.reactors import Reactor
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import Settings
@@ -56,8 +60,22 @@ class RunningGateway:
         return Reply(response.code, headers, body)
 
 
+ENGINE_CLIENT = "aio" if isinstance(reactor, AsyncioSelectorReactor) else "blocking"
+"""The client that these tests are run with; the one without threads needs pytest --reactor=asyncio."""
+
+
+def waiting_bytes(call: Call) -> int:
+    """How much of an answer waits for its client; it shows in nothing else."""
+    if isinstance(call, AioCall):
+        return call._texts.bytes  # noqa: SLF001 - as said
+    assert isinstance(call, BlockingCall)
+    assert call._mailbox is not None  # noqa: SLF001 - likewise
+    return call._mailbox._texts.bytes  # noqa: SLF001 - likewise
+
+
 async def run_gateway(**settings: Any) -> RunningGateway:  # noqa: ANN401 - as in Settings
     """Start a gateway on a free port of the loopback interface."""
+    settings.setdefault("engine_client", ENGINE_CLIENT)
     endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
     service = GatewayService(cast("Reactor", reactor), Settings(**settings), endpoint)
     service.startService()

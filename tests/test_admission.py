@@ -2,70 +2,48 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from brunix_twisted import errors
 from brunix_twisted.admission import Admission
 from brunix_twisted.errors import GatewayError
-from fake_reactor import LIMIT_S, FakeReactor
+from fake_reactor import FakeReactor
 
 QUEUE_TIMEOUT_S = 30
 
 STOPPING = GatewayError(errors.OVERLOADED, "stopping")
 
-OnResult = Callable[[bool, Any], None]
-
-
-class FakePool:
-    """A pool whose workers leave their work when the test says so, and only then do it."""
-
-    def __init__(self, workers: int) -> None:
-        self.max = workers
-        self.under_way: list[tuple[OnResult, Callable[[], Any]]] = []
-
-    def callInThreadWithCallback(self, on_result: OnResult, work: Callable[[], Any]) -> None:  # noqa: N802 - ThreadPool's name
-        assert len(self.under_way) < self.max, "more work than workers"
-        self.under_way.append((on_result, work))
-
-    def leave(self, number: int = 0) -> None:
-        """Let the worker of this number do its work and leave it."""
-        on_result, work = self.under_way.pop(number)
-        try:
-            result = work()
-        except RuntimeError:
-            on_result(False, Failure())  # noqa: FBT003 - ThreadPool's own form
-        else:
-            on_result(True, result)  # noqa: FBT003 - likewise
-
 
 class Gate:
     """An admission, and everything that happens to those who come to it, in one list of events."""
 
-    def __init__(self, workers: int, queue_size: int) -> None:
+    def __init__(self, places: int, queue_size: int) -> None:
         self.reactor = FakeReactor()
-        self.pool = FakePool(workers)
         self.admission = Admission(
-            self.reactor.as_reactor,
-            cast("ThreadPool", self.pool),
-            queue_size=queue_size,
-            queue_timeout_s=QUEUE_TIMEOUT_S,
+            self.reactor.as_reactor, places=places, queue_size=queue_size, queue_timeout_s=QUEUE_TIMEOUT_S
         )
+        self.places = places
+        self.under_way: list[Deferred[Any]] = []
         self.events: list[str] = []
 
-    def come(self, name: str, work: Callable[[], object] = lambda: None) -> Deferred[None]:
-        """Wait for a place, use it for some work, and tell of it."""
+    def call(self) -> Deferred[Any]:
+        """Begin a call that ends when the test says so."""
+        assert len(self.under_way) < self.places, "more calls than places"
+        self.under_way.append(Deferred())
+        return self.under_way[-1]
+
+    def come(self, name: str) -> Deferred[None]:
+        """Wait for a place, use it for a call, and tell of it."""
         place = self.admission.admit()
 
         def admitted(_: None) -> None:
             self.events.append(f"{name} in")
-            self.admission.run(work).addBoth(out)
+            self.admission.hold(self.call()).addBoth(out)
 
         def out(result: object) -> None:
             how = f"failed: {result.value}" if isinstance(result, Failure) else f"out: {result}"
@@ -81,13 +59,16 @@ class Gate:
         place.addCallbacks(admitted, refused)
         return place
 
-    def leave(self, number: int = 0) -> None:
-        """Let a worker leave its work, and the reactor hear of it."""
-        self.pool.leave(number)
-        self.reactor.turn()
+    def leave(self, result: object = None) -> None:
+        """Let the oldest call end."""
+        call = self.under_way.pop(0)
+        if isinstance(result, Exception):
+            call.errback(result)
+        else:
+            call.callback(result)
 
     def idle(self) -> Deferred[None]:
-        """Tell when nobody has any work."""
+        """Tell when no call is under way."""
         return self.admission.when_idle().addCallback(lambda _: self.events.append("idle"))
 
     def new_events(self) -> list[str]:
@@ -99,7 +80,7 @@ class Gate:
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Two workers, and room for two who wait."""
+    """Two places, and room for two who wait."""
     gate = Gate(2, 2)
     yield gate
     assert gate.reactor.delayed_calls() == [], "something is still going to happen"
@@ -119,16 +100,12 @@ def test_first_come_first_served(gate: Gate) -> None:
     assert gate.new_events() == ["c out: None", "d out: None"]
 
 
-def test_result_of_the_work(gate: Gate) -> None:
-    """What a worker finds out reaches whoever gave it the work, failures too."""
-
-    def broken() -> None:
-        raise RuntimeError("broken")
-
-    gate.come("a", lambda: 42)
-    gate.come("b", broken)
-    gate.leave()
-    gate.leave()
+def test_result_of_the_call(gate: Gate) -> None:
+    """What comes of a call reaches whoever made it, failures too."""
+    gate.come("a")
+    gate.come("b")
+    gate.leave(42)
+    gate.leave(RuntimeError("broken"))
     assert gate.new_events() == ["a in", "b in", "a out: 42", "b failed: broken"]
 
 
@@ -158,7 +135,7 @@ def test_no_queue_at_all() -> None:
 
 
 def test_deadline_of_the_queue(gate: Gate) -> None:
-    """Whoever has waited long enough is told, even when every worker hangs; the others keep their turn."""
+    """Whoever has waited long enough is told, even when every call hangs; the others keep their turn."""
     gate.come("a")
     gate.come("b")
     gate.come("c")
@@ -174,7 +151,7 @@ def test_deadline_of_the_queue(gate: Gate) -> None:
     assert gate.new_events() == []
 
 
-def test_no_deadline_at_work(gate: Gate) -> None:
+def test_no_deadline_with_a_place(gate: Gate) -> None:
     """An answer that takes long is not broken off because its question had to wait first."""
     for name in "abc":
         gate.come(name)
@@ -202,16 +179,16 @@ def test_cancel_leaves_the_queue(gate: Gate, leaver: int) -> None:
     assert gate.new_events() == [f"{stays} out: None", "e out: None"]
 
 
-def test_a_place_is_free_when_the_work_has_left(gate: Gate) -> None:
-    """More questions than there are workers never reach the engine at once, not even when callers give up."""
+def test_a_place_is_free_when_the_call_has_ended(gate: Gate) -> None:
+    """More questions than there are places never reach the engine at once, not even when callers give up."""
     results = []
     for _ in range(2):
         gate.admission.admit()
-        results.append(gate.admission.run(lambda: None))
+        results.append(gate.admission.hold(gate.call()))
     gate.come("c")
     results[0].cancel()
     assert gate.new_events() == []
-    assert len(gate.pool.under_way) == 2
+    assert len(gate.under_way) == 2
     results[0].addErrback(lambda failure: failure.trap(CancelledError))
     gate.leave()
     assert gate.new_events() == ["c in"]
@@ -220,15 +197,11 @@ def test_a_place_is_free_when_the_work_has_left(gate: Gate) -> None:
 
 
 def test_a_place_is_free_after_a_failure() -> None:
-    """Workers are not used up by work that fails."""
-
-    def broken() -> None:
-        raise RuntimeError("broken")
-
+    """Places are not used up by calls that fail."""
     gate = Gate(1, 0)
     for name in "ab":
-        gate.come(name, broken)
-        gate.leave()
+        gate.come(name)
+        gate.leave(RuntimeError("broken"))
     assert gate.new_events() == ["a in", "a failed: broken", "b in", "b failed: broken"]
 
 
@@ -245,7 +218,7 @@ def test_a_place_goes_from_hand_to_hand() -> None:
 
 
 def test_refuse(gate: Gate) -> None:
-    """A gateway that stops sends those who wait away, and lets those at work end."""
+    """A gateway that stops sends those who wait away, and lets those with the engine end."""
     for name in "abcd":
         gate.come(name)
     gate.admission.refuse(STOPPING)
@@ -258,7 +231,7 @@ def test_refuse(gate: Gate) -> None:
 
 
 def test_when_idle(gate: Gate) -> None:
-    """A gateway that stops waits for the last worker, and not for longer."""
+    """A gateway that stops waits for the last call, and not for longer."""
     gate.idle()
     assert gate.new_events() == ["idle"]
     for name in "abc":
@@ -273,40 +246,3 @@ def test_when_idle(gate: Gate) -> None:
     gate.come("d")
     gate.leave()
     assert gate.new_events() == ["d in", "d out: None"]
-
-
-def test_with_threads() -> None:
-    """The work is done on a thread of the pool's own, and its place is given back on the reactor's."""
-    reactor = FakeReactor()
-    pool = ThreadPool(minthreads=0, maxthreads=1, name="test")
-    pool.start()
-    admission = Admission(reactor.as_reactor, pool, queue_size=1, queue_timeout_s=QUEUE_TIMEOUT_S)
-    began, go = threading.Event(), threading.Event()
-    threads: list[int] = []
-
-    def work() -> None:
-        began.set()
-        assert go.wait(LIMIT_S)
-        threads.append(threading.get_ident())
-
-    try:
-        admission.admit()
-        idle: list[None] = []
-        admission.run(work)
-        admission.when_idle().addCallback(idle.append)
-        second = admission.admit()
-        assert began.wait(LIMIT_S)
-        assert not second.called
-        go.set()
-        # The worker's end waits for the reactor's next turn, on whose thread everything else is.
-        reactor.wait()
-        assert second.called
-        assert idle == []
-        admission.run(work)
-        reactor.wait()
-        assert idle == [None]
-        assert threads[0] == threads[1] != threading.get_ident()
-    finally:
-        go.set()
-        pool.stop()
-    assert reactor.delayed_calls() == []

@@ -21,7 +21,6 @@ LEVELS = {
     "site": 4,
     "channel": 4,
     "producer": 3,
-    "mailbox": 3,
     "admission": 3,
     "engine": 2,
     "dialects": 1,
@@ -42,14 +41,25 @@ BESIDE = {
     ("routes", "site"),
     ("completion", "site"),
     ("site", "channel"),
-    ("producer", "mailbox"),
     ("settings", "origins"),
     ("settings", "hosts"),
     ("settings", "certificates"),
 }
 
 # Who may import what is not ours, by the first part of its name. Everyone may import the standard library and attrs.
-TWISTED = {"tap", "probe", "service", "routes", "completion", "site", "channel", "producer", "admission", "reactors"}
+TWISTED = {
+    "tap",
+    "probe",
+    "service",
+    "routes",
+    "completion",
+    "site",
+    "channel",
+    "producer",
+    "admission",
+    "reactors",
+    "engine",
+}
 OUTSIDE = {
     "twisted": TWISTED,
     "zope": {"producer"},

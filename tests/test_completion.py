@@ -18,16 +18,16 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.base import ReactorBase
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Server
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import provider
 
-from brunix_twisted.producer import MAILBOX_BYTES
+from brunix_twisted.producer import BUFFER_BYTES
 from fake_reactor import LIMIT_S
-from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
+from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway, waiting_bytes
 from scripted_engine import Asked, ScriptedEngine, script
 from wire import ndjson_lines, sse_events
 
@@ -112,14 +112,14 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def until_stalled(gateway: RunningGateway) -> None:
-    """Wait until the only answer's client takes nothing more and its mailbox is full."""
+    """Wait until the only answer's client takes nothing more and its buffer is full."""
     answers = gateway.service._completion._answers  # noqa: SLF001 - backpressure shows in nothing else
 
     def stalled() -> bool:
         # The system's buffers grow while they are filled, so a pause may be a short one.
         (answer,) = answers
         relay = answer._relay  # noqa: SLF001 - likewise
-        return answer._paused and relay is not None and relay.mailbox._bytes >= MAILBOX_BYTES  # noqa: SLF001 - likewise
+        return answer._paused and relay is not None and waiting_bytes(relay.call) >= BUFFER_BYTES  # noqa: SLF001 - likewise
 
     await until(lambda: len(answers) == 1)
     looks = 0
@@ -529,7 +529,7 @@ async def test_a_question_that_cannot_be_asked(
     """A mistake of the gateway's own is a 500 in the log and for that client, and takes no worker away for ever."""
     gateway = await serve(thread_workers=1)
     with monkeypatch.context() as broken:
-        broken.setattr(gateway.service._engine, "_stub", None)  # noqa: SLF001 - no input is known that does it
+        broken.setattr(gateway.service._engine, "call", None)  # noqa: SLF001 - no input is known that does it
         broken.setattr("brunix_twisted.completion.Completion._log", _Silence())
         for path in (*PATHS, *PATHS):
             reply = await gateway.ask("POST", path, json=asking(path, "hello"))
@@ -664,7 +664,7 @@ async def test_stopping_between_two_prompts(serve: Serve, engine: ScriptedEngine
     engine.go("go")
     await until(lambda: place.called or not answers)
     await until(lambda: not answers)
-    admission.run(lambda: None)
+    admission.hold(succeed(None))
     await stopping
     assert b"The gateway is stopping" in await client.read_all()
     assert len(engine.calls) == 1

@@ -16,15 +16,15 @@ import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
-from brunix_twisted import engine as engine_module
 from brunix_twisted import errors
-from brunix_twisted.engine import Engine, EngineCall
+from brunix_twisted.engine import attempts, connection
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import EditorContext, Question
+from engine_clients import CLIENTS, Client, DrivenCall
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine, script
 
-Connect = Callable[..., Engine]
+Connect = Callable[..., Client]
 
 both_rpcs = pytest.mark.parametrize("stream", [False, True], ids=["AskAgent", "AskAgentStream"])
 
@@ -38,13 +38,13 @@ def worker() -> Iterator[ThreadPoolExecutor]:
         yield worker
 
 
-@pytest.fixture
-def connect(worker: ThreadPoolExecutor) -> Iterator[Connect]:  # noqa: ARG001 - a client that closes lets the worker go
-    """Makes clients, and closes them afterwards."""
-    clients: list[Engine] = []
+@pytest.fixture(params=CLIENTS)
+def connect(request: pytest.FixtureRequest, worker: ThreadPoolExecutor) -> Iterator[Connect]:  # noqa: ARG001 - a client that closes lets the worker go
+    """Makes clients of either kind, and closes them afterwards."""
+    clients: list[Client] = []
 
-    def connect(target: str, timeout_s: float = LIMIT_S) -> Engine:
-        clients.append(Engine(target, timeout_s))
+    def connect(target: str, timeout_s: float = LIMIT_S) -> Client:
+        clients.append(CLIENTS[request.param](target, timeout_s))
         return clients[-1]
 
     yield connect
@@ -53,7 +53,7 @@ def connect(worker: ThreadPoolExecutor) -> Iterator[Connect]:  # noqa: ARG001 - 
 
 
 @pytest.fixture
-def client(connect: Connect, engine: ScriptedEngine) -> Engine:
+def client(connect: Connect, engine: ScriptedEngine) -> Client:
     """A client of the scripted engine."""
     return connect(engine.target)
 
@@ -64,7 +64,7 @@ def question(query: str, *, stream: bool = True, editor: EditorContext | None = 
     )
 
 
-def texts(call: EngineCall) -> list[str]:
+def texts(call: DrivenCall) -> list[str]:
     """Run a call to its end."""
     said: list[str] = []
 
@@ -76,7 +76,7 @@ def texts(call: EngineCall) -> list[str]:
     return said
 
 
-def failure(call: EngineCall) -> tuple[list[str], GatewayError]:
+def failure(call: DrivenCall) -> tuple[list[str], GatewayError]:
     """Run a call to its failure; what it said before, and the failure."""
     said: list[str] = []
 
@@ -89,7 +89,7 @@ def failure(call: EngineCall) -> tuple[list[str], GatewayError]:
     return said, caught.value
 
 
-def test_stream(client: Engine, engine: ScriptedEngine) -> None:
+def test_stream(client: Client, engine: ScriptedEngine) -> None:
     """A streamed answer arrives in the engine's own pieces, in order and complete."""
     assert texts(client.call(question(script("one", " ", "two", "", "\u2028\0\U0001f9e0")))) == [
         "one",
@@ -100,31 +100,31 @@ def test_stream(client: Engine, engine: ScriptedEngine) -> None:
     assert engine.call().rpc == "AskAgentStream"
 
 
-def test_whole(client: Engine, engine: ScriptedEngine) -> None:
+def test_whole(client: Client, engine: ScriptedEngine) -> None:
     """A whole answer is asked for as one, and arrives complete."""
     assert texts(client.call(question(script("one", " ", "two"), stream=False))) == ["one two"]
     assert engine.call().rpc == "AskAgent"
 
 
 @both_rpcs
-def test_text_in_the_final_message(client: Engine, *, stream: bool) -> None:
+def test_text_in_the_final_message(client: Client, *, stream: bool) -> None:
     """An engine that puts its last words into its final message is heard to the end."""
     assert "".join(texts(client.call(question(script("almost ", {"final": "all"}), stream=stream)))) == "almost all"
 
 
-def test_whole_in_several_messages(client: Engine) -> None:
+def test_whole_in_several_messages(client: Client) -> None:
     """An engine that sends a whole answer in several messages is heard to the end."""
     raw = [{"raw": message.hex()} for message in (b"\x0a\x03one", b"\x0a\x03two", b"\x0a\x05three\x18\x01")]
     assert texts(client.call(question(script(*raw), stream=False))) == ["one", "two", "three"]
 
 
 @both_rpcs
-def test_nothing_said(client: Engine, *, stream: bool) -> None:
+def test_nothing_said(client: Client, *, stream: bool) -> None:
     """An engine with nothing to say gives an empty answer and no error."""
     assert texts(client.call(question(script(), stream=stream))) == []
 
 
-def test_long_answer(client: Engine) -> None:
+def test_long_answer(client: Client) -> None:
     """A whole answer beyond gRPC's usual 4 MiB arrives."""
     (text,) = texts(client.call(question(script({"repeat": ["x" * 1024, 5 * 1024]}), stream=False)))
     assert len(text) == 5 * 1024 * 1024
@@ -161,7 +161,7 @@ def test_every_status_has_a_meaning() -> None:
 @both_rpcs
 @pytest.mark.parametrize("status", MEANINGS, ids=lambda status: status.name)
 @pytest.mark.parametrize("before", [[], ["partial"]], ids=["at once", "after text"])
-def test_status(client: Engine, status: StatusCode, before: list[str], *, stream: bool) -> None:
+def test_status(client: Client, status: StatusCode, before: list[str], *, stream: bool) -> None:
     """Each way in which an engine fails has the HTTP status it should have, and gives nothing of its inside away."""
     said, error = failure(client.call(question(script(*before, {"status": status.name}), stream=stream)))
     kind: Kind
@@ -176,14 +176,14 @@ def test_status(client: Engine, status: StatusCode, before: list[str], *, stream
 
 @both_rpcs
 @pytest.mark.parametrize("before", [[], ["partial"]], ids=["at once", "after text"])
-def test_no_final_message(client: Engine, before: list[str], *, stream: bool) -> None:
+def test_no_final_message(client: Client, before: list[str], *, stream: bool) -> None:
     """An answer that the engine broke off is never taken for a complete one."""
     said, error = failure(client.call(question(script(*before, {"break_off": True}), stream=stream)))
     assert error.kind is errors.ENGINE_ERROR
     assert said == (before if stream else [])
 
 
-def test_failure_after_the_final_message(client: Engine) -> None:
+def test_failure_after_the_final_message(client: Client) -> None:
     """An engine that says its answer is complete and then fails has failed."""
     said, error = failure(client.call(question(script("all", {"raw": "1801"}, {"status": "DATA_LOSS"}))))
     assert error.kind is errors.ENGINE_ERROR
@@ -192,14 +192,14 @@ def test_failure_after_the_final_message(client: Engine) -> None:
 
 @both_rpcs
 @pytest.mark.parametrize("raw", ["0a02c328", "0a05ff", "ff"], ids=["no UTF-8", "cut off", "no message"])
-def test_no_message_at_all(client: Engine, raw: str, *, stream: bool) -> None:
+def test_no_message_at_all(client: Client, raw: str, *, stream: bool) -> None:
     """An engine that sends what is no text is an engine that failed, not a fault of the gateway's."""
     _, error = failure(client.call(question(script({"raw": raw}, "more"), stream=stream)))
     assert error.kind is errors.ENGINE_ERROR
 
 
 @both_rpcs
-def test_what_the_engine_is_asked(client: Engine, engine: ScriptedEngine, *, stream: bool) -> None:
+def test_what_the_engine_is_asked(client: Client, engine: ScriptedEngine, *, stream: bool) -> None:
     """The engine gets the question, the session and the request's id as they are, and no field that nobody sent."""
     texts(client.call(question("What is \u2028 this?", stream=stream)))
     asked = engine.call()
@@ -211,7 +211,7 @@ def test_what_the_engine_is_asked(client: Engine, engine: ScriptedEngine, *, str
 
 @pytest.mark.parametrize("name", ["editor_content", "selected_text", "extra_context", "user_info"])
 @pytest.mark.parametrize("value", ["", "value"], ids=["empty", "full"])
-def test_editor_on_the_wire(client: Engine, engine: ScriptedEngine, name: str, value: str) -> None:
+def test_editor_on_the_wire(client: Client, engine: ScriptedEngine, name: str, value: str) -> None:
     """What an editor sends along reaches the engine in its own field, also when it is empty, and in no other."""
     texts(client.call(question("hello", editor=EditorContext(**{name: value}))))
     request = engine.call().request
@@ -219,7 +219,7 @@ def test_editor_on_the_wire(client: Engine, engine: ScriptedEngine, name: str, v
     assert fields == {"query": "hello", "session_id": "session", name: value}
 
 
-def test_sink_wants_no_more(client: Engine, engine: ScriptedEngine) -> None:
+def test_sink_wants_no_more(client: Client, engine: ScriptedEngine) -> None:
     """An answer that has reached its length stops the engine too."""
     said: list[str] = []
 
@@ -232,7 +232,7 @@ def test_sink_wants_no_more(client: Engine, engine: ScriptedEngine) -> None:
     assert engine.call().ended.wait(LIMIT_S)
 
 
-def test_cancel_before_the_start(client: Engine, engine: ScriptedEngine) -> None:
+def test_cancel_before_the_start(client: Client, engine: ScriptedEngine) -> None:
     """A question whose caller has gone before its turn is never asked."""
     call = client.call(question("hello"))
     call.cancel()
@@ -245,7 +245,7 @@ def test_cancel_before_the_start(client: Engine, engine: ScriptedEngine) -> None
 @both_rpcs
 @pytest.mark.parametrize("before", [[], ["text"]], ids=["before text", "after text"])
 def test_cancel_while_the_engine_is_silent(
-    client: Engine, engine: ScriptedEngine, worker: ThreadPoolExecutor, before: list[str], *, stream: bool
+    client: Client, engine: ScriptedEngine, worker: ThreadPoolExecutor, before: list[str], *, stream: bool
 ) -> None:
     """A caller who goes away frees the worker and the engine at once, however long the engine would think."""
     call = client.call(question(script(*before, HANG), stream=stream))
@@ -267,7 +267,7 @@ def test_cancel_while_the_engine_is_silent(
     assert said.empty()
 
 
-def test_cancelled_calls_are_forgotten(client: Engine, engine: ScriptedEngine, worker: ThreadPoolExecutor) -> None:
+def test_cancelled_calls_are_forgotten(client: Client, engine: ScriptedEngine, worker: ThreadPoolExecutor) -> None:
     """Each client that goes away would cost the gateway memory that it never gets back."""
 
     def leave(number: int) -> None:
@@ -295,7 +295,7 @@ def test_cancelled_calls_are_forgotten(client: Engine, engine: ScriptedEngine, w
     assert kept() == after_one
 
 
-def test_cancel_from_two_threads(client: Engine, engine: ScriptedEngine, worker: ThreadPoolExecutor) -> None:
+def test_cancel_from_two_threads(client: Client, engine: ScriptedEngine, worker: ThreadPoolExecutor) -> None:
     """A client that is gone while the gateway stops does no harm."""
     call = client.call(question(script(HANG)))
     running = worker.submit(call.run, lambda _: True)
@@ -313,14 +313,14 @@ def test_cancel_from_two_threads(client: Engine, engine: ScriptedEngine, worker:
     assert asked.ended.wait(LIMIT_S)
 
 
-def test_cancel_at_the_start(client: Engine, worker: ThreadPoolExecutor) -> None:
+def test_cancel_at_the_start(client: Client, worker: ThreadPoolExecutor) -> None:
     """A caller who goes away in the very moment in which its turn comes does not keep a worker."""
     for _ in range(50):
         # Not a script that hangs until it is cancelled, for the engine may come to it only after that.
         call = client.call(question(script({"wait": "the end of the test"})))
         together = threading.Barrier(2)
 
-        def run(call: EngineCall = call, together: threading.Barrier = together) -> None:
+        def run(call: DrivenCall = call, together: threading.Barrier = together) -> None:
             together.wait(LIMIT_S)
             call.run(lambda _: True)
 
@@ -330,7 +330,7 @@ def test_cancel_at_the_start(client: Engine, worker: ThreadPoolExecutor) -> None
         assert running.result(LIMIT_S) is None
 
 
-def test_cancel_after_the_end(client: Engine) -> None:
+def test_cancel_after_the_end(client: Client) -> None:
     """A client that closes its connection after its answer makes no error."""
     call = client.call(question("hello"))
     assert texts(call) == ["hello "]
@@ -338,7 +338,7 @@ def test_cancel_after_the_end(client: Engine) -> None:
     call.cancel()
 
 
-def test_cancel_within_the_sink(client: Engine, engine: ScriptedEngine) -> None:
+def test_cancel_within_the_sink(client: Client, engine: ScriptedEngine) -> None:
     """A client that goes away while its text is handed over stops the engine."""
     call = client.call(question(script("a", HANG)))
 
@@ -359,7 +359,7 @@ def test_deadline(connect: Connect, engine: ScriptedEngine, worker: ThreadPoolEx
     assert engine.call().ended.wait(LIMIT_S)
 
 
-def test_engine_dies(client: Engine, engine: ScriptedEngine, worker: ThreadPoolExecutor) -> None:
+def test_engine_dies(client: Client, engine: ScriptedEngine, worker: ThreadPoolExecutor) -> None:
     """An engine that is gone in the middle of its answer is a failure, not an end."""
     running = worker.submit(failure, client.call(question(script("a", HANG))))
     engine.call()
@@ -405,7 +405,7 @@ def test_engine_comes_back(connect: Connect, engine: ScriptedEngine, monkeypatch
     for _ in range(3):
         failure(client.call(question("hello")))
     # On a machine that has nothing else to do it takes a tenth of the time there is.
-    monkeypatch.setattr(engine_module, "_RETURN_S", LIMIT_S)
+    monkeypatch.setattr(attempts, "RETURN_S", LIMIT_S)
     again = ScriptedEngine(engine.target)
     try:
         assert texts(client.call(question("hello"))) == ["hello "]
@@ -415,9 +415,9 @@ def test_engine_comes_back(connect: Connect, engine: ScriptedEngine, monkeypatch
 
 def test_a_question_waits_longer_than_grpc_between_two_attempts() -> None:
     """The first question after an engine's restart fails, or one without an engine is told later than in a second."""
-    options = dict(engine_module._CHANNEL_OPTIONS)  # noqa: SLF001 - the numbers have to fit each other
+    options = dict(connection.OPTIONS)
     at_random = 1.2
-    assert at_random * options["grpc.max_reconnect_backoff_ms"] / 1000 < engine_module._RETURN_S < 1  # noqa: SLF001 - likewise
+    assert at_random * options["grpc.max_reconnect_backoff_ms"] / 1000 < attempts.RETURN_S < 1
     assert options["grpc.min_reconnect_backoff_ms"] < 1000
 
 
@@ -462,8 +462,8 @@ def test_the_engines_machine_is_gone(
     """An answer hangs until its deadline when the engine's machine has lost its power in mid-stream."""
     # gRPC's servers would not put up with it for long; it is long enough to lose one's connection in.
     sooner = {"grpc.keepalive_time_ms": 500}
-    options = tuple((name, sooner.get(name, 200)) for name, _ in engine_module._KEEPALIVE_OPTIONS)  # noqa: SLF001 - to see them work
-    monkeypatch.setattr(engine_module, "_KEEPALIVE_OPTIONS", options)
+    options = tuple((name, sooner.get(name, 200)) for name, _ in connection.KEEPALIVE_OPTIONS)
+    monkeypatch.setattr(connection, "KEEPALIVE_OPTIONS", options)
     with ExitStack() as stack:
         wire = Wire(stack, engine.port)
         client = connect(wire.target)
@@ -484,7 +484,7 @@ def test_the_engines_machine_is_gone(
 
 def test_the_engine_is_not_tested_too_often() -> None:
     """An engine with gRPC's usual settings ends every call, because the gateway tests its connection too often."""
-    assert dict(engine_module._KEEPALIVE_OPTIONS)["grpc.keepalive_time_ms"] > 300_000  # noqa: SLF001 - gRPC's number
+    assert dict(connection.KEEPALIVE_OPTIONS)["grpc.keepalive_time_ms"] > 300_000  # gRPC's number
 
 
 # An engine that is away.
@@ -493,7 +493,7 @@ UNAVAILABLE = {"status": "UNAVAILABLE"}
 
 
 @both_rpcs
-def test_asked_a_second_time(client: Engine, engine: ScriptedEngine, *, stream: bool) -> None:
+def test_asked_a_second_time(client: Client, engine: ScriptedEngine, *, stream: bool) -> None:
     """A question that met an engine just when it went down fails, though the engine is there again."""
     query = script({"first": UNAVAILABLE}, "answer")
     assert texts(client.call(question(query, stream=stream))) == ["answer"]
@@ -501,14 +501,14 @@ def test_asked_a_second_time(client: Engine, engine: ScriptedEngine, *, stream: 
 
 
 @both_rpcs
-def test_asked_no_third_time(client: Engine, engine: ScriptedEngine, *, stream: bool) -> None:
+def test_asked_no_third_time(client: Client, engine: ScriptedEngine, *, stream: bool) -> None:
     """An engine in trouble gets more work than its callers give it, or a caller waits for ever."""
     _, error = failure(client.call(question(script(UNAVAILABLE), stream=stream)))
     assert error.kind is errors.ENGINE_UNAVAILABLE
     assert len(engine.calls) == 2
 
 
-def test_the_second_failure_is_told(client: Engine) -> None:
+def test_the_second_failure_is_told(client: Client) -> None:
     """A caller is told to try again what has failed for good."""
     _, error = failure(client.call(question(script({"first": UNAVAILABLE}, {"status": "NOT_FOUND"}))))
     assert error.kind is errors.NOT_FOUND
@@ -516,7 +516,7 @@ def test_the_second_failure_is_told(client: Engine) -> None:
 
 @both_rpcs
 @pytest.mark.parametrize("raw", ["0a0474657874", ""], ids=["text", "an empty message"])
-def test_not_asked_again_after_a_message(client: Engine, engine: ScriptedEngine, raw: str, *, stream: bool) -> None:
+def test_not_asked_again_after_a_message(client: Client, engine: ScriptedEngine, raw: str, *, stream: bool) -> None:
     """A caller sees the beginning of an answer twice, or an engine does its work twice."""
     said, error = failure(client.call(question(script({"raw": raw}, UNAVAILABLE), stream=stream)))
     assert error.kind is errors.ENGINE_UNAVAILABLE
@@ -524,19 +524,19 @@ def test_not_asked_again_after_a_message(client: Engine, engine: ScriptedEngine,
     assert len(engine.calls) == 1
 
 
-def asks(call: EngineCall) -> list[float]:
+def asks(call: DrivenCall) -> list[float]:
     """Write down the deadlines, in seconds from then, with which a question is put."""
-    deadlines_s, ask = [], call._ask  # noqa: SLF001 - what the engine is not asked shows in nothing else
+    deadlines_s, ask = [], call.real._ask  # noqa: SLF001 - what the engine is not asked shows in nothing else
 
     def watched(timeout_s: float) -> Any:  # noqa: ANN401 - as it is
         deadlines_s.append(timeout_s)
         return ask(timeout_s)
 
-    call._ask = watched  # noqa: SLF001 - likewise
+    call.real._ask = watched  # noqa: SLF001 - likewise
     return deadlines_s
 
 
-def test_one_deadline_for_both_times(client: Engine) -> None:
+def test_one_deadline_for_both_times(client: Client) -> None:
     """A caller waits twice as long as the operator allows."""
     call = client.call(question(script({"first": UNAVAILABLE}, "answer")))
     deadlines_s = asks(call)
@@ -549,7 +549,7 @@ def test_not_asked_again_after_the_deadline(
     connect: Connect, mute: str, monkeypatch: pytest.MonkeyPatch, worker: ThreadPoolExecutor
 ) -> None:
     """A caller waits for the return of an engine longer than the operator allows."""
-    monkeypatch.setattr(engine_module, "_RETURN_S", 10 * LIMIT_S)
+    monkeypatch.setattr(attempts, "RETURN_S", 10 * LIMIT_S)
     # The connection is given up before this, and then the engine's return is waited for until this.
     call = connect(mute, 1.5).call(question("hello"))
     deadlines_s = asks(call)
@@ -558,9 +558,9 @@ def test_not_asked_again_after_the_deadline(
     assert deadlines_s == [1.5]
 
 
-def looked(call: EngineCall) -> threading.Event:
+def looked(call: DrivenCall) -> threading.Event:
     """Tell when a call begins to wait for the engine's return."""
-    looks, look = threading.Event(), call._look  # noqa: SLF001 - it shows in nothing else
+    looks, look = threading.Event(), call.real._look  # noqa: SLF001 - it shows in nothing else
 
     def watched(timeout_s: float) -> Any:  # noqa: ANN401 - as it is
         try:
@@ -568,7 +568,7 @@ def looked(call: EngineCall) -> threading.Event:
         finally:
             looks.set()
 
-    call._look = watched  # noqa: SLF001 - likewise
+    call.real._look = watched  # noqa: SLF001 - likewise
     return looks
 
 
@@ -576,7 +576,7 @@ def test_the_engine_is_back_while_a_question_waits(
     connect: Connect, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, worker: ThreadPoolExecutor
 ) -> None:
     """The first question after an engine's restart fails, only because gRPC has not looked for it again yet."""
-    monkeypatch.setattr(engine_module, "_RETURN_S", LIMIT_S)
+    monkeypatch.setattr(attempts, "RETURN_S", LIMIT_S)
     engine.stop()
     call = connect(engine.target).call(question("hello"))
     looks = looked(call)
@@ -594,7 +594,7 @@ def test_cancel_while_the_engine_is_away(
     connect: Connect, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, worker: ThreadPoolExecutor
 ) -> None:
     """A caller who does not wait for the engine's return keeps a worker, and is answered when nobody wants it."""
-    monkeypatch.setattr(engine_module, "_RETURN_S", LIMIT_S)
+    monkeypatch.setattr(attempts, "RETURN_S", LIMIT_S)
     engine.stop()
     client = connect(engine.target)
     call = client.call(question("nobody's"))
@@ -615,13 +615,13 @@ def test_waiting_for_a_worker_counts(connect: Connect, nobody: str, monkeypatch:
     """The last of many who wait while the engine is away is told only when all others have waited for its return."""
     call = connect(nobody).call(question("hello"))
     looks = looked(call)
-    monkeypatch.setattr(engine_module, "_RETURN_S", 0)
+    monkeypatch.setattr(attempts, "RETURN_S", 0)
     _, error = failure(call)
     assert error.kind is errors.ENGINE_UNAVAILABLE
     assert not looks.is_set()
 
 
-def test_what_the_engine_says_is_one_line(client: Engine) -> None:
+def test_what_the_engine_says_is_one_line(client: Client) -> None:
     """An engine writes lines of its own choosing into the gateway's log."""
     _, error = failure(client.call(question(script({"status": ["INTERNAL", "a\nb\x1b[0m\u2028" + "c" * 2000]}))))
     assert error.detail is not None
@@ -645,7 +645,7 @@ def targets(engines: list[ScriptedEngine]) -> str:
     return "ipv4:" + ",".join(f"127.0.0.1:{engine.port}" for engine in engines)
 
 
-def ask_until_all_are_asked(client: Engine, engines: list[ScriptedEngine]) -> None:
+def ask_until_all_are_asked(client: Client, engines: list[ScriptedEngine]) -> None:
     """Ask until each engine has been asked: each is reached in its own time."""
     until_s = time.monotonic() + LIMIT_S
     while not all(engine.calls for engine in engines):
@@ -690,7 +690,7 @@ def test_an_engine_dies_with_a_question(
     assert len(survivor.calls) == before[engines.index(survivor)] + 1
 
 
-def check(client: Engine, timeout_s: float = LIMIT_S) -> str | None:
+def check(client: Client, timeout_s: float = LIMIT_S) -> str | None:
     """Ask, and hold that it is told once, even when the client is closed then."""
     told: queue.Queue[str | None] = queue.Queue()
     client.check(timeout_s, told.put)
@@ -700,13 +700,13 @@ def check(client: Engine, timeout_s: float = LIMIT_S) -> str | None:
     return illness
 
 
-def test_health_of_a_well_engine(client: Engine) -> None:
+def test_health_of_a_well_engine(client: Client) -> None:
     """An engine that serves makes a healthy gateway."""
     assert check(client) is None
 
 
 @pytest.mark.parametrize("status", ["NOT_SERVING", "UNKNOWN"])
-def test_health_of_an_engine_that_says_no(client: Engine, engine: ScriptedEngine, status: str) -> None:
+def test_health_of_an_engine_that_says_no(client: Client, engine: ScriptedEngine, status: str) -> None:
     """An engine that is up and does not serve makes the gateway unhealthy, with the reason."""
     engine.health.set("", health_pb2.HealthCheckResponse.ServingStatus.Value(status))
     assert check(client) == f"The engine says it is {status.lower()}"
@@ -741,7 +741,7 @@ def test_health_while_the_gateway_stops(connect: Connect, mute: str) -> None:
     assert told.empty()
 
 
-def test_health_while_every_call_hangs(client: Engine, engine: ScriptedEngine) -> None:
+def test_health_while_every_call_hangs(client: Client, engine: ScriptedEngine) -> None:
     """The health check does not wait for the questions that are with the engine."""
     calls = [client.call(question(script(HANG))) for _ in range(8)]
     with ThreadPoolExecutor(len(calls)) as workers:

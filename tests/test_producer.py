@@ -17,10 +17,9 @@ from twisted.web.http import Request
 from brunix_twisted import errors
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.whole import Whole
-from brunix_twisted.engine import EngineCall, Sink
+from brunix_twisted.engine.mailbox import Mailbox
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter
-from brunix_twisted.mailbox import Mailbox
 from brunix_twisted.model import Choice, Ending, Limits
 from brunix_twisted.producer import AnswerProducer, Terms
 from fake_reactor import LIMIT_S, FakeReactor
@@ -119,10 +118,13 @@ def test_mailbox_counts_its_memory(worker: Worker) -> None:
 
 
 def test_mailbox_takes_a_text_beyond_the_bound() -> None:
-    """A whole answer larger than the gateway's buffer arrives all the same."""
-    mailbox = Mailbox(lambda: None, 10)
-    assert mailbox.put("x" * 1000)
-    assert mailbox.take() == ["x" * 1000]
+    """A text larger than the gateway's buffer arrives all the same, and so does the one after it."""
+    wakes: list[str] = []
+    mailbox = Mailbox(lambda: wakes.append("wake"), 10)
+    for text in ("x" * 1000, "y" * 1000):
+        assert mailbox.put(text)
+        assert mailbox.take(10) == [text]
+    assert len(wakes) == 2
 
 
 def test_mailbox_taken_in_parts() -> None:
@@ -253,29 +255,38 @@ class RecordingRequest:
 
 
 class RecordingCall:
-    """One engine call and the worker that runs it, both led by the test."""
+    """One engine call, led by the test."""
 
-    def __init__(self, events: list[str]) -> None:
+    def __init__(self, events: list[str], reactor: FakeReactor) -> None:
         self._events = events
-        self.say: Sink = lambda _: False
-        self._worker: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._mailbox = Mailbox(lambda: None, 1)
+        self._ended: Deferred[None] = Deferred()
 
-    def run(self, sink: Sink) -> None:
-        self.say = sink
+    def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
+        self._mailbox = Mailbox(lambda: self._reactor.callFromThread(arrived), buffer_bytes)
+        return self._ended
+
+    def say(self, text: str) -> bool:
+        return self._mailbox.put(text)
+
+    def take(self, about_bytes: int) -> list[str]:
+        return self._mailbox.take(about_bytes)
+
+    @property
+    def is_empty(self) -> bool:
+        return self._mailbox.is_empty
 
     def cancel(self) -> None:
+        self._mailbox.close()
         self._events.append("cancel")
 
-    def on_worker(self, work: Callable[[], None]) -> Deferred[None]:
-        work()
-        return self._worker
-
     def leave(self, error: GatewayError | None = None) -> None:
-        """Leave the worker, with an error if the engine failed."""
+        """End the call, with an error if the engine failed."""
         if error is None:
-            self._worker.callback(None)
+            self._ended.callback(None)
         else:
-            self._worker.errback(Failure(error))
+            self._ended.errback(Failure(error))
 
 
 class Seam:
@@ -298,8 +309,8 @@ class Seam:
         )
 
     def relay(self, answer: AnswerProducer, index: int = 0, **limits: Any) -> tuple[RecordingCall, Deferred[Choice]]:  # noqa: ANN401 - as in Limits
-        call = RecordingCall(self.events)
-        done = answer.relay(index, cast("EngineCall", call), Cutter(Limits(**limits)), call.on_worker)
+        call = RecordingCall(self.events, self.reactor)
+        done = answer.relay(index, call, Cutter(Limits(**limits)), lambda ended: ended)
         done.addBoth(self._ended)
         return call, done
 
@@ -656,7 +667,7 @@ def test_a_slow_client_is_not_swamped(seam: Seam) -> None:
     assert 6 * 10_000 < len(written) < PIECE + 100
     relay = answer._relay  # noqa: SLF001 - what is not written yet shows in nothing else
     assert relay is not None
-    assert len(relay.mailbox.take()) == len(texts) - 7
+    assert len(relay.call.take(sys.maxsize)) == len(texts) - 7
     done.cancel()
 
 

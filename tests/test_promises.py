@@ -13,9 +13,9 @@ import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.tcp import Connection
 
-from brunix_twisted import engine as engine_module
+from brunix_twisted.engine import attempts
 from fake_reactor import LIMIT_S
-from gateways import RunningGateway, in_thread, run_gateway, stop_gateway
+from gateways import RunningGateway, in_thread, run_gateway, stop_gateway, waiting_bytes
 from log_lines import LogLines, log_lines
 from scripted_engine import ScriptedEngine, script
 from test_completion import (
@@ -198,7 +198,7 @@ async def test_the_engine_is_restarted(
         assert reply.json()["error"]["code"] == "engine_unavailable"
         assert (await gateway.ask("GET", "/health")).status == 503
     # On a machine that has nothing else to do it takes a tenth of the time there is.
-    monkeypatch.setattr(engine_module, "_RETURN_S", LIMIT_S)
+    monkeypatch.setattr(attempts, "RETURN_S", LIMIT_S)
     again = ScriptedEngine(engine.target)
     try:
         await expect_answer(gateway)
@@ -247,14 +247,14 @@ async def test_memory_behind_a_reader_that_stopped(serve: Serve, engine: Scripte
     def full() -> bool:
         (answer,) = answers
         relay = answer._relay  # noqa: SLF001 - likewise
-        return answer._paused and relay is not None and relay.mailbox._bytes >= buffer_bytes  # noqa: SLF001 - likewise
+        return answer._paused and relay is not None and waiting_bytes(relay.call) >= buffer_bytes  # noqa: SLF001 - likewise
 
     await until(lambda: answers and full())
     (answer,) = answers
     # Time enough for the worker to go on, if it could.
     await expect_answer(gateway)
     assert answer._relay  # noqa: SLF001 - likewise
-    assert answer._relay.mailbox._bytes < buffer_bytes + text_bytes  # noqa: SLF001 - likewise
+    assert waiting_bytes(answer._relay.call) < buffer_bytes + text_bytes  # noqa: SLF001 - likewise
     assert sum(map(len, answer._unsent)) < 65_536 + text_bytes  # noqa: SLF001 - likewise
     # The engine has far more to say, and nobody takes it.
     assert not asked.finished.is_set()

@@ -33,10 +33,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def twistd(folder: Path, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def twistd(
+    folder: Path, *arguments: str, reactor: str = "default", **environment: str
+) -> Iterator[subprocess.Popen[str]]:
     """Run twistd in the foreground in a folder of its own, and end it."""
     process = subprocess.Popen(  # noqa: S603 - this environment's own twistd
-        [TWISTD, "--nodaemon", "--pidfile=", "brunix", *arguments],
+        [TWISTD, f"--reactor={reactor}", "--nodaemon", "--pidfile=", "brunix", *arguments],
         cwd=folder,
         env=CLEAN | environment,
         stdout=subprocess.PIPE,
@@ -115,6 +117,33 @@ def test_daemonised(tmp_path: Path, engine: ScriptedEngine) -> None:
             cwd=tmp_path,
             check=True,
         )
+
+
+def test_without_threads(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """The client for thousands of streams would not answer, or leave its threads behind at the end."""
+    with twistd(
+        tmp_path,
+        reactor="asyncio",
+        PROXY_LISTEN="tcp:0:interface=127.0.0.1",
+        BRUNIX_GRPC_TARGET=engine.target,
+        PROXY_ENGINE_CLIENT="aio",
+    ) as process:
+        port = wait_for_port(process)
+        assert get(port, "/health")[0] == 200
+        question = json.dumps({"model": "brunix", "prompt": "one two"}).encode()
+        with urlopen(f"http://127.0.0.1:{port}/api/generate", question, timeout=20) as response:
+            assert [json.loads(line)["response"] for line in response] == ["one ", "two ", ""]
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+
+
+def test_without_threads_on_the_wrong_reactor(tmp_path: Path) -> None:
+    """An operator would read a traceback at the first question, and not what is missing on the command line."""
+    with twistd(tmp_path, PROXY_ENGINE_CLIENT="aio") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (line,) = output.splitlines()
+    assert line.endswith("allowed: blocking, or aio with twistd --reactor=asyncio")
 
 
 @pytest.mark.parametrize("row", [row for _, row in table()], ids=lambda row: row.variable)

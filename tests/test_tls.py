@@ -22,10 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from brunix_twisted import errors
-from brunix_twisted.engine import Engine, Tls
+from brunix_twisted.engine import Tls
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question
 from brunix_twisted.settings import SettingError, Settings
+from engine_clients import CLIENTS
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine
 from test_tap import twistd, wait_for_port
@@ -123,9 +124,9 @@ def start() -> Iterator[Start]:
         engine.stop()
 
 
-def answer(target: str, tls: Tls | None) -> list[str]:
+def answer(target: str, tls: Tls | None, kind: str) -> list[str]:
     """Ask an engine, and close the connection."""
-    client = Engine(target, LIMIT_S, tls)
+    client = CLIENTS[kind](target, LIMIT_S, tls)
     said: list[str] = []
 
     def sink(text: str) -> bool:
@@ -144,9 +145,16 @@ def answer(target: str, tls: Tls | None) -> list[str]:
 
 def expect_no_connection(target: str, tls: Tls | None) -> None:
     """Hold that the two do not talk to each other."""
-    with pytest.raises(GatewayError) as refusal:
-        answer(target, tls)
-    assert refusal.value.kind is errors.ENGINE_UNAVAILABLE
+    for kind in CLIENTS:
+        with pytest.raises(GatewayError) as refusal:
+            answer(target, tls, kind)
+        assert refusal.value.kind is errors.ENGINE_UNAVAILABLE
+
+
+def expect_connection(target: str, tls: Tls | None) -> None:
+    """Hold that the two do talk to each other, whichever client the gateway uses."""
+    for kind in CLIENTS:
+        assert answer(target, tls, kind) == ["hello "]
 
 
 # To the engine.
@@ -155,7 +163,7 @@ def expect_no_connection(target: str, tls: Tls | None) -> None:
 def test_tls_to_the_engine(start: Start, authority: Authority) -> None:
     """Questions and answers cross a network that others can read, or do not cross it at all."""
     engine = start(authority.sign("127.0.0.1"))
-    assert answer(f"127.0.0.1:{engine.port}", Tls(str(authority.party.certificate))) == ["hello "]
+    expect_connection(f"127.0.0.1:{engine.port}", Tls(str(authority.party.certificate)))
 
 
 def test_an_engine_without_tls(engine: ScriptedEngine, authority: Authority) -> None:
@@ -180,7 +188,7 @@ def test_the_engines_name(start: Start, authority: Authority) -> None:
     trusted = str(authority.party.certificate)
     expect_no_connection(target, Tls(trusted))
     expect_no_connection(target, Tls(trusted, name="another.internal"))
-    assert answer(target, Tls(trusted, name="engine.internal")) == ["hello "]
+    expect_connection(target, Tls(trusted, name="engine.internal"))
 
 
 def test_mutual_tls(start: Start, authority: Authority, stranger: Authority) -> None:
@@ -188,7 +196,7 @@ def test_mutual_tls(start: Start, authority: Authority, stranger: Authority) -> 
     target = f"127.0.0.1:{start(authority.sign('127.0.0.1'), clients=authority).port}"
     trusted = str(authority.party.certificate)
     gateway, other = authority.sign("gateway"), stranger.sign("gateway")
-    assert answer(target, Tls(trusted, str(gateway.certificate), str(gateway.key))) == ["hello "]
+    expect_connection(target, Tls(trusted, str(gateway.certificate), str(gateway.key)))
     expect_no_connection(target, Tls(trusted))
     expect_no_connection(target, Tls(trusted, str(other.certificate), str(other.key)))
 
@@ -198,7 +206,7 @@ def test_several_engines_with_tls(start: Start, authority: Authority) -> None:
     engines = [start(authority.sign("engine.internal")) for _ in range(2)]
     targets = ",".join(f"127.0.0.1:{engine.port}" for engine in engines)
     tls = Tls(str(authority.party.certificate), name="engine.internal")
-    assert answer(f"ipv4:{targets}", tls) == ["hello "]
+    expect_connection(f"ipv4:{targets}", tls)
 
 
 # What the operator says.

@@ -1,0 +1,90 @@
+"""
+The engine's client: how the gateway asks, cancels and hears, and what a gRPC status means to a caller.
+
+Two clients keep the one contract below. :mod:`brunix_twisted.engine.blocking` gives each question a worker's thread of
+its own, which is the default; :mod:`brunix_twisted.engine.aio` reads all of them on the reactor's thread. Nothing else
+on the gateway's side imports grpc or the generated code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from brunix_twisted.model import Question
+
+
+@attrs.frozen
+class Tls:
+    """How the engine is known, and the gateway to it; paths of files in PEM form."""
+
+    authorities: str
+    """The certificates that the engine's has to be signed by."""
+    certificate: str | None = None
+    """With its key what the gateway shows the engine."""
+    key: str | None = None
+    name: str | None = None
+    """The name in the engine's certificate, where it is not the target's."""
+
+
+class Call(Protocol):
+    """
+    One question on its way to the engine, and the texts that come back. All on the reactor's thread.
+
+    A question that meets an engine which is away is put a second time, as long as nothing has come of the first: the
+    engine may be back already while gRPC still waits before it tries to connect again, or another may be there.
+    """
+
+    def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
+        """
+        Ask; once.
+
+        Fires when nothing more will come, and whatever the call occupied is free again; fails with GatewayError when
+        the engine failed, or ended without saying that its answer was complete.
+
+        :param arrived: called when there is something to take, and then not again before it was taken.
+        :param buffer_bytes: of memory; with more than that waiting to be taken, the engine's answer is not read on.
+        """
+
+    def take(self, about_bytes: int) -> list[str]:
+        """
+        Take the oldest texts, none of them empty, hardly more than so much memory of them.
+
+        Whoever leaves some behind has to come back for them: nobody is told of what is there already.
+        """
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take."""
+
+    def cancel(self) -> None:
+        """Want no more: soon the call ends, without an error. At any time, any number of times."""
+
+
+class Engine(Protocol):
+    """
+    The connection to the engine. All on the reactor's thread; nothing here blocks.
+
+    Make it after twistd's fork: gRPC's threads do not survive one. Nothing is sent before the first question.
+    """
+
+    def call(self, question: Question) -> Call:
+        """Prepare to ask; what the question waits for from now on counts as its time."""
+
+    def check(self, timeout_s: float) -> Deferred[str | None]:
+        """
+        Ask for the engine's health, whatever number of questions is with it.
+
+        Fires within about ``timeout_s`` seconds, with None when the engine is well and otherwise with a few words on
+        what is wrong, fit for anyone to read.
+        """
+
+    def close(self) -> Deferred[None]:
+        """
+        Let go of the connections, and of everything else; fires when that is done.
+
+        No call may be under way, and none may be made afterwards.
+        """

@@ -1,0 +1,255 @@
+"""
+The engine's client with threads: one worker of a pool for each question, in a call that blocks.
+
+It is the default. A thread waits in gRPC for each text; what it hears crosses to the reactor's thread in a mailbox.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+import grpc
+import grpc.experimental
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
+from brunix_twisted.engine import Tls
+from brunix_twisted.engine.attempts import Attempts
+from brunix_twisted.engine.bell import Bell
+from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
+from brunix_twisted.engine.mailbox import Mailbox
+from brunix_twisted.engine.statuses import broken_off, failure, illness
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.model import Question
+from brunix_twisted.reactors import Reactor
+
+Sink = Callable[[str], bool]
+"""Takes a piece of text, never empty, on the worker's thread; False means that no more is wanted."""
+
+T = TypeVar("T", bound="_UnderWay")
+
+if TYPE_CHECKING:
+    # What a stub returns; grpc has no public name for it.
+    Messages = grpc._CallIterator[brunix_pb2.AgentResponse]  # noqa: SLF001 - the only name there is
+    Health = grpc.Future[health_pb2.HealthCheckResponse]
+
+# Reads a stream on the thread that asks for it in place of handing every message over from a thread of gRPC's own: a
+# quarter of the cost a token. Experimental in grpc, which is why it stands on a line of its own.
+_READ_ON_ONE_THREAD = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
+
+
+def _take_the_rest(messages: Messages) -> None:
+    """
+    Take the end of a cancelled call off its queue, on the worker that has read it.
+
+    A stream that is read on one thread is forgotten by its channel only when its status has been taken, which reading
+    on does not do once it is cancelled: without this each client that leaves would cost some 20 kB for ever. grpc has
+    no public way to it. The end is there at once, for the call has been cancelled.
+    """
+    take = getattr(messages, "_consume_next_event", None)
+    while take is not None and messages._state.due:  # type: ignore[attr-defined]  # noqa: SLF001 - as said
+        take()
+
+
+class _UnderWay(Protocol):
+    """Something that blocks a worker until it is cancelled."""
+
+    def cancel(self) -> object: ...
+
+
+class BlockingCall:
+    """
+    See :class:`brunix_twisted.engine.Call`.
+
+    Both threads hold it: a worker runs it, the reactor may cancel it, and the lock makes the order of the two not
+    matter.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[float], Messages],
+        look: Callable[[float], Health],
+        timeout_s: float,
+        pool: ThreadPool,
+        bell: Bell,
+    ) -> None:
+        """
+        Prepare to ask, from now on.
+
+        :param ask: begins the rpc with a deadline in seconds, without waiting for anything.
+        :param look: begins something that ends, however it ends, when the engine can be reached, or at the deadline.
+        :param pool: has a worker that is free when the call is started.
+        """
+        self._ask = ask
+        self._look = look
+        self._attempts = Attempts(timeout_s)
+        self._pool = pool
+        self._bell = bell
+        self._lock = threading.Lock()
+        self._under_way: _UnderWay | None = None
+        self._cancelled = False
+        self._mailbox: Mailbox | None = None
+
+    # The reactor's side.
+
+    def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
+        """See :class:`brunix_twisted.engine.Call`."""
+        bell = self._bell
+        self._mailbox = mailbox = Mailbox(lambda: bell.ring(arrived), buffer_bytes)
+        threads = cast("IReactorFromThreads", bell.reactor)
+        return deferToThreadPool(threads, self._pool, self.run, mailbox.put)
+
+    def take(self, about_bytes: int) -> list[str]:
+        """See :class:`brunix_twisted.engine.Call`."""
+        return [] if self._mailbox is None else self._mailbox.take(about_bytes)
+
+    @property
+    def is_empty(self) -> bool:
+        """See :class:`brunix_twisted.engine.Call`."""
+        return self._mailbox is None or self._mailbox.is_empty
+
+    def cancel(self) -> None:
+        """Make :meth:`run` return soon. From any thread, at any time, any number of times."""
+        with self._lock:
+            self._cancelled = True
+            under_way = self._under_way
+        if under_way is not None:
+            under_way.cancel()
+        if self._mailbox is not None:
+            self._mailbox.close()
+
+    # The worker's side.
+
+    def run(self, sink: Sink) -> None:
+        """
+        Ask, and hand over the answer's text as it comes. Blocks until the engine has ended, so call it from a worker.
+
+        Every text is handed over, also one in the final message. Returns early, without an error, once the call is
+        cancelled or the sink wants no more.
+
+        :raises GatewayError: the engine failed, or ended without saying that its answer was complete.
+        """
+        attempts = self._attempts
+        attempts.begin()
+        try:
+            self._attempt(attempts.timeout_s, sink)
+        except GatewayError as error:
+            patience_s = attempts.patience_s(error)
+            if patience_s:
+                self._await_return(patience_s)
+            self._attempt(attempts.left_s(error), sink)
+
+    def _attempt(self, timeout_s: float, sink: Sink) -> None:
+        messages = self._begin(lambda: self._ask(timeout_s))
+        if messages is None:
+            return
+        complete = False
+        try:
+            for message in messages:
+                self._attempts.heard = True
+                complete = complete or message.is_final
+                if message.text and not sink(message.text):
+                    self.cancel()
+                    _take_the_rest(messages)
+                    return
+        except grpc.RpcError as error:
+            if self._cancelled:
+                _take_the_rest(messages)
+                return
+            raise failure(error) from error
+        if not complete:
+            raise broken_off()
+
+    def _await_return(self, timeout_s: float) -> None:
+        seen = self._begin(lambda: self._look(timeout_s))
+        if seen is not None:
+            # Not when there is an answer, and not when there is none either: the question itself finds out.
+            with suppress(grpc.RpcError, grpc.FutureCancelledError):
+                seen.result()
+
+    def _begin(self, start: Callable[[], T]) -> T | None:
+        """Start something that :meth:`cancel` ends; None when it was cancelled already."""
+        with self._lock:
+            if self._cancelled:
+                return None
+            self._under_way = begun = start()
+        return begun
+
+
+class BlockingEngine:
+    """See :class:`brunix_twisted.engine.Engine`."""
+
+    def __init__(
+        self, reactor: Reactor, target: str, timeout_s: float, tls: Tls | None = None, *, workers: int
+    ) -> None:
+        """
+        Prepare to call.
+
+        :param target: see :func:`brunix_twisted.engine.connection.open_channel`.
+        :param timeout_s: the deadline of one question, from its start to the end of the answer.
+        :param workers: how many questions may be under way at once; whoever asks more sees to it that they wait.
+        :raises OSError: a file of the TLS cannot be read.
+        """
+        self._reactor = reactor
+        self._timeout_s = timeout_s
+        self._channel: grpc.Channel = open_channel(grpc, target, tls, _READ_ON_ONE_THREAD)
+        # Made once: making a stub on a channel that has been closed crashes the process.
+        self._stub = brunix_pb2_grpc.AssistanceEngineStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self._pool = ThreadPool(minthreads=0, maxthreads=workers, name="engine")
+        self._pool.start()
+        self._bell = Bell(reactor)
+
+    def call(self, question: Question) -> BlockingCall:
+        """See :class:`brunix_twisted.engine.Engine`."""
+        rpc = self._stub.AskAgentStream if question.stream else self._stub.AskAgent
+        request, metadata = as_request(question), as_metadata(question)
+        return BlockingCall(
+            lambda timeout_s: rpc(request, timeout=timeout_s, metadata=metadata),
+            self._look,
+            self._timeout_s,
+            self._pool,
+            self._bell,
+        )
+
+    def _look(self, timeout_s: float) -> Health:
+        # Alone among all calls it may wait for a connection: what waits cannot tell in time that there is none.
+        request = health_pb2.HealthCheckRequest()
+        future = self._health.Check.future(request, timeout=timeout_s, wait_for_ready=True)  # type: ignore[attr-defined]  # as below
+        return cast("Health", future)
+
+    def check(self, timeout_s: float) -> Deferred[str | None]:
+        """See :class:`brunix_twisted.engine.Engine`. It takes no worker."""
+        checked: Deferred[str | None] = Deferred()
+
+        def ended(future: Health) -> None:
+            # On a thread of gRPC's, or at once when the outcome is already known.
+            self._reactor.callFromThread(checked.callback, _illness(future))
+
+        request = health_pb2.HealthCheckRequest()
+        future = self._health.Check.future(request, timeout=timeout_s)  # type: ignore[attr-defined]  # not in its types
+        future.add_done_callback(ended)
+        return checked
+
+    def close(self) -> Deferred[None]:
+        """See :class:`brunix_twisted.engine.Engine`."""
+        # A call made on a closed channel would crash the process, so the pool's last worker has left by now.
+        self._channel.close()
+        self._pool.stop()
+        return succeed(None)
+
+
+def _illness(ended: Health) -> str | None:
+    try:
+        return illness(ended.result())
+    except grpc.FutureCancelledError:
+        return "The gateway is stopping"
+    except grpc.RpcError as error:
+        return illness(error)

@@ -1,0 +1,79 @@
+"""How the channel to the engine is set up, whichever of gRPC's two libraries opens it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import attrs
+import grpc
+
+from brunix_twisted._pb import brunix_pb2
+from brunix_twisted.engine import Tls
+from brunix_twisted.model import Question
+
+OPTIONS = (
+    # An attempt to connect is given up after the first of these, so that an unreachable engine is a refusal within a
+    # second and not after grpc's twenty; and after an outage the next attempt is never further off than the last, with
+    # the fifth more that grpc adds at random.
+    ("grpc.min_reconnect_backoff_ms", 900),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 250),
+    # An engine that comes back under its name at another address is looked up again after a second, not after thirty.
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
+    # A whole answer is one message; grpc's 4 MiB is less than an engine may say.
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+)
+
+# While a question is with the engine, a connection on which nothing moves is tested, and so kept alive where a
+# firewall forgets silent ones. gRPC's servers take it amiss more often than every five minutes, and end every call of
+# the connection. What is sent, a test or a question, has to be acknowledged in the time that follows: an engine whose
+# machine is gone is noticed then, and not after the quarter of an hour that TCP takes.
+KEEPALIVE_OPTIONS = (
+    ("grpc.keepalive_time_ms", 330_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # gRPC sends tests of its own, to measure the connection; one of them that is under way stands for ours.
+    ("grpc.http2.ping_timeout_ms", 20_000),
+)
+
+# A target that is a list, or asks for all the addresses of a name, means all of them; a plain host and port one engine,
+# whose name may well have an address at which nobody listens, as localhost often has.
+_SEVERAL_ENGINES: Final = ("dns:", "ipv4:", "ipv6:")
+_BALANCING_OPTIONS = (("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),)
+
+
+def open_channel(library: ModuleType, target: str, tls: Tls | None, *options: tuple[str, str | int]) -> Any:  # noqa: ANN401 - grpc.Channel, or the other library's own
+    """
+    Open a channel; nothing is sent yet.
+
+    :param library: ``grpc`` or ``grpc.aio``.
+    :param target: ``localhost:50051`` for one engine; ``dns:///engines:50051`` or
+        ``ipv4:10.0.0.1:50051,10.0.0.2:50051`` for several, which are asked in turn.
+    :param tls: None for a connection that is not encrypted.
+    :raises OSError: a file of the TLS cannot be read.
+    """
+    options += (*OPTIONS, *KEEPALIVE_OPTIONS)
+    if target.startswith(_SEVERAL_ENGINES):
+        options += _BALANCING_OPTIONS
+    if tls is None:
+        return library.insecure_channel(target, options=options)
+    if tls.name is not None:
+        options += (("grpc.ssl_target_name_override", tls.name), ("grpc.default_authority", tls.name))
+    authorities, key, certificate = (
+        None if path is None else Path(path).read_bytes() for path in (tls.authorities, tls.key, tls.certificate)
+    )
+    return library.secure_channel(target, grpc.ssl_channel_credentials(authorities, key, certificate), options=options)
+
+
+def as_request(question: Question) -> brunix_pb2.AgentRequest:
+    """Write a question as the engine's contract has it; what nobody sent is not set."""
+    return brunix_pb2.AgentRequest(
+        query=question.query, session_id=question.session_id, **attrs.asdict(question.editor)
+    )
+
+
+def as_metadata(question: Question) -> tuple[tuple[str, str], ...]:
+    """Write what goes along with a question."""
+    return (("x-request-id", question.request_id),)
