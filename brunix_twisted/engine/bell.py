@@ -2,29 +2,35 @@
 The wake-ups of the reactor, shared by all workers.
 
 A wake-up costs a system call on either side and a change of threads, and it is needed for the first text only: whatever
-else has come until the reactor comes round is fetched in the same turn.
+else has come until the reactor comes round is fetched in the same turn. And where texts come from everywhere, the
+reactor comes round by itself a moment later, and nobody has to wake it at all.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from brunix_twisted.reactors import Reactor
 
-TICK_S = 0.001
+# Measured at 500 streams: a pause of this length saves half the cost of a token, and one of twice the length no more.
+_PAUSE_S: Final = 0.001
+
+# So many at once are taken for a sign of more to come. At 100 streams of 20 tokens a second it seldom is so, and then
+# nobody waits.
+_MANY: Final = 4
 
 
 class Bell:
     """Calls functions on the reactor's thread, for workers that have something there."""
 
-    def __init__(self, reactor: Reactor, tick_s: float = TICK_S) -> None:
+    def __init__(self, reactor: Reactor) -> None:
         """Ring at a reactor."""
         self.reactor = reactor
-        self._tick_s = tick_s
         self._waiting: deque[Callable[[], None]] = deque()
         self._rung = False
-        self._answered_s = 0.0
+        """Whether the reactor is going to come by."""
 
     def ring(self, function: Callable[[], None]) -> None:
         """Have a function called soon on the reactor's thread. From any thread."""
@@ -33,10 +39,14 @@ class Bell:
         # is seen set is there before it is cleared, so nothing stays behind.
         if not self._rung:
             self._rung = True
-            self.reactor.callFromThread(self._answer)
+            self.reactor.callFromThread(self._come)
 
-    def _answer(self) -> None:
+    def _come(self) -> None:
         self._rung = False
         waiting = self._waiting
-        for _ in range(len(waiting)):
+        count = len(waiting)
+        for _ in range(count):
             waiting.popleft()()
+        if count >= _MANY and not self._rung:
+            self._rung = True
+            self.reactor.callLater(_PAUSE_S, self._come)
