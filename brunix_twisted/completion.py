@@ -8,7 +8,7 @@ here. Everything runs on the reactor's thread.
 from __future__ import annotations
 
 import time
-from uuid import uuid4
+from secrets import token_hex
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -38,14 +38,15 @@ class Completion:
         """
         Ask one engine, by way of one admission.
 
-        :param terms: of a streamed answer; a whole one has no first word that could be late.
+        :param terms: of a streamed answer; a whole one has no first word that could be late, and no room for a sign of
+            life.
         """
         self._reactor = reactor
         self._engine = engine
         self._admission = admission
         self._sessions = sessions
         self._terms = terms
-        self._whole_terms = attrs.evolve(terms, first_token_timeout_s=0)
+        self._whole_terms = attrs.evolve(terms, first_token_timeout_s=0, heartbeat_s=0)
         self._answers: set[AnswerProducer] = set()
         self.draining = False
         """Whether new questions are turned away because the gateway stops."""
@@ -67,7 +68,7 @@ class Completion:
         request.session_id = ", ".join(dict.fromkeys(chosen.session_ids))
         if request.session_id:
             request.setHeader(b"X-Session-Id", request.session_id.encode("ascii"))
-        head = Head(id=uuid4().hex, created_s=time.time())
+        head = Head(id=token_hex(16), created_s=time.time())
         encoder = dialect.encoder(ask, head)
         terms = self._terms if ask.stream else self._whole_terms
         answer = AnswerProducer(self._reactor, request, encoder, terms, lambda: self._cut_off(request))

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.python.failure import Failure
-from twisted.web.http import Request
 from zope.interface import implementer
 
 from brunix_twisted import errors
@@ -32,6 +32,26 @@ BUFFER_BYTES = 1024 * 1024
 # How much the transport is given at a time: just what makes it ask for a pause, for it tells of a client that reads
 # only when it has got rid of all it has. One that reads slowly is so told apart from one that has stopped.
 _PIECE_BYTES = 64 * 1024
+
+
+class Response(Protocol):
+    """Where an answer goes: a request of the gateway's site."""
+
+    def setHeader(self, name: bytes, value: bytes) -> None:
+        """See twisted.web."""
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # noqa: FBT001 - IConsumer
+        """See IConsumer."""
+
+    def unregisterProducer(self) -> None:
+        """See IConsumer."""
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of the answer."""
+
+    def conclude(self, data: bytes) -> None:
+        """Send the last piece, and the answer's end with it."""
+
 
 Hold = Callable[[Deferred[None]], Deferred[None]]
 """Holds a place with the engine until a call has ended; fires then, with the call's own result."""
@@ -100,7 +120,7 @@ class AnswerProducer:
     """
 
     def __init__(
-        self, reactor: Reactor, request: Request, encoder: Encoder, terms: Terms, cut_off: Callable[[], None]
+        self, reactor: Reactor, request: Response, encoder: Encoder, terms: Terms, cut_off: Callable[[], None]
     ) -> None:
         """
         Prepare to answer a request.
@@ -310,8 +330,7 @@ class AnswerProducer:
             # Everything there is: no need for chunks.
             self._request.setHeader(b"Content-Length", b"%d" % len(data_bytes))
             self._start()
-        self._request.write(data_bytes)
-        self._request.finish()
+        self._request.conclude(data_bytes)
 
     def _start(self) -> None:
         self.started = True

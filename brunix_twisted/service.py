@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from secrets import token_hex
 from socket import gethostname
 from typing import cast
-from uuid import uuid4
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -28,6 +28,7 @@ from brunix_twisted.routes import Gateway, refuse
 from brunix_twisted.sessions import Continuity, Sessions
 from brunix_twisted.settings import Settings
 from brunix_twisted.site import GatewaySite
+from brunix_twisted.transport import send_at_once
 
 # How long a client may take to read the end of an answer that is already written, once the gateway stops.
 _FLUSH_S = 5.0
@@ -81,7 +82,7 @@ class GatewayService(Service):
             self._reactor,
             self._engine,
             admission,
-            Sessions(continuity if settings.session_continuity else None, lambda: uuid4().hex),
+            Sessions(continuity if settings.session_continuity else None, lambda: token_hex(16)),
             Terms(
                 heartbeat_s=settings.heartbeat_s,
                 first_token_timeout_s=settings.first_token_timeout_s,
@@ -123,6 +124,7 @@ class GatewayService(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self._port = port
+        send_at_once(port)
         names = self._settings.allowed_hosts
         if names or _is_loopback(port.getHost()):
             # A page of the web could otherwise reach what only this machine may, by a name that it points here.

@@ -11,9 +11,9 @@ import hashlib
 import re
 from collections.abc import Callable
 from http import HTTPStatus
+from secrets import token_hex
 from typing import Any, cast
 from urllib.parse import quote, unquote
-from uuid import uuid4
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -28,6 +28,7 @@ from brunix_twisted.channel import Bounds, GatewayChannel
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.hosts import Hosts
 from brunix_twisted.origins import Origins
+from brunix_twisted.transport import Prompt
 
 Refuse = Callable[["GatewayRequest", GatewayError], bytes]
 """Sets the status and headers of a failed request, and returns its body, in the dialect of its path."""
@@ -40,6 +41,7 @@ _METHODS = b"GET, HEAD, POST, OPTIONS"
 _EXPOSED = b"X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After"
 _WRONG_ORIGIN = "Pages of this origin may not use the gateway; PROXY_CORS_ORIGINS says which may"
 
+_SPELLED = re.compile(rb"(/[A-Za-z0-9._-]+)+")
 _AUTHORITY = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
 
 
@@ -50,6 +52,8 @@ def one_spelling(path_bytes: bytes) -> bytes:
     Clients make paths by joining strings, and many do not follow a redirect of a POST. The result is percent-encoded
     UTF-8, whatever came in.
     """
+    if _SPELLED.fullmatch(path_bytes):
+        return path_bytes
     path = unquote(_AUTHORITY.sub(b"", path_bytes, count=1).decode("latin-1"), encoding="utf-8", errors="replace")
     path = "/" + re.sub(r"/+", "/", path).strip("/")
     return quote(path, safe="/:@+,;=!$&'()*~").encode("ascii")
@@ -77,6 +81,38 @@ class GatewayRequest(server.Request):
         else:
             super().process()
 
+    def write(self, data: bytes) -> None:
+        """Send a piece of the answer, the first one together with the headers."""
+        if self.chunked and not self.finished and not self._disconnected:
+            # As the base class does it, in one piece: this runs once a token.
+            self.sentLength += len(data)
+            if data:
+                self.channel.write(b"%x\r\n%b\r\n" % (len(data), data))
+        elif self.startedWriting:
+            super().write(data)
+        else:
+            self._in_one_piece(super().write, data)
+
+    def conclude(self, data: bytes) -> None:
+        """Send the last piece, and the answer's end with it."""
+        self._in_one_piece(self._conclude, data)
+
+    def _conclude(self, data: bytes) -> None:
+        self.write(data)
+        self.finish()
+
+    def _in_one_piece(self, send: Callable[[bytes], None], data: bytes) -> None:
+        transport = self.transport
+        # Not every transport can: TLS makes a record of what it is given.
+        if not isinstance(transport, Prompt) or transport.holds:
+            send(data)
+            return
+        transport.hold()
+        try:
+            send(data)
+        finally:
+            transport.release()
+
     def refuse(self, error: GatewayError) -> None:
         """Answer a request that its connection lets go no further."""
         self._begin()
@@ -98,7 +134,7 @@ class GatewayRequest(server.Request):
         self.site = self.channel.site  # type: ignore[attr-defined]  # server.Site gives it to every channel
         self._started_s = self.site.clock.seconds()
         given = self.requestHeaders.getRawHeaders(b"X-Request-Id", [b""])[0]
-        self.request_id = (given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex.encode()).decode("ascii")
+        self.request_id = (given if _SANE_REQUEST_ID.fullmatch(given) else token_hex(16).encode()).decode("ascii")
         self.setHeader(b"X-Request-Id", self.request_id.encode("ascii"))
         if self.path != b"*":
             self.path = one_spelling(self.path)
@@ -135,8 +171,7 @@ class GatewayRequest(server.Request):
 
     def _answer(self, body_bytes: bytes) -> None:
         self.setHeader(b"Date", datetimeToString())
-        self.write(body_bytes)
-        self.finish()
+        self.conclude(body_bytes)
 
     def body_bytes(self) -> bytes:
         """Read the whole body; a second time there is nothing left."""
@@ -166,16 +201,15 @@ class GatewayRequest(server.Request):
 
     def log_end(self, status: str) -> None:
         """Write the request's one line."""
+        # The id may name a person or a ticket; its digest is enough to follow it through the log.
+        session = hashlib.blake2s(self.session_id.encode(), digest_size=6).hexdigest() if self.session_id else "-"
+        method, path = self.method.decode("latin-1"), self.path.decode("latin-1")
+        ms = (self.site.clock.seconds() - self._started_s) * 1000
+        # One field, for each costs as much again as everything else here.
         self._log.info(
-            "{method} {path} {status} {sent} bytes {ms:.1f} ms request={request_id} session={session}",
-            method=self.method.decode("latin-1"),
-            path=self.path.decode("latin-1"),
-            status=status,
-            sent=self.sentLength,
-            ms=(self.site.clock.seconds() - self._started_s) * 1000,
-            request_id=self.request_id,
-            # The id may name a person or a ticket; its digest is enough to follow it through the log.
-            session=hashlib.blake2s(self.session_id.encode(), digest_size=6).hexdigest() if self.session_id else "-",
+            "{line}",
+            line=f"{method} {path} {status} {self.sentLength} bytes {ms:.1f} ms "
+            f"request={self.request_id} session={session}",
         )
 
 

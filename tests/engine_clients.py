@@ -11,9 +11,12 @@ from typing import Any, Protocol
 
 from brunix_twisted.engine import Tls
 from brunix_twisted.engine.aio import AioCall, AioEngine
-from brunix_twisted.engine.blocking import BlockingCall, BlockingEngine, Sink
+from brunix_twisted.engine.blocking import BlockingCall, BlockingEngine
 from brunix_twisted.model import Question
 from fake_reactor import LIMIT_S, FakeReactor
+
+Sink = Callable[[str], bool]
+"""Takes a piece of text; False means that no more is wanted."""
 
 
 class DrivenCall(Protocol):
@@ -39,8 +42,13 @@ class Client(Protocol):
 class _BlockingCall:
     def __init__(self, real: BlockingCall) -> None:
         self.real = real
-        self.run = real.run
         self.cancel = real.cancel
+
+    def run(self, sink: Sink) -> None:
+        def put(text: str, *, last: bool) -> bool:  # noqa: ARG001 - who blocks hears of the end anyway
+            return sink(text)
+
+        self.real.run(put)
 
 
 class BlockingClient:

@@ -20,6 +20,7 @@ LEVELS = {
     "completion": 4,
     "site": 4,
     "channel": 4,
+    "transport": 3,
     "producer": 3,
     "admission": 3,
     "engine": 2,
@@ -59,6 +60,7 @@ TWISTED = {
     "admission",
     "reactors",
     "engine",
+    "transport",
 }
 OUTSIDE = {
     "twisted": TWISTED,

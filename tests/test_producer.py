@@ -7,12 +7,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import permutations
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
-from twisted.web.http import Request
 
 from brunix_twisted import errors
 from brunix_twisted.dialects import Encoder
@@ -31,8 +30,8 @@ STOPPING = GatewayError(errors.OVERLOADED, "stopping")
 class WatchedCondition(threading.Condition):
     """Tells when a thread begins to wait."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, lock: threading.Lock) -> None:
+        super().__init__(lock)
         self.waiting = threading.Event()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -45,24 +44,28 @@ class Worker:
 
     def __init__(self, max_bytes: int) -> None:
         self.wakes: list[int] = []
-        self.mailbox = Mailbox(lambda: self.wakes.append(threading.get_ident()), max_bytes)
-        self._condition = WatchedCondition()
-        self.mailbox._condition = self._condition  # noqa: SLF001 - the only way to know that a thread waits in it
+        self.watch(Mailbox(lambda: self.wakes.append(threading.get_ident()), max_bytes))
         self._thread = ThreadPoolExecutor(1)
+
+    def watch(self, mailbox: Mailbox) -> None:
+        """Work with another mailbox."""
+        self.mailbox = mailbox
+        self._room = WatchedCondition(mailbox._lock)  # noqa: SLF001 - the only way to know that a thread waits
+        mailbox._room = self._room  # noqa: SLF001 - likewise
 
     def put(self, *texts: str) -> Future[list[bool]]:
         """Put texts on the worker's thread, one after the other."""
         return self._thread.submit(lambda: [self.mailbox.put(text) for text in texts])
 
     def wait_until_blocked(self) -> None:
-        assert self._condition.waiting.wait(LIMIT_S), "the worker does not wait"
-        self._condition.waiting.clear()
+        assert self._room.waiting.wait(LIMIT_S), "the worker does not wait"
+        self._room.waiting.clear()
 
     def end(self) -> None:
         self.mailbox.close()
-        with self._condition:
+        with self.mailbox._lock:  # noqa: SLF001 - likewise
             # A mailbox that fails to do this itself would hang the run.
-            self._condition.notify_all()
+            self._room.notify_all()
         self._thread.shutdown()
 
 
@@ -111,8 +114,7 @@ def test_mailbox_counts_its_memory(worker: Worker) -> None:
     """An answer in characters beyond Latin-1 takes no more memory than any other behind a slow client."""
     mailbox = Mailbox(lambda: None, 1000)
     assert mailbox.put("\N{BRAIN}" * 250)
-    mailbox._condition = worker._condition  # noqa: SLF001 - as in Worker
-    worker.mailbox = mailbox
+    worker.watch(mailbox)
     worker.put("x")
     worker.wait_until_blocked()
 
@@ -172,6 +174,15 @@ def test_mailbox_close_again(worker: Worker) -> None:
     worker.mailbox.close()
     assert worker.mailbox.take() == []
     assert worker.wakes == []
+
+
+def test_mailbox_of_a_last_text() -> None:
+    """An answer in one piece costs a wake-up for its text and one for its end."""
+    wakes: list[str] = []
+    mailbox = Mailbox(lambda: wakes.append("wake"), 1000)
+    mailbox.put("all", last=True)
+    assert wakes == []
+    assert mailbox.take() == ["all"]
 
 
 def test_mailbox_between_two_threads() -> None:
@@ -235,14 +246,14 @@ class RecordingRequest:
         self.in_write: Callable[[], None] = lambda: None
         """Done once, inside the next write, as a transport does."""
 
-    def setHeader(self, name: bytes, value: bytes) -> None:  # noqa: N802 - twisted.web's name
+    def setHeader(self, name: bytes, value: bytes) -> None:
         self._events.append(f"{name.decode()}: {value.decode()}")
 
-    def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: FBT001, N802 - IConsumer
+    def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: FBT001 - IConsumer
         assert isinstance(producer, AnswerProducer)
         self._events.append("registerProducer " + ("streaming" if streaming else "pulling"))
 
-    def unregisterProducer(self) -> None:  # noqa: N802 - IConsumer
+    def unregisterProducer(self) -> None:
         self._events.append("unregisterProducer")
 
     def write(self, data_bytes: bytes) -> None:
@@ -250,8 +261,8 @@ class RecordingRequest:
         in_write, self.in_write = self.in_write, lambda: None
         in_write()
 
-    def finish(self) -> None:
-        self._events.append("finish")
+    def conclude(self, data_bytes: bytes) -> None:
+        self._events.append(f"conclude {data_bytes.decode()}")
 
 
 class RecordingCall:
@@ -302,7 +313,7 @@ class Seam:
     def answer(self, encoder: Encoder | None = None, **terms: Any) -> AnswerProducer:  # noqa: ANN401 - as in Terms
         return AnswerProducer(
             self.reactor.as_reactor,
-            cast("Request", self.request),
+            self.request,
             encoder or Stream(),
             Terms(**terms),
             lambda: self.events.append("cut off"),
@@ -361,7 +372,7 @@ def test_streamed_answer(seam: Seam) -> None:
     assert seam.new_events() == ["cancel", "relayed"]
     assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="Hello")]
     answer.finish(ending(*seam.results))
-    assert seam.new_events() == ["unregisterProducer", "write stop>", "finish"]
+    assert seam.new_events() == ["unregisterProducer", "conclude stop>"]
 
 
 def test_whole_answer(seam: Seam) -> None:
@@ -380,8 +391,7 @@ def test_whole_answer(seam: Seam) -> None:
         "Content-Type: application/json; charset=utf-8",
         "Cache-Control: no-cache",
         "X-Accel-Buffering: no",
-        "write Hello| stop",
-        "finish",
+        "conclude Hello| stop",
     ]
 
 
@@ -398,8 +408,7 @@ def test_answer_without_text(seam: Seam) -> None:
         "Content-Type: text/stream",
         "Cache-Control: no-cache",
         "X-Accel-Buffering: no",
-        "write <stop>",
-        "finish",
+        "conclude <stop>",
     ]
 
 
@@ -483,7 +492,7 @@ def test_pause_within_the_last_write(seam: Seam) -> None:
     call.leave()
     assert seam.new_events() == [*HEADERS, "write <0:a ", "cancel", "relayed"]
     answer.finish(ending(*seam.results))
-    assert seam.new_events() == ["unregisterProducer", "write stop>", "finish"]
+    assert seam.new_events() == ["unregisterProducer", "conclude stop>"]
 
 
 def test_stop_sequence(seam: Seam) -> None:
@@ -501,7 +510,7 @@ def test_stop_sequence(seam: Seam) -> None:
     assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="text ", cut=True)]
     assert not call.say("more")
     answer.finish(ending(*seam.results))
-    assert seam.new_events() == ["unregisterProducer", "write stop>", "finish"]
+    assert seam.new_events() == ["unregisterProducer", "conclude stop>"]
     call.leave()
     seam.reactor.turn()
     assert seam.new_events() == []
@@ -551,7 +560,7 @@ def test_failure_after_text(seam: Seam) -> None:
     assert seam.new_events() == [*HEADERS, "write <0:a ", "cancel", "relayed"]
     assert seam.results == [BROKEN]
     answer.fail(BROKEN)
-    assert seam.new_events() == ["unregisterProducer", "write !broken", "finish"]
+    assert seam.new_events() == ["unregisterProducer", "conclude !broken"]
 
 
 def test_failure_before_anything(seam: Seam) -> None:
@@ -583,7 +592,7 @@ def test_two_choices(seam: Seam) -> None:
         call.leave()
     assert seam.new_events() == [*HEADERS, "write <0:long ", "cancel", "relayed", "write 1:long ", "cancel", "relayed"]
     answer.finish(ending(*seam.results))
-    assert seam.new_events() == ["unregisterProducer", "write length,length>", "finish"]
+    assert seam.new_events() == ["unregisterProducer", "conclude length,length>"]
 
 
 def test_the_worker_of_an_earlier_choice_leaves_late(seam: Seam) -> None:
@@ -614,7 +623,7 @@ def test_echo_waits_for_the_engine(seam: Seam) -> None:
     call, _ = seam.relay(answer, 1)
     call.leave()
     answer.finish(ending(*seam.results))
-    assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "write 1:another stop,stop>", "finish"]
+    assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "conclude 1:another stop,stop>"]
 
 
 def test_first_text_is_timed(seam: Seam) -> None:
@@ -688,8 +697,7 @@ def test_abort_sends_the_rest_of_a_piece(seam: Seam) -> None:
         "cancel",
         "relayed",
         "unregisterProducer",
-        "write !stopping",
-        "finish",
+        "conclude !stopping",
     ]
 
 
@@ -735,7 +743,7 @@ def test_the_first_token_is_late_after_a_heartbeat(seam: Seam) -> None:
     assert answer.started
     (error,) = seam.results
     answer.fail(error)
-    assert seam.new_events()[-2:] == ["write !The engine did not begin to answer in time", "finish"]
+    assert seam.new_events()[-1:] == ["conclude !The engine did not begin to answer in time"]
 
 
 @pytest.mark.parametrize("paused", [False, True])
@@ -962,7 +970,7 @@ def test_abort(seam: Seam) -> None:
     seam.reactor.turn()
     assert seam.results == [STOPPING]
     answer.fail(STOPPING)
-    assert seam.new_events() == ["unregisterProducer", "write !stopping", "finish"]
+    assert seam.new_events() == ["unregisterProducer", "conclude !stopping"]
 
 
 def test_abort_behind_a_slow_reader(seam: Seam) -> None:
@@ -1022,7 +1030,7 @@ def test_heartbeat(seam: Seam) -> None:
     call.leave()
     answer.finish(ending(*seam.results))
     seam.reactor.advance(50)
-    assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "write stop>", "finish"]
+    assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "conclude stop>"]
 
 
 def test_heartbeat_before_the_call(seam: Seam) -> None:
@@ -1031,7 +1039,7 @@ def test_heartbeat_before_the_call(seam: Seam) -> None:
     seam.reactor.advance(5)
     assert seam.new_events() == [*HEADERS, "write <~"]
     answer.fail(BROKEN)
-    assert seam.new_events() == ["unregisterProducer", "write !broken", "finish"]
+    assert seam.new_events() == ["unregisterProducer", "conclude !broken"]
 
 
 def test_no_heartbeat_while_paused(seam: Seam) -> None:
@@ -1060,4 +1068,4 @@ def test_no_heartbeat_in_a_whole_answer(seam: Seam) -> None:
     call.leave()
     assert not answer.started
     answer.finish(ending(*seam.results))
-    assert "write a| stop" in seam.new_events()
+    assert "conclude a| stop" in seam.new_events()

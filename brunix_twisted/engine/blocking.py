@@ -30,8 +30,17 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question
 from brunix_twisted.reactors import Reactor
 
-Sink = Callable[[str], bool]
-"""Takes a piece of text, never empty, on the worker's thread; False means that no more is wanted."""
+
+class Sink(Protocol):
+    """Where a worker puts what it hears."""
+
+    def __call__(self, text: str, /, *, last: bool) -> bool:
+        """
+        Take a piece of text, never empty, on the worker's thread; False means that no more is wanted.
+
+        :param last: whether the engine has said that it is, so that the call's end follows at once.
+        """
+
 
 T = TypeVar("T", bound="_UnderWay")
 
@@ -155,7 +164,7 @@ class BlockingCall:
             for message in messages:
                 self._attempts.heard = True
                 complete = complete or message.is_final
-                if message.text and not sink(message.text):
+                if message.text and not sink(message.text, last=message.is_final):
                     self.cancel()
                     _take_the_rest(messages)
                     return

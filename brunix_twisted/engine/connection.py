@@ -7,7 +7,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-import attrs
 import grpc
 
 from brunix_twisted._pb import brunix_pb2
@@ -69,8 +68,14 @@ def open_channel(library: ModuleType, target: str, tls: Tls | None, *options: tu
 
 def as_request(question: Question) -> brunix_pb2.AgentRequest:
     """Write a question as the engine's contract has it; what nobody sent is not set."""
+    editor = question.editor
     return brunix_pb2.AgentRequest(
-        query=question.query, session_id=question.session_id, **attrs.asdict(question.editor)
+        query=question.query,
+        session_id=question.session_id,
+        editor_content=editor.editor_content,
+        selected_text=editor.selected_text,
+        extra_context=editor.extra_context,
+        user_info=editor.user_info,
     )
 
 

@@ -67,7 +67,7 @@ class Mailbox:
     """
     Texts on their way from a worker's thread to the reactor's.
 
-    The only state that the two threads share. One condition guards all of it.
+    The only state that the two threads share. One lock guards all of it.
     """
 
     def __init__(self, wake: Callable[[], None], max_bytes: int) -> None:
@@ -80,42 +80,46 @@ class Mailbox:
         """
         self._wake = wake
         self._max_bytes = max_bytes
-        self._condition = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
         self._texts = Texts()
         self._closed = False
 
-    def put(self, text: str) -> bool:
+    def put(self, text: str, *, last: bool = False) -> bool:
         """
         Add a text; wait while there is no room. On the worker's thread.
 
         Returns whether more is wanted: False once the mailbox is closed.
+
+        :param last: whether the reactor hears of the call's end right after this anyway, and looks here then: a second
+            wake-up for nothing would be half the cost of an answer in one piece.
         """
-        with self._condition:
+        with self._lock:
             while self._texts.bytes >= self._max_bytes and not self._closed:
-                self._condition.wait()
+                self._room.wait()
             if self._closed:
                 return False
             wake = self._texts.add(text)
-        if wake:
+        if wake and not last:
             self._wake()
         return True
 
     def take(self, about_bytes: int = sys.maxsize) -> list[str]:
         """See :meth:`Texts.take`. On the reactor's thread."""
-        with self._condition:
+        with self._lock:
             texts = self._texts.take(about_bytes)
-            self._condition.notify()
+            self._room.notify()
         return texts
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to take. On the reactor's thread."""
-        with self._condition:
+        with self._lock:
             return not self._texts
 
     def close(self) -> None:
         """Want no more, and let go of a worker that waits for room. On any thread, any number of times."""
-        with self._condition:
+        with self._lock:
             self._closed = True
             self._texts.clear()
-            self._condition.notify()
+            self._room.notify()
