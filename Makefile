@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test test-clients format protos eval fuzz gaps soak lock audit docs-tables clean
+.PHONY: help run test test-clients test-system format protos eval fuzz gaps bench bench-full soak lock audit docs-tables clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -28,7 +28,7 @@ run: $(VENV)/installed  ## install, and serve the shipped documentation through 
 	@exec env PATH="$(CURDIR)/$(BIN):$$PATH" ./entrypoint.sh
 
 # What a running gateway does is tested with each of the engine's two clients; this reactor makes it the second one.
-WITHOUT_THREADS := $(patsubst %,tests/test_%.py,completion conversations faults heartbeat promises routes)
+WITHOUT_THREADS := $(patsubst %,tests/test_%.py,completion conversations faults heartbeat promises routes tracing)
 
 test: $(VENV)/installed-dev  ## lint, format check, type check and every test
 	$(BIN)/ruff check
@@ -49,6 +49,9 @@ tests/clients/node_modules/installed: tests/clients/package-lock.json
 
 test-clients: $(VENV)/installed-dev .venv-clients/openai-2/installed .venv-clients/openai-3/installed tests/clients/node_modules/installed  ## the real clients, against the running gateway (needs Node 20)
 	$(BIN)/python tests/clients/run.py
+
+test-system: $(VENV)/installed-dev  ## under the real systemd and behind real proxies (needs root, and packages of Debian's)
+	$(BIN)/pytest tests/system
 
 format: $(VENV)/installed-dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix
@@ -75,12 +78,25 @@ fuzz: $(VENV)/installed-dev $(VENV)-fuzz/bin/st  ## throw generated requests at 
 gaps: $(VENV)/installed-dev  ## show that tokens reach the client as the engine sends them
 	$(BIN)/python benchmarks/token_gaps.py
 
-$(VENV)/installed-bench: pyproject.toml $(VENV)/installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+# In an environment of its own: what the gateway is compared with must not be there where it is tested.
+$(VENV)-bench/installed: pyproject.toml | $(BIN)/python
+	@test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@
 
-soak: $(VENV)/installed-bench  ## half an hour, or 100,000 requests, of everything that can happen to an answer
-	$(BIN)/python benchmarks/soak.py $(SOAK)
+$(VENV)-bench-litellm/installed: benchmarks/baselines/litellm.txt | $(BIN)/python
+	$(PYTHON) -m venv --clear $(VENV)-bench-litellm
+	$(VENV)-bench-litellm/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench: $(VENV)-bench/installed $(VENV)-bench-litellm/installed  ## measure the gateway beside what it replaces, in about 3 minutes
+	$(VENV)-bench/bin/python benchmarks/bench.py $(BENCH)
+
+bench-full: $(VENV)-bench/installed $(VENV)-bench-litellm/installed  ## the same in full, in about 30 minutes
+	$(VENV)-bench/bin/python benchmarks/bench.py --form full $(BENCH)
+
+soak: $(VENV)-bench/installed  ## half an hour, or 100,000 requests, of everything that can happen to an answer
+	$(VENV)-bench/bin/python benchmarks/soak.py $(SOAK)
 
 $(VENV)-audit/installed: | $(BIN)/python
 	$(PYTHON) -m venv $(VENV)-audit
@@ -88,9 +104,12 @@ $(VENV)-audit/installed: | $(BIN)/python
 	@touch $@
 
 # For Python 3.11, the oldest supported: what is locked for it installs on the newer ones too.
-lock: $(VENV)-audit/installed  ## write requirements.lock: what the gateway runs with, to the byte
+lock: $(VENV)-audit/installed  ## write requirements.lock, what the gateway runs with to the byte, and what its wheel is built with
 	$(VENV)-audit/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
 	    --no-emit-trusted-host --no-header --upgrade --output-file requirements.lock pyproject.toml
+	$(VENV)-audit/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
+	    --no-emit-trusted-host --no-header --upgrade --build-deps-for wheel --only-build-deps --allow-unsafe \
+	    --output-file requirements-build.lock pyproject.toml
 
 audit: $(VENV)-audit/installed  ## look the locked releases up among the known vulnerabilities
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --requirement requirements.lock
