@@ -29,7 +29,6 @@ import json
 import os
 import sys
 import threading
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -75,7 +74,7 @@ class ScriptedEngine:
         credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self.calls: list[Asked] = []
-        self._signals: dict[str, threading.Event] = defaultdict(threading.Event)
+        self._signals: dict[str, threading.Event] = {}
         self._arrived = threading.Condition()
         self._server = grpc.server(ThreadPoolExecutor(128), options=[("grpc.so_reuseport", 0)])
         handlers = {
@@ -108,7 +107,11 @@ class ScriptedEngine:
 
     def go(self, name: str) -> None:
         """Let every script that waits for this name go on."""
-        self._signals[name].set()
+        self._signal(name).set()
+
+    def _signal(self, name: str) -> threading.Event:
+        # One step, where a defaultdict would make two events for two threads that come at the same time.
+        return self._signals.setdefault(name, threading.Event())
 
     def call(self, number: int = 0, timeout_s: float = 20) -> Asked:
         """Wait for the call of this number, counted from 0, and return it. Blocks."""
@@ -180,7 +183,7 @@ class ScriptedEngine:
         elif order == "hang":
             asked.ended.wait()
         elif order == "wait":
-            self._signals[value].wait(60)
+            self._signal(value).wait(60)
         elif order == "repeat":
             text, times = value
             message = brunix_pb2.AgentResponse(text=text)
