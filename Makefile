@@ -117,6 +117,7 @@ audit: $(VENV)-audit/installed  ## look the locked releases up among the known v
 docs-tables: $(VENV)/installed-dev  ## write the tables in docs/ anew from the code
 	$(BIN)/python tests/parameter_tables.py
 	$(BIN)/python tests/settings_table.py
+	$(BIN)/python tests/metrics_table.py
 
 clean:  ## remove the virtual environment and every cache
 	rm -rf $(VENV) $(VENV)-* tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -36,11 +36,21 @@ class Admission:
         :param queue_timeout_s: how long each of them may wait.
         """
         self._reactor = reactor
-        self._places = self._free = places
-        self._queue_size = queue_size
+        self.places = self._free = places
+        self.queue_size = queue_size
         self._queue_timeout_s = queue_timeout_s
         self._waiting: deque[Deferred[None]] = deque()
         self._idle: list[Deferred[None]] = []
+
+    @property
+    def busy(self) -> int:
+        """How many places are taken."""
+        return self.places - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        return len(self._waiting)
 
     def admit(self) -> Deferred[None]:
         """
@@ -51,7 +61,7 @@ class Admission:
         if self._free:
             self._free -= 1
             return succeed(None)
-        if len(self._waiting) >= self._queue_size:
+        if len(self._waiting) >= self.queue_size:
             return fail(_overloaded("too many questions are waiting already"))
         place: Deferred[None] = Deferred(self._waiting.remove)
         self._waiting.append(place)
@@ -90,7 +100,7 @@ class Admission:
             self._waiting.popleft().callback(None)
             return
         self._free += 1
-        if self._free == self._places:
+        if self._free == self.places:
             idle, self._idle = self._idle, []
             for deferred in idle:
                 deferred.callback(None)
@@ -102,7 +112,7 @@ class Admission:
 
     def when_idle(self) -> Deferred[None]:
         """Fire once no call is under way."""
-        if self._free == self._places:
+        if self._free == self.places:
             return succeed(None)
         self._idle.append(Deferred())
         return self._idle[-1]

@@ -48,7 +48,9 @@ class _Site(Protocol):
     bounds: Bounds
     hosts: Hosts | None
     connections: set[GatewayChannel]
+    stopping: bool
 
+    def request_arrived(self, connection: GatewayChannel) -> None: ...
     def connection_lost(self, connection: GatewayChannel) -> None: ...
 
 
@@ -79,6 +81,7 @@ class GatewayChannel(HTTPChannel):
     """The Host of a request before, which may be that of the next without being looked at again."""
     _body_bytes = 0
     _lingers = False
+    _is_new = True
 
     def connectionMade(self) -> None:
         """Join the site's connections."""
@@ -126,6 +129,16 @@ class GatewayChannel(HTTPChannel):
             part = self._awaited.name.lower()
             self.refuse(GatewayError(errors.TOO_SLOW, f"The request's {part} did not arrive in time"))
 
+    @property
+    def awaits_request(self) -> bool:
+        """Whether a request is on its way, as far as anyone can tell: on a new connection, or where one has begun."""
+        return self._is_new or self._stage in {_HEADERS, _BODY} or (self._stage is _IDLE and bool(self._buffer))
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request has arrived and its answer has not ended."""
+        return self._stage is _ANSWERING
+
     # The head.
 
     def lineReceived(self, line: bytes) -> None:
@@ -137,6 +150,7 @@ class GatewayChannel(HTTPChannel):
                 else:
                     self._first = heads.request_line(line)
                     self._stage = _HEADERS
+                    self._is_new = False
                     self.MAX_LENGTH = self.factory.bounds.max_header_bytes
                     self.totalHeadersSize = self.MAX_LENGTH + len(line)
             except GatewayError as error:
@@ -184,6 +198,10 @@ class GatewayChannel(HTTPChannel):
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:  # noqa: ANN401 - as in the base class
         """Say whether the connection may stay open after this request."""
+        if self.factory.stopping:
+            # The client's next request is for whoever serves next, and has to come by another connection.
+            request.setHeader(b"Connection", b"close")
+            return False
         # RFC 9110, 7.6.1: a list separated by commas. The base class separates it by spaces, and has the same rule.
         options = request.requestHeaders.getRawHeaders(b"Connection")
         if options and b"close" in re.split(rb"[, \t]+", b",".join(options).lower()):
@@ -223,6 +241,9 @@ class GatewayChannel(HTTPChannel):
         # What the base class goes back to once the request is answered.
         self._awaited, self.timeOut = _IDLE, self._idle_s
         super().allContentReceived()
+        if self.factory.stopping:
+            # Not before its question has been admitted: none is once the last request has arrived.
+            self.factory.request_arrived(self)
 
     # The end.
 
@@ -242,6 +263,7 @@ class GatewayChannel(HTTPChannel):
             return
         begun = self._first if self._stage in {_HEADERS, _BODY} else heads.begun(line or self._buffer)
         self._stage = _CLOSING
+        self._is_new = False
         self.persistent, self._lingers = 0, True
         self.clearLineBuffer()
         if not self.requests:
@@ -250,6 +272,7 @@ class GatewayChannel(HTTPChannel):
         request.method, request.path, request.clientproto = begun.method, begun.target.partition(b"?")[0], begun.version
         request.setHeader(b"Connection", b"close")
         request.refuse(error)
+        self.factory.request_arrived(self)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # Private, but all of Twisted's own refusals come through here, and the tests would notice if they did not.

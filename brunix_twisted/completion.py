@@ -8,7 +8,9 @@ here. Everything runs on the reactor's thread.
 from __future__ import annotations
 
 import time
+from functools import partial
 from secrets import token_hex
+from typing import TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -17,14 +19,17 @@ from twisted.logger import Logger
 from brunix_twisted import errors
 from brunix_twisted.admission import Admission
 from brunix_twisted.dialects import Dialect
-from brunix_twisted.engine import Engine
+from brunix_twisted.engine import Call, Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter, count_tokens
 from brunix_twisted.model import Ask, Choice, Ending, Head, Question
 from brunix_twisted.producer import AnswerProducer, Terms
 from brunix_twisted.reactors import Reactor
+from brunix_twisted.records import EngineCall, Rpc
 from brunix_twisted.sessions import Chosen, Sessions
 from brunix_twisted.site import GatewayRequest
+
+T = TypeVar("T")
 
 
 class Completion:
@@ -47,7 +52,8 @@ class Completion:
         self._sessions = sessions
         self._terms = terms
         self._whole_terms = attrs.evolve(terms, first_token_timeout_s=0, heartbeat_s=0)
-        self._answers: set[AnswerProducer] = set()
+        self._answers: dict[AnswerProducer, bool] = {}
+        """Those under way, and whether each is a stream."""
         self.draining = False
         """Whether new questions are turned away because the gateway stops."""
         self._drained: Deferred[None] = Deferred()
@@ -60,9 +66,12 @@ class Completion:
         """
         asked_s = self._reactor.seconds()
         ask = dialect.parse(request.body_bytes())
+        draft = request.draft
+        draft.streamed = ask.stream
         if ask.ignored:
             request.setHeader(b"X-Brunix-Ignored", ", ".join(ask.ignored).encode("ascii"))
         if self.draining:
+            draft.reason = "draining"
             raise GatewayError(errors.OVERLOADED, "The gateway is stopping")
         chosen = self._sessions.choose(ask, _named_session(request), asked_s)
         request.session_id = ", ".join(dict.fromkeys(chosen.session_ids))
@@ -72,22 +81,30 @@ class Completion:
         encoder = dialect.encoder(ask, head)
         terms = self._terms if ask.stream else self._whole_terms
         answer = AnswerProducer(self._reactor, request, encoder, terms, lambda: self._cut_off(request))
-        self._answers.add(answer)
+        answer.starting = lambda: self._time(request)
+        draft.answer = answer
+        self._answers[answer] = ask.stream
         try:
             choices, admitted_s = await self._relay(request, ask, chosen, answer)
-            answer.finish(self._ending(ask, choices, asked_s, admitted_s, answer.first_text_s))
+            ending = self._ending(ask, choices, asked_s, admitted_s, answer.first_text_s)
+            # Before the end is written, for that is what the record is made at.
+            draft.completed(choices, ending.prompt_tokens)
+            answer.finish(ending)
             self._sessions.completed(chosen, ask, choices, self._reactor.seconds())
         except CancelledError:
             raise
         except Exception as fault:
             error = self._as_gateway_error(request, fault)
+            if self.draining and error.kind is errors.OVERLOADED:
+                draft.reason = "draining"
+            draft.failed(error.kind)
             if not answer.started:
                 raise error from fault
             self._log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
             answer.fail(error)
         finally:
             answer.stopProducing()
-            self._answers.discard(answer)
+            del self._answers[answer]
             if self.draining and not self._answers:
                 self._drained.callback(None)
 
@@ -95,6 +112,7 @@ class Completion:
         self, request: GatewayRequest, ask: Ask, chosen: Chosen, answer: AnswerProducer
     ) -> tuple[list[Choice], float]:
         choices = []
+        draft = request.draft
         admitted_s = self._reactor.seconds()
         for index, query in enumerate(ask.queries):
             question = Question(
@@ -105,20 +123,48 @@ class Completion:
                 editor=ask.editor,
             )
             # Made before there is a place, for whoever fails with one in hand keeps it for ever.
-            call, cutter = self._engine.call(question), Cutter(ask.limits)
+            call: Call = self._engine.call(question)
+            cutter = Cutter(ask.limits)
+            statuses = call.statuses
+            call.trace = request.trace
+            if request.span is not None:
+                call = request.span.call(call, question, ask, cutter)
+            draft.queued(self._reactor.seconds())
             try:
                 await self._admission.admit()
             except (GatewayError, CancelledError):
                 self._sessions.give_back(chosen, self._reactor.seconds())
                 raise
+            placed_s = self._reactor.seconds()
+            draft.admitted(placed_s)
             if index == 0:
-                admitted_s = self._reactor.seconds()
+                admitted_s = placed_s
             if ask.echo:
                 answer.echo(index, query)
-            choices.append(await answer.relay(index, call, cutter, self._admission.hold))
+            rpc: Rpc = "AskAgentStream" if ask.stream else "AskAgent"
+            asked = EngineCall(rpc, statuses, cutter, placed_s)
+            draft.calls.append(asked)
+            choices.append(await answer.relay(index, call, cutter, partial(self._hold, asked)))
         return choices, admitted_s
 
+    def _hold(self, asked: EngineCall, done: Deferred[None]) -> Deferred[None]:
+        def left(result: T) -> T:
+            asked.ended_s = self._reactor.seconds()
+            return result
+
+        return self._admission.hold(done.addBoth(left))
+
+    def _time(self, request: GatewayRequest) -> None:
+        if timing := request.draft.server_timing(self._reactor.seconds()):
+            request.setHeader(b"Server-Timing", timing)
+
+    @property
+    def streams(self) -> int:
+        """How many streamed answers are under way, or wait for a place."""
+        return sum(self._answers.values())
+
     def _cut_off(self, request: GatewayRequest) -> None:
+        request.draft.reason = "stalled"
         self._log.warn(
             "Request {request_id}: cut off, for its client has read nothing for {stall_timeout_s:g} s",
             request_id=request.request_id,

@@ -95,6 +95,20 @@ class Ask:
     """The request's parameters that had no effect, by name."""
 
 
+@attrs.frozen
+class TraceContext:
+    """Which trace something belongs to, and below what: the two headers of W3C Trace Context, well formed."""
+
+    traceparent: str
+    tracestate: str = ""
+    """Empty: not sent."""
+
+    @property
+    def trace_id(self) -> str:
+        """The trace's own id, 32 hexadecimal digits."""
+        return self.traceparent[3:35]
+
+
 @attrs.frozen(kw_only=True)
 class Question:
     """What one call to the engine carries."""
@@ -152,3 +166,17 @@ class Ending:
     def total_duration_ns(self) -> int:
         """From the request to the end of the answer."""
         return self.load_duration_ns + self.prompt_eval_duration_ns + self.eval_duration_ns
+
+
+@attrs.frozen
+class Processes:
+    """One of several gateway processes on a machine, and how the others are."""
+
+    number: int
+    """This one's, from 0; a process that replaces another has its number."""
+    configured: int
+    """How many there are meant to be."""
+    running: int
+    """How many of them accept connections."""
+    restarts: int
+    """How often one has had to be replaced."""

@@ -119,6 +119,9 @@ class AnswerProducer:
     that whatever fails before has its real HTTP status.
     """
 
+    starting: Callable[[], None] | None = None
+    """Called when the headers are about to go out."""
+
     def __init__(
         self, reactor: Reactor, request: Response, encoder: Encoder, terms: Terms, cut_off: Callable[[], None]
     ) -> None:
@@ -334,6 +337,8 @@ class AnswerProducer:
 
     def _start(self) -> None:
         self.started = True
+        if self.starting is not None:
+            self.starting()
         self._request.setHeader(b"Content-Type", self._encoder.content_type)
         self._request.setHeader(b"Cache-Control", b"no-cache")
         # Asks nginx to pass a stream on as it comes.

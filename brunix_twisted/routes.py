@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, cast
 
+import attrs
 from klein import Klein
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,7 +27,7 @@ from brunix_twisted.dialects.openai import HeartbeatForm
 from brunix_twisted.dialects.openapi import openapi_body
 from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Model
+from brunix_twisted.model import Model, Processes
 from brunix_twisted.site import GatewayRequest
 
 # What the two APIs have and this gateway has not, on purpose. Its clients are told so, and not that they mistyped.
@@ -49,16 +51,25 @@ class Gateway:
 
     app = Klein()
 
-    def __init__(self, engine: Engine, completion: Completion, model: Model, heartbeat: HeartbeatForm) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        completion: Completion,
+        model: Model,
+        heartbeat: HeartbeatForm,
+        processes: Callable[[], Processes | None],
+    ) -> None:
         """
         Answer for one engine.
 
         :param model: what its clients know it as.
         :param heartbeat: what a stream of OpenAI's gets while the engine is silent.
+        :param processes: what is known now of several gateway processes; None where there is one.
         """
         self._engine = engine
         self._completion = completion
         self._model = model
+        self._processes = processes
         self._openai_chat = openai.Chat(model, heartbeat)
         self._openai_completions = openai.Completions(model, heartbeat)
         self._ollama_chat = ollama.Chat(model)
@@ -135,9 +146,9 @@ class Gateway:
     async def health(self, request: GatewayRequest) -> bytes:
         """Say whether a question would be answered."""
         if self._completion.draining:
-            return _health(request, "draining")
+            return _health(request, "draining", processes=self._processes())
         illness = await self._engine.check(_HEALTH_TIMEOUT_S)
-        return _health(request, "unavailable" if illness else "ok", illness)
+        return _health(request, "unavailable" if illness else "ok", illness, self._processes())
 
     @app.route("/health/live", methods=["GET"])
     def live(self, request: GatewayRequest) -> bytes:
@@ -170,6 +181,7 @@ def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
     """Set the status and headers of a failed request, and return its body in the dialect of its path."""
     if error.kind.type == "server_error" or error.detail:
         _log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
+    request.draft.failed(error.kind)
     request.setResponseCode(error.kind.status)
     if error.kind.retry:
         request.setHeader(b"Retry-After", b"%d" % errors.RETRY_AFTER_S)
@@ -191,8 +203,14 @@ def _body(request: GatewayRequest, body_bytes: bytes, content_type: bytes) -> by
     return body_bytes
 
 
-def _health(request: GatewayRequest, status: str, reason: str | None = None) -> bytes:
+def _health(
+    request: GatewayRequest, status: str, reason: str | None = None, processes: Processes | None = None
+) -> bytes:
     if status != "ok":
         request.setResponseCode(HTTPStatus.SERVICE_UNAVAILABLE)
-    told = {"status": status, "version": __version__} | ({"reason": reason} if reason else {})
+    told: dict[str, object] = {"status": status, "version": __version__}
+    if reason:
+        told["reason"] = reason
+    if processes is not None:
+        told["processes"] = attrs.asdict(processes)
     return _json(request, encode_json(told))

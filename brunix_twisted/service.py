@@ -5,13 +5,12 @@ from __future__ import annotations
 from ipaddress import ip_address
 from secrets import token_hex
 from socket import gethostname
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, IStreamServerEndpoint
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from brunix_twisted.admission import Admission
@@ -21,17 +20,26 @@ from brunix_twisted.engine import Engine, Tls
 from brunix_twisted.engine.aio import AioEngine
 from brunix_twisted.engine.blocking import BlockingEngine
 from brunix_twisted.hosts import Hosts
-from brunix_twisted.model import Model
+from brunix_twisted.logs import log_request
+from brunix_twisted.model import Model, Processes
 from brunix_twisted.producer import Terms
 from brunix_twisted.reactors import Reactor
+from brunix_twisted.records import Observer, Readings
 from brunix_twisted.routes import Gateway, refuse
 from brunix_twisted.sessions import Continuity, Sessions
 from brunix_twisted.settings import Settings
 from brunix_twisted.site import GatewaySite
-from brunix_twisted.transport import send_at_once
+from brunix_twisted.transport import tune
+
+if TYPE_CHECKING:
+    from brunix_twisted.metrics import Metrics
+    from brunix_twisted.tracing import Tracing
 
 # How long a client may take to read the end of an answer that is already written, once the gateway stops.
 _FLUSH_S = 5.0
+
+# How long a request may take to arrive whose connection had been accepted when the gateway stopped.
+_ARRIVAL_S = 2.0
 
 
 class StartError(SystemExit, Exception):
@@ -51,14 +59,20 @@ class GatewayService(Service):
     fork.
     """
 
-    _log = Logger()
     _port: IListeningPort | None = None
+
+    processes: Processes | None = None
+    """What is known of the others, where there are several processes."""
+    metrics: Metrics | None = None
+    """What is counted, once it has been started, if anybody wants to know."""
 
     def __init__(self, reactor: Reactor, settings: Settings, endpoint: IStreamServerEndpoint) -> None:
         """Prepare to serve on an endpoint; nothing is started yet."""
         self._reactor = reactor
         self._settings = settings
         self._endpoint = endpoint
+        self.ready: Deferred[IAddress] = Deferred()
+        """Fires with the address once it is listened on."""
 
     def privilegedStartService(self) -> None:
         """
@@ -69,6 +83,7 @@ class GatewayService(Service):
         :raises StartError: the port cannot be listened on.
         """
         settings = self._settings
+        self._tracing = _tracing(self._reactor, settings)
         self._engine = _engine(self._reactor, settings)
         admission = Admission(
             self._reactor,
@@ -97,7 +112,7 @@ class GatewayService(Service):
             context_length=settings.context_length,
             family=settings.model_family,
         )
-        gateway = Gateway(self._engine, self._completion, model, settings.heartbeat_form)
+        gateway = Gateway(self._engine, self._completion, model, settings.heartbeat_form, lambda: self.processes)
         self._site = GatewaySite(
             gateway.app.resource(),
             reactor=cast("IReactorTime", self._reactor),
@@ -110,11 +125,46 @@ class GatewayService(Service):
                 body_timeout_s=settings.body_timeout_s,
             ),
         )
+        self._site.observers = self._observers()
+        self._site.tracing = self._tracing
         refusals: list[Failure] = []
         self._endpoint.listen(self._site).addCallbacks(self._listens, refusals.append)
         if refusals:
             self._engine.close()
+            if self.metrics is not None:
+                self.metrics.stop()
             raise StartError(f"twistd brunix: PROXY_LISTEN is {settings.listen!r}: {refusals[0].getErrorMessage()}")
+
+    def _observers(self) -> list[Observer]:
+        if self._settings.metrics_listen is None:
+            return [log_request]
+        # Not earlier: to import it would make every start longer.
+        from brunix_twisted.metrics import Metrics  # noqa: PLC0415 - as said
+
+        self.metrics = Metrics(self._reactor, self._read)
+        self.metrics.start()
+        return [log_request, self.metrics.observe]
+
+    def _read(self) -> Readings:
+        return Readings(
+            requests=self._site.requests,
+            streams=self._completion.streams,
+            waiting=self._admission.waiting,
+            queue_size=self._admission.queue_size,
+            busy=self._admission.busy,
+            places=self._admission.places,
+            processes=self.processes,
+        )
+
+    def expose(self, accept: str) -> Deferred[tuple[bytes, bytes]]:
+        """
+        Tell the metrics: the content type, and the body.
+
+        :param accept: which of Prometheus's forms is wanted, as in an HTTP header.
+        """
+        if self.metrics is None:
+            raise RuntimeError("the service has not been started, or nobody wanted any metrics")
+        return succeed(self.metrics.exposition(accept))
 
     def startService(self) -> None:
         """Be running; the reactor, once it runs, accepts the first request."""
@@ -124,17 +174,12 @@ class GatewayService(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self._port = port
-        send_at_once(port)
+        tune(port)
         names = self._settings.allowed_hosts
         if names or _is_loopback(port.getHost()):
             # A page of the web could otherwise reach what only this machine may, by a name that it points here.
             self._site.hosts = Hosts(names | {gethostname().lower()})
-        self._log.info(
-            "Serving the model {model} on {address}; the engine is at {target}",
-            model=self._settings.model_id,
-            address=port.getHost(),
-            target=self._settings.grpc_target,
-        )
+        self.ready.callback(port.getHost())
 
     @property
     def port(self) -> IListeningPort:
@@ -156,26 +201,48 @@ class GatewayService(Service):
         if self._port is None:
             return
         port, self._port = self._port, None
-        # From now on no question is admitted, not even on a connection that is open already.
-        drained = self._completion.drain(self._settings.drain_s)
+        drain_s = self._settings.drain_s
+        began_s = self._reactor.seconds()
+        # The socket may outlive this process: whoever is not accepted is then answered by the next one. But what has
+        # been accepted has to be answered here.
         await maybeDeferred(port.stopListening)
-        await drained
+        await self._site.let_arrive(min(_ARRIVAL_S, drain_s))
+        # From now on no question is admitted, not even on a connection that is open already.
+        await self._completion.drain(max(0, began_s + drain_s - self._reactor.seconds()))
         # A call ends once it is cancelled; whatever it occupies could be waited for only without any deadline.
         await self._admission.when_idle()
         # The process ends soon after this, and with it whatever has not left its sockets.
         await self._site.close(_FLUSH_S)
+        if self.metrics is not None:
+            self.metrics.stop()
         # Last, since no call may be made any more.
         await self._engine.close()
+        if self._tracing is not None:
+            await self._tracing.stop()
 
 
 def _engine(reactor: Reactor, settings: Settings) -> Engine:
-    target, timeout_s, tls = settings.grpc_target, settings.engine_timeout_s, _tls(settings)
+    target, timeout_s, tls = settings.grpc_target, settings.engine_timeout_s, tls_of(settings)
     if settings.engine_client == "aio":
         return AioEngine(target, timeout_s, tls)
     return BlockingEngine(reactor, target, timeout_s, tls, workers=settings.thread_workers)
 
 
-def _tls(settings: Settings) -> Tls | None:
+def _tracing(reactor: Reactor, settings: Settings) -> Tracing | None:
+    if settings.traces == "off":
+        return None
+    # Not earlier: OpenTelemetry is only installed where it is wanted.
+    from brunix_twisted.tracing import Tracing  # noqa: PLC0415 - as said
+
+    try:
+        return Tracing(reactor, settings)
+    # What the variables OTEL_… hold is read by OpenTelemetry, and each of them fails in its own way.
+    except Exception as fault:
+        raise StartError(f"twistd brunix: PROXY_TRACES is {settings.traces!r}, but: {fault}") from fault
+
+
+def tls_of(settings: Settings) -> Tls | None:
+    """Say how the engine is to be known; None: not over TLS."""
     if settings.grpc_tls_ca is None:
         return None
     return Tls(

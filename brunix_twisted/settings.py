@@ -157,7 +157,8 @@ class Settings:
         "PROXY_THREAD_WORKERS",
         "20",
         _whole_number(1, 10_000),
-        "How many questions may be with the engine at once: threads of the pool, one for each.",
+        "How many questions may be with the engine at once: threads of the pool, one for each. Each gateway process "
+        "has so many.",
     )
     engine_client: Literal["blocking", "aio"] = _setting(
         "PROXY_ENGINE_CLIENT",
@@ -165,6 +166,13 @@ class Settings:
         _matching("blocking|aio", "blocking or aio"),
         "How the engine is asked: in blocking calls with a thread each, or, for thousands of streams in one process, "
         "without threads, which needs `twistd --reactor=asyncio`. The number of questions at once is the same.",
+    )
+    processes: int = _setting(
+        "PROXY_PROCESSES",
+        "1",
+        _whole_number(1, 256),
+        "How many gateway processes share the socket of `PROXY_LISTEN`: a processor runs one at a time. With more than "
+        "one, a supervisor starts them and replaces one that dies.",
     )
     listen: str = _setting(
         "PROXY_LISTEN",
@@ -201,7 +209,8 @@ class Settings:
         "PROXY_QUEUE_SIZE",
         "auto",
         _or_auto(_whole_number(0, 1_000_000)),
-        "How many questions may wait for a worker; more are refused with 503. `auto` is four for each worker.",
+        "How many questions may wait for a worker; more are refused with 503. `auto` is four for each worker. Each "
+        "gateway process has a queue of its own.",
     )
     queue_timeout_s: float = _setting(
         "PROXY_QUEUE_TIMEOUT_S",
@@ -231,7 +240,8 @@ class Settings:
         "PROXY_SESSION_MAX",
         "10000",
         _whole_number(1, 10_000_000),
-        "How many conversations are remembered for that; the one remembered longest ago is forgotten first.",
+        "How many conversations each gateway process remembers for that; the one remembered longest ago is forgotten "
+        "first.",
     )
     session_max_age_s: float = _setting(
         "PROXY_SESSION_MAX_AGE_S",
@@ -297,6 +307,25 @@ class Settings:
         "30",
         _seconds(0.1, 86_400),
         "How long a request's body may take from the end of the headers to its own; then 408.",
+    )
+    log_format: Literal["text", "json"] = _setting(
+        "PROXY_LOG_FORMAT",
+        "text",
+        _matching("text|json", "text or json"),
+        "What the log is made of: lines for people, or one JSON object a line.",
+    )
+    metrics_listen: str | None = _setting(
+        "PROXY_METRICS_LISTEN",
+        "",
+        _or_none(Rule("a Twisted endpoint description such as tcp:9464:interface=127.0.0.1", lambda text: text)),
+        "Where Prometheus finds `/metrics`, on a port of its own; nowhere unless it is set.",
+    )
+    traces: Literal["off", "otlp"] = _setting(
+        "PROXY_TRACES",
+        "off",
+        _matching("off|otlp", "off or otlp"),
+        "Where the spans of requests and of their engine calls go: nowhere, or by OTLP to the collector that the "
+        "variables `OTEL_…` name. That needs the extra `otel`.",
     )
     drain_s: float = _setting(
         "PROXY_DRAIN_S",

@@ -2,17 +2,16 @@
 What every request passes before a route sees it, and every answer after.
 
 The request gets an id, its path is put into the one spelling that the routes know, and at its end, however it ended,
-one line is logged.
+whoever observes requests is told of it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from secrets import token_hex
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote
 
 from twisted.internet.defer import Deferred, succeed
@@ -27,8 +26,15 @@ from brunix_twisted import errors
 from brunix_twisted.channel import Bounds, GatewayChannel
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.hosts import Hosts
+from brunix_twisted.model import TraceContext
 from brunix_twisted.origins import Origins
+from brunix_twisted.records import Draft, Observer, Record
+from brunix_twisted.traceparent import trace_context
 from brunix_twisted.transport import Prompt
+
+if TYPE_CHECKING:
+    # It needs what is only installed where it is wanted.
+    from brunix_twisted.tracing import RequestSpan, Tracing
 
 Refuse = Callable[["GatewayRequest", GatewayError], bytes]
 """Sets the status and headers of a failed request, and returns its body, in the dialect of its path."""
@@ -38,7 +44,7 @@ Refuse = Callable[["GatewayRequest", GatewayError], bytes]
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 _METHODS = b"GET, HEAD, POST, OPTIONS"
-_EXPOSED = b"X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After"
+_EXPOSED = b"X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
 _WRONG_ORIGIN = "Pages of this origin may not use the gateway; PROXY_CORS_ORIGINS says which may"
 
 _SPELLED = re.compile(rb"(/[A-Za-z0-9._-]+)+")
@@ -69,7 +75,12 @@ class GatewayRequest(server.Request):
     """The caller's ``X-Request-Id`` if it is sane, otherwise a new one; the answer and the engine get the same."""
     session_id = ""
     """The engine session the request is asked in, once that is known."""
-    _started_s = 0.0
+    trace: TraceContext | None = None
+    """Below what in which trace the engine's calls belong: the request's own span, or else what its caller gave."""
+    span: RequestSpan | None = None
+    """There where traces are exported."""
+    draft: Draft
+    """What will be told of the request at its end; there once it has an id."""
     _received_bytes = 0
 
     def process(self) -> None:
@@ -132,12 +143,19 @@ class GatewayRequest(server.Request):
     def _begin(self) -> bool:
         """Prepare the request for whoever answers it; False if it comes from a page that may not ask."""
         self.site = self.channel.site  # type: ignore[attr-defined]  # server.Site gives it to every channel
-        self._started_s = self.site.clock.seconds()
+        self.draft = Draft(self.site.clock.seconds())
         given = self.requestHeaders.getRawHeaders(b"X-Request-Id", [b""])[0]
         self.request_id = (given if _SANE_REQUEST_ID.fullmatch(given) else token_hex(16).encode()).decode("ascii")
         self.setHeader(b"X-Request-Id", self.request_id.encode("ascii"))
         if self.path != b"*":
             self.path = one_spelling(self.path)
+        if traceparents := self.requestHeaders.getRawHeaders(b"traceparent"):
+            self.trace = trace_context(traceparents, self.requestHeaders.getRawHeaders(b"tracestate", ()))
+        if self.site.tracing is not None:
+            self.span = self.site.tracing.begin(self, self.request_id, self.trace)
+            self.trace = self.span.context
+        if self.trace is not None:
+            self.draft.trace_id = self.trace.trace_id
         # Whoever stores this answer has to store another for another origin.
         self.setHeader(b"Vary", b"Origin")
         origin = self.requestHeaders.getRawHeaders(b"Origin", [b""])[0]
@@ -186,6 +204,7 @@ class GatewayRequest(server.Request):
         """Answer a request that met a mistake of the gateway's own."""
         self._log.failure("Request {request_id} failed", failure=reason, request_id=self.request_id)
         if self.startedWriting:
+            self.draft.failed(errors.INTERNAL)
             # Nothing that could be added would be read as an error; a connection that breaks is.
             self.loseConnection()
         else:
@@ -193,34 +212,43 @@ class GatewayRequest(server.Request):
         return reason
 
     def connectionLost(self, reason: Failure) -> None:
-        """Tell everyone who waits for this request, and the log, that its client is gone."""
+        """Tell everyone who waits for this request, and who observes requests, that its client is gone."""
         # One whose client left before it had sent all of it has no id yet, and nothing that could be told of it.
         if self.request_id and not self.finished:
             self.log_end("gone")
         super().connectionLost(reason)
 
     def log_end(self, status: str) -> None:
-        """Write the request's one line."""
-        # The id may name a person or a ticket; its digest is enough to follow it through the log.
-        session = hashlib.blake2s(self.session_id.encode(), digest_size=6).hexdigest() if self.session_id else "-"
-        method, path = self.method.decode("latin-1"), self.path.decode("latin-1")
-        ms = (self.site.clock.seconds() - self._started_s) * 1000
-        # One field, for each costs as much again as everything else here.
-        self._log.info(
-            "{line}",
-            line=f"{method} {path} {status} {self.sentLength} bytes {ms:.1f} ms "
-            f"request={self.request_id} session={session}",
+        """Tell of the request's end."""
+        gone = status == "gone"
+        record = self.draft.conclude(
+            self.site.clock.seconds(),
+            request_id=self.request_id,
+            method=self.method.decode("latin-1"),
+            path=self.path.decode("latin-1"),
+            status=None if gone and not self.startedWriting else int(self.code),
+            gone=gone,
+            session_id=self.session_id,
+            sent_bytes=self.sentLength,
         )
+        if self.span is not None:
+            self.span.end(record)
+        self.site.tell(record)
 
 
 class GatewaySite(server.Site):
     """The gateway's HTTP server."""
 
+    _log = Logger()
     noisy = False
     protocol = GatewayChannel  # type: ignore[assignment]  # HTTP/1.1 alone, so there is nothing to negotiate
 
     hosts: Hosts | None = None
     """By which names it may be called; None: by any."""
+    observers: Sequence[Observer] = ()
+    """Are told of each request at its end, however it ended."""
+    tracing: Tracing | None = None
+    """What the requests' traces are told to, if to anything."""
 
     def __init__(
         self, resource: IResource, *, reactor: IReactorTime, refuse: Refuse, origins: Origins, bounds: Bounds
@@ -239,11 +267,47 @@ class GatewaySite(server.Site):
         self.origins = origins
         self.bounds = bounds
         self.connections: set[GatewayChannel] = set()
+        self.stopping = False
+        """Whether each connection is closed after its next answer."""
+        self._arriving: set[GatewayChannel] = set()
+        self._arrived: Deferred[None] | None = None
         self._closed: Deferred[None] | None = None
 
     def acceptableProtocols(self) -> list[bytes]:
         """Offer over TLS what is spoken here, and not all that Twisted could speak."""
         return [b"http/1.1"]
+
+    def let_arrive(self, timeout_s: float) -> Deferred[None]:
+        """
+        Begin to stop: take the requests that are on their way, and close each connection after its next answer.
+
+        Fires when they are there, or after ``timeout_s`` seconds. Whoever has connected may have sent a request already
+        that nobody has read; to close the connection would lose it.
+        """
+        self.stopping = True
+        self._arriving = {connection for connection in self.connections if connection.awaits_request}
+        if not self._arriving or not timeout_s:
+            return succeed(None)
+        deadline = self.clock.callLater(timeout_s, self._all_arrived)
+
+        def arrived(_: None) -> None:
+            if deadline.active():
+                deadline.cancel()
+
+        self._arrived = Deferred()
+        return self._arrived.addCallback(arrived)
+
+    def _all_arrived(self) -> None:
+        self._arriving.clear()
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None:
+            arrived.callback(None)
+
+    def request_arrived(self, connection: GatewayChannel) -> None:
+        """Wait for this connection's request no longer."""
+        self._arriving.discard(connection)
+        if not self._arriving:
+            self._all_arrived()
 
     def close(self, timeout_s: float) -> Deferred[None]:
         """
@@ -272,9 +336,23 @@ class GatewaySite(server.Site):
     def connection_lost(self, connection: GatewayChannel) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
+        self.request_arrived(connection)
         if self._closed is not None and not self.connections:
             self._closed.callback(None)
 
+    def tell(self, record: Record) -> None:
+        """Hand a request's record to every observer; one that fails harms nobody."""
+        for observer in self.observers:
+            try:
+                observer(record)
+            except Exception:  # noqa: BLE001 - whatever it is, the request has been answered
+                self._log.failure("Request {request_id} was not told of", request_id=record.request_id)
+
+    @property
+    def requests(self) -> int:
+        """How many requests are being answered."""
+        return sum(connection.is_answering for connection in self.connections)
+
     def log(self, request: Any) -> None:  # noqa: ANN401 - as in the base class
-        """Write the line of a request that was answered."""
+        """Tell of the end of a request that was answered."""
         request.log_end(str(request.code))

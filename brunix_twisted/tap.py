@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, ClassVar, cast
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.internet.task import react
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
 from twisted.python.usage import Options as BaseOptions
 
+from brunix_twisted.check import check, chosen, engine_in_words
+from brunix_twisted.exporter import Exporter
+from brunix_twisted.logs import twistd_observer
+from brunix_twisted.notify import Notifier, NotifyingService
+from brunix_twisted.processes.sharing import Binding, Borrowing
+from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.reactors import Reactor
 from brunix_twisted.service import GatewayService, StartError
 from brunix_twisted.settings import SettingError, Settings, table
+
+_log = Logger()
 
 
 class Options(BaseOptions):
@@ -25,6 +38,37 @@ class Options(BaseOptions):
         [row.option, None, None, f"{row.meaning} [${row.variable}, default: {row.default or 'none'}]"]
         for _, row in table()
     ]
+    optFlags: ClassVar[list[list[str | None]]] = [
+        ["check", None, "Say whether the gateway would serve with these settings, and end with status 0 or 1."]
+    ]
+
+    def postOptions(self) -> None:
+        """Look, if no more is asked for, before twistd becomes a daemon or writes a file."""
+        if self["check"]:
+            _check(self)
+
+
+class _Gateway(MultiService):
+    """What twistd runs: services that start one after the other and end in the opposite order, and their log."""
+
+    def __init__(self, observer: ILogObserver | None) -> None:
+        super().__init__()
+        self._observer = observer
+
+    def setServiceParent(self, parent: object) -> None:
+        """Take part in an application, which twistd asks where it is to log to."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
+
+    def stopService(self) -> Deferred[None]:
+        """End each service when the one after it has ended."""
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        self.running = False
+        for service in reversed(list(self)):
+            await maybeDeferred(service.stopService)
 
 
 def makeService(options: Mapping[str, str | None]) -> IService:
@@ -38,10 +82,77 @@ def makeService(options: Mapping[str, str | None]) -> IService:
     try:
         settings = Settings.read(os.environ, options)
         _check_reactor(reactor, settings)
-        endpoint = _endpoint(reactor, settings.listen)
+        _check_traces(os.environ, settings)
+        sharing = Binding(reactor) if settings.processes > 1 else None
+        endpoint = _endpoint(Borrowing(reactor) if sharing is None else sharing, settings.listen)
+        metrics = settings.metrics_listen
+        metrics_endpoint = None if metrics is None else _endpoint(reactor, metrics, "PROXY_METRICS_LISTEN")
     except SettingError as error:
         raise StartError(f"twistd brunix: {error}") from None
-    return GatewayService(cast("Reactor", reactor), settings, endpoint)
+    service: GatewayService | Supervisor
+    if sharing is None:
+        service = GatewayService(cast("Reactor", reactor), settings, endpoint)
+    else:
+        service = Supervisor(sharing, settings, _given(os.environ, options), endpoint)
+    service.ready.addCallback(_tell, settings)
+    gateway = _Gateway(twistd_observer(getattr(options, "parent", None) or {}, settings.log_format))
+    if metrics is not None and metrics_endpoint is not None:
+        # First, so that nothing has been started if it cannot listen, and an end is told of to its last moment.
+        Exporter(metrics_endpoint, metrics, service.expose).setServiceParent(gateway)
+    notifier = Notifier.read(os.environ, os.getpid())
+    if notifier is None:
+        service.setServiceParent(gateway)
+        return gateway
+    # The drain, and what comes after it.
+    stop_s = settings.drain_s + 10
+    clock = cast("Reactor", reactor)
+    notifying = NotifyingService(clock, notifier, service, lambda: engine_in_words(clock, settings), stop_s)
+    notifying.setServiceParent(gateway)
+    return gateway
+
+
+def _check(options: Mapping[str, str | None]) -> None:
+    """
+    Look, say what was found, and end the process.
+
+    :raises StartError: a setting is not allowed.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - as in makeService
+
+    # What gRPC writes by itself is said in words.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        settings = Settings.read(os.environ, options)
+        _check_reactor(reactor, settings)
+        _check_traces(os.environ, settings)
+        # Whoever looks was seldom started by systemd, which alone has the gateway's socket.
+        endpoint = None if settings.listen.startswith("systemd:") else _endpoint(reactor, settings.listen)
+        if settings.metrics_listen is not None:
+            _endpoint(reactor, settings.metrics_listen, "PROXY_METRICS_LISTEN")
+    except SettingError as error:
+        raise StartError(f"twistd brunix: {error}") from None
+
+    async def look(clock: Reactor) -> None:
+        if not await check(clock, settings, endpoint, chosen(settings, os.environ, options), print):
+            raise SystemExit(1)
+
+    react(lambda clock: ensureDeferred(look(clock)), _reactor=reactor)
+
+
+def _given(environment: Mapping[str, str], options: Mapping[str, str | None]) -> dict[str, str]:
+    """Put all that was chosen into options, from which a process that has no command line reads the same settings."""
+    variables = {row.option: text for _, row in table() if (text := environment.get(row.variable))}
+    return variables | {row.option: text for _, row in table() if (text := options.get(row.option)) is not None}
+
+
+def _tell(address: IAddress, settings: Settings) -> IAddress:
+    _log.info(
+        "Serving the model {model} on {address}; the engine is at {target}",
+        model=settings.model_id,
+        address=address,
+        target=settings.grpc_target,
+    )
+    return address
 
 
 def _check_reactor(reactor: object, settings: Settings) -> None:
@@ -49,10 +160,33 @@ def _check_reactor(reactor: object, settings: Settings) -> None:
         raise SettingError("PROXY_ENGINE_CLIENT", "aio", "blocking, or aio with twistd --reactor=asyncio")
 
 
-def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:  # noqa: ANN401 - what the module is, no type says
+def _check_traces(environment: Mapping[str, str], settings: Settings) -> None:
+    if settings.traces == "off":
+        return
+    try:
+        missing = any(
+            find_spec(name) is None for name in ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.grpc")
+        )
+    except ImportError:
+        missing = True
+    if missing:
+        allowed = "off, or otlp where OpenTelemetry is installed: pip install 'brunix-twisted[otel]'"
+        raise SettingError("PROXY_TRACES", settings.traces, allowed)
+    for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if environment.get(variable, "") not in {"", "grpc"}:
+            raise SettingError(variable, environment[variable], "grpc, which collectors listen for on port 4317")
+
+
+def _endpoint(
+    reactor: Any,  # noqa: ANN401 - what the module is, no type says
+    description: str,
+    variable: str = "PROXY_LISTEN",
+) -> IStreamServerEndpoint:
     try:
         return cast("IStreamServerEndpoint", serverFromString(reactor, description))
     # Each kind of endpoint is read by code of its own, plugins among them, and fails in its own way.
     except Exception as fault:
-        allowed = next(row.rule.allowed for _, row in table() if row.variable == "PROXY_LISTEN")
-        raise SettingError("PROXY_LISTEN", description, f"{allowed} ({fault})") from fault
+        allowed = next(row.rule.allowed for _, row in table() if row.variable == variable)
+        if isinstance(fault, LookupError) and "systemd:" in description:
+            fault = LookupError("systemd has handed over no such socket: is the .socket unit started?")
+        raise SettingError(variable, description, f"{allowed} ({fault})") from fault

@@ -1,5 +1,5 @@
 """
-Bytes that leave at once.
+Sockets for many streams: bytes that leave at once, and room for all who come.
 
 Twisted's transports wait for the reactor to say that a socket can be written to, which it nearly always can: for every
 token of every stream that is two system calls and a turn of the reactor, more than it takes to send it. Here a write
@@ -78,9 +78,15 @@ class _UNIXServer(Prompt, unix.Server):
     pass
 
 
-def send_at_once(port: IListeningPort) -> None:
-    """Make the connections that a port is going to accept send at once, if it is of a kind that is known here."""
+def tune(port: IListeningPort) -> None:
+    """
+    Make a port ready for many: it lets all who come at once wait, and its connections send at once.
+
+    One of a kind that is not known here stays as it is.
+    """
     for kind, transport in ((unix.Port, _UNIXServer), (tcp.Port, _TCPServer)):
         if isinstance(port, kind):
             port.transport = transport
+            # Twisted's own default is 50, and whoever finds no room tries again a second later.
+            port.socket.listen(socket.SOMAXCONN)
             return

@@ -15,19 +15,28 @@ PLUGIN = PACKAGE.parent / "twisted" / "plugins" / "brunix_plugin.py"
 LEVELS = {
     "tap": 5,
     "probe": 5,
+    "processes": 5,
+    "exporter": 5,
+    "check": 5,
     "service": 5,
     "routes": 4,
     "completion": 4,
     "site": 4,
     "channel": 4,
+    "notify": 4,
     "transport": 3,
     "producer": 3,
     "admission": 3,
+    "logs": 3,
+    "metrics": 3,
+    "tracing": 3,
     "engine": 2,
     "dialects": 1,
     "sessions": 1,
     "limits": 1,
     "heads": 1,
+    "records": 1,
+    "traceparent": 1,
     "model": 0,
     "errors": 0,
     "settings": 0,
@@ -38,6 +47,12 @@ LEVELS = {
 }
 BESIDE = {
     ("tap", "service"),
+    ("tap", "processes"),
+    ("tap", "check"),
+    ("tap", "exporter"),
+    ("exporter", "service"),
+    ("check", "service"),
+    ("processes", "service"),
     ("routes", "completion"),
     ("routes", "site"),
     ("completion", "site"),
@@ -51,20 +66,27 @@ BESIDE = {
 TWISTED = {
     "tap",
     "probe",
+    "processes",
     "service",
+    "check",
+    "notify",
     "routes",
     "completion",
     "site",
     "channel",
     "producer",
     "admission",
+    "exporter",
+    "logs",
+    "metrics",
+    "tracing",
     "reactors",
     "engine",
     "transport",
 }
 OUTSIDE = {
     "twisted": TWISTED,
-    "zope": {"producer"},
+    "zope": {"producer", "processes"},
     "klein": {"routes"},
     "werkzeug": {"routes"},
     "grpc": {"engine", "embedded", "_pb"},
@@ -72,12 +94,26 @@ OUTSIDE = {
     "grpc_reflection": {"embedded"},
     "google": {"_pb"},
     "msgspec": {"dialects"},
+    "prometheus_client": {"metrics"},
     "markdown_it": {"embedded"},
+    "opentelemetry": {"tracing"},
 }
 
 # What a pure room must not even take from the standard library: whatever waits, or answers differently each time.
 IMPURE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
-PURE = {"dialects", "sessions", "limits", "heads", "model", "errors", "origins", "hosts", "settings"}
+PURE = {
+    "dialects",
+    "sessions",
+    "limits",
+    "heads",
+    "records",
+    "traceparent",
+    "model",
+    "errors",
+    "origins",
+    "hosts",
+    "settings",
+}
 
 
 def room_of(path: Path) -> str:

@@ -20,6 +20,7 @@ from twisted.web.resource import Resource
 from brunix_twisted import channel, hosts, origins
 from brunix_twisted.channel import Bounds, GatewayChannel
 from brunix_twisted.hosts import Hosts
+from brunix_twisted.logs import log_request
 from brunix_twisted.reactors import Reactor
 from brunix_twisted.routes import refuse
 from brunix_twisted.service import GatewayService
@@ -415,6 +416,7 @@ class Timed:
             origins=origins.read("*"),
             bounds=bounds,
         )
+        site.observers = [log_request]
         self.channel = cast("GatewayChannel", site.buildProtocol(None))
         self.transport = StringTransport()
         self.channel.makeConnection(self.transport)

@@ -43,8 +43,9 @@ def test_links(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_unit() -> None:
-    """Somebody who copies the unit from the page would get another than the file."""
-    page = (ROOT / "docs" / "running.md").read_text("utf-8")
-    unit = (ROOT / "deploy" / "systemd" / "brunix-gateway.service").read_text("utf-8")
-    assert f"```ini\n{unit}```" in page
+def test_units() -> None:
+    """Somebody who copies a unit from the page would get another than the file."""
+    page = (ROOT / "docs" / "systemd.md").read_text("utf-8")
+    for name in ("brunix-gateway.service", "brunix-gateway.socket"):
+        unit = (ROOT / "deploy" / "systemd" / name).read_text("utf-8")
+        assert f"```ini\n{unit}```" in page

@@ -528,9 +528,9 @@ def asks(call: DrivenCall) -> list[float]:
     """Write down the deadlines, in seconds from then, with which a question is put."""
     deadlines_s, ask = [], call.real._ask  # noqa: SLF001 - what the engine is not asked shows in nothing else
 
-    def watched(timeout_s: float) -> Any:  # noqa: ANN401 - as it is
+    def watched(timeout_s: float, trace: object) -> Any:  # noqa: ANN401 - as it is
         deadlines_s.append(timeout_s)
-        return ask(timeout_s)
+        return ask(timeout_s, trace)
 
     call.real._ask = watched  # noqa: SLF001 - likewise
     return deadlines_s

@@ -168,7 +168,7 @@ def test_page(tmp_path: Path) -> None:
 
 def test_settings() -> None:
     """A gateway would not start, or not heed a setting whose name nobody knows."""
-    assert set(variables()) - {METRICS} <= {row.variable for _, row in table()}
+    assert set(variables()) <= {row.variable for _, row in table()}
     assert probe.address(variables()[METRICS]).port == ports()["metrics"]
     assert probe.address(settings().listen).port == ports()["http"]
     assert "interface" not in settings().listen

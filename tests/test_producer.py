@@ -19,7 +19,7 @@ from brunix_twisted.dialects.whole import Whole
 from brunix_twisted.engine.mailbox import Mailbox
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter
-from brunix_twisted.model import Choice, Ending, Limits
+from brunix_twisted.model import Choice, Ending, Limits, TraceContext
 from brunix_twisted.producer import AnswerProducer, Terms
 from fake_reactor import LIMIT_S, FakeReactor
 
@@ -268,9 +268,12 @@ class RecordingRequest:
 class RecordingCall:
     """One engine call, led by the test."""
 
+    trace: TraceContext | None = None
+
     def __init__(self, events: list[str], reactor: FakeReactor) -> None:
         self._events = events
         self._reactor = reactor
+        self.statuses: list[str] = []
         self._mailbox = Mailbox(lambda: None, 1)
         self._ended: Deferred[None] = Deferred()
 

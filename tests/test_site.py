@@ -24,6 +24,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from brunix_twisted import origins
 from brunix_twisted.channel import Bounds
 from brunix_twisted.errors import GatewayError
+from brunix_twisted.logs import log_request
 from brunix_twisted.site import GatewayRequest, GatewaySite, one_spelling
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
@@ -76,7 +77,7 @@ def assert_readable(reply: Reply, origin: str) -> None:
     """Hold that a browser lets a page of this origin read the answer and what its headers tell."""
     assert reply.headers["access-control-allow-origin"] == origin
     assert reply.headers["access-control-expose-headers"] == (
-        "X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After"
+        "X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
     )
     assert reply.headers["vary"] == "Origin"
     assert "access-control-allow-credentials" not in reply.headers
@@ -263,7 +264,10 @@ def log() -> Iterator[LogLines]:
         yield lines
 
 
-LINE: Final = r"(?P<start>{start}) \d+ bytes \d+\.\d ms request={request_id} session=(?P<session>-|[0-9a-f]{{12}})"
+LINE: Final = (
+    r"(?P<start>{start}) \d+ bytes \d+\.\d ms request={request_id} session=(?P<session>-|[0-9a-f]{{12}})"
+    r" dialect=(?:openai|ollama|none) first_ms=(?:-|\d+\.\d) tokens=\d+ ended=(?P<ended>[a-z_]+)"
+)
 
 
 def the_line(log: LogLines, start: str, request_id: str) -> re.Match[str]:
@@ -326,7 +330,7 @@ async def test_a_session_is_followed_through_the_log(gateway: RunningGateway, lo
     """An operator could not tell which requests belong together."""
     for session_id in ("one", "two", "one"):
         await gateway.ask("POST", CHAT, json=body_for(CHAT, "hello", session_id=session_id))
-    first, second, third = (line.rpartition("session=")[2] for line in log.of_requests())
+    first, second, third = (re.findall("session=([^ ]+)", line) for line in log.of_requests())
     assert first == third != second
 
 
@@ -482,6 +486,7 @@ async def served() -> AsyncIterator[Served]:
     clock, resource = Clock(), Behaving()
     bounds = Bounds(max_body_bytes=1_000, max_header_bytes=10_000, headers_timeout_s=10.0, body_timeout_s=30.0)
     site = GatewaySite(resource, reactor=clock, refuse=refuse, origins=origins.read("*"), bounds=bounds)
+    site.observers = [log_request]
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
     yield Served(clock, resource, site, port)
     await cast("Deferred[None]", port.stopListening())

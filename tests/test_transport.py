@@ -1,9 +1,11 @@
-"""Connections that send at once, over real sockets."""
+"""Ports and connections for many streams, over real sockets."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +18,8 @@ from twisted.internet.interfaces import IListeningPort, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from brunix_twisted.transport import Prompt, send_at_once
+from brunix_twisted.transport import Prompt, tune
+from fake_reactor import LIMIT_S
 from received import Received
 
 
@@ -63,7 +66,7 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
     description = request.param.format(tmp_path)
     port: IListeningPort = await serverFromString(reactor, description).listen(Factory.forProtocol(Accepting))
-    send_at_once(port)
+    tune(port)
     host = cast("Any", port.getHost())
     to = f"unix:{tmp_path}/socket" if description.startswith("unix") else f"tcp:127.0.0.1:{host.port}"
     client = await clientFromString(reactor, to).connect(Factory.forProtocol(Received))
@@ -161,3 +164,16 @@ async def test_the_last_words_of_a_connection(pair: Pair) -> None:
     pair.transport.write(b"last words")
     pair.transport.loseConnection()
     await pair.client.until(b"last words")
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_come_at_once() -> None:
+    """Of two hundred streams that an editor opens together most get their first word a second later."""
+    port: Any = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(Server))
+    tune(port)
+    address = ("127.0.0.1", port.getHost().port)
+    # The reactor does not turn meanwhile, so nobody accepts.
+    with ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(address, timeout=LIMIT_S))
+    await maybeDeferred(port.stopListening)

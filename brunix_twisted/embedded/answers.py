@@ -89,7 +89,7 @@ def _lines(units: Sequence[Unit]) -> str:
             ranges[-1] = (ranges[-1][0], last)
         else:
             ranges.append((first, last))
-    shown = ", ".join(f"{first}" if first == last else f"{first}–{last}" for first, last in ranges)  # noqa: RUF001 - a range is set with a dash
+    shown = ", ".join(f"{first}" if first == last else f"{first}–{last}" for first, last in ranges)
     return f"line {shown}" if shown.isdecimal() else f"lines {shown}"
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import attrs
 from twisted.internet.defer import Deferred
 
-from brunix_twisted.model import Question
+from brunix_twisted.model import Question, TraceContext
 
 
 @attrs.frozen
@@ -36,6 +36,15 @@ class Call(Protocol):
 
     A question that meets an engine which is away is put a second time, as long as nothing has come of the first: the
     engine may be back already while gRPC still waits before it tries to connect again, or another may be there.
+    """
+
+    trace: TraceContext | None
+    """What the engine is told of the trace that the question belongs to. To be set before the start, if at all."""
+
+    statuses: list[str]
+    """
+    The name of each attempt's gRPC status, in order. One that has not ended is said to be cancelled, for that is what
+    ends it unless it ends by itself.
     """
 
     def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:

@@ -25,9 +25,9 @@ from brunix_twisted.engine import Tls
 from brunix_twisted.engine.attempts import Attempts
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.mailbox import Texts
-from brunix_twisted.engine.statuses import broken_off, failure, illness
+from brunix_twisted.engine.statuses import broken_off, failure, illness, status_name
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Question
+from brunix_twisted.model import Question, TraceContext
 
 Sink = Callable[[str], Awaitable[None] | None]
 """Takes a piece of text, never empty; gives what has to be waited for before the next, if anything."""
@@ -42,7 +42,12 @@ class _UnderWay(Protocol):
 class AioCall:
     """See :class:`brunix_twisted.engine.Call`. Everything is on the loop's thread."""
 
-    def __init__(self, ask: Callable[[float], Any], look: Callable[[float], Any], timeout_s: float) -> None:
+    trace: TraceContext | None = None
+    """See :class:`brunix_twisted.engine.Call`."""
+
+    def __init__(
+        self, ask: Callable[[float, TraceContext | None], Any], look: Callable[[float], Any], timeout_s: float
+    ) -> None:
         """
         Prepare to ask, from now on.
 
@@ -57,6 +62,7 @@ class AioCall:
         self._texts = Texts()
         self._room: asyncio.Future[None] | None = None
         """There while the engine has to wait."""
+        self.statuses: list[str] = []
 
     def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
         """See :class:`brunix_twisted.engine.Call`."""
@@ -119,7 +125,8 @@ class AioCall:
     async def _attempt(self, timeout_s: float, sink: Sink) -> None:
         if self._cancelled:
             return
-        self._under_way = messages = self._ask(timeout_s)
+        self._under_way = messages = self._ask(timeout_s, self.trace)
+        self.statuses.append("CANCELLED")
         complete = False
         try:
             # Not its read(), which at the call's end forgets what it has not given yet.
@@ -127,6 +134,7 @@ class AioCall:
                 self._attempts.heard = True
                 if message is None:
                     messages.cancel()
+                    self.statuses[-1] = "INTERNAL"
                     raise GatewayError(
                         errors.ENGINE_ERROR, "The engine failed to answer", detail="INTERNAL: no valid message"
                     )
@@ -136,11 +144,13 @@ class AioCall:
         except grpc.RpcError as error:
             if self._cancelled:
                 return
+            self.statuses[-1] = status_name(error)
             raise failure(error) from error
         except asyncio.CancelledError:
             if self._cancelled:
                 return
             raise
+        self.statuses[-1] = "OK"
         if not complete:
             raise broken_off()
 
@@ -195,9 +205,11 @@ class AioEngine:
         """See :class:`brunix_twisted.engine.Engine`."""
         engine = self._connection.engine
         rpc = engine.AskAgentStream if question.stream else engine.AskAgent
-        request, metadata = as_request(question), as_metadata(question)
+        request = as_request(question)
         return AioCall(
-            lambda timeout_s: rpc(request, timeout=timeout_s, metadata=metadata), self._look, self._timeout_s
+            lambda timeout_s, trace: rpc(request, timeout=timeout_s, metadata=as_metadata(question, trace)),
+            self._look,
+            self._timeout_s,
         )
 
     def _look(self, timeout_s: float) -> Any:  # noqa: ANN401 - a call of grpc.aio's

@@ -11,7 +11,7 @@ import grpc
 
 from brunix_twisted._pb import brunix_pb2
 from brunix_twisted.engine import Tls
-from brunix_twisted.model import Question
+from brunix_twisted.model import Question, TraceContext
 
 OPTIONS = (
     # An attempt to connect is given up after the first of these, so that an unreachable engine is a refusal within a
@@ -79,6 +79,11 @@ def as_request(question: Question) -> brunix_pb2.AgentRequest:
     )
 
 
-def as_metadata(question: Question) -> tuple[tuple[str, str], ...]:
+def as_metadata(question: Question, trace: TraceContext | None) -> tuple[tuple[str, str], ...]:
     """Write what goes along with a question."""
-    return (("x-request-id", question.request_id),)
+    metadata: tuple[tuple[str, str], ...] = (("x-request-id", question.request_id),)
+    if trace is not None:
+        metadata += (("traceparent", trace.traceparent),)
+        if trace.tracestate:
+            metadata += (("tracestate", trace.tracestate),)
+    return metadata

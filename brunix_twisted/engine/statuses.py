@@ -49,6 +49,11 @@ def failure(error: grpc.RpcError) -> GatewayError:
     return GatewayError(meaning.kind, meaning.message, detail=f"{call.code().name}: {_one_line(call.details() or '')}")
 
 
+def status_name(error: grpc.RpcError) -> str:
+    """Give the name of the status that a call failed with."""
+    return cast("grpc.Call", error).code().name
+
+
 def broken_off() -> GatewayError:
     """Make the error of an answer that ended without its final message."""
     return GatewayError(

@@ -126,7 +126,7 @@ def test_rows_apart_are_shown_as_one_table_and_cited_apart(cut: Callable[..., tu
     text = asked(retriever, "red lamp").text
     retriever.close()
     assert text == (
-        "| a | b |\n|---|---|\n| lamp 1 | red |\n| lamp 13 | red |\n| lamp 14 | red |\n\n— `page.md`, A, lines 6, 18–19"  # noqa: RUF001 - as shown
+        "| a | b |\n|---|---|\n| lamp 1 | red |\n| lamp 13 | red |\n| lamp 14 | red |\n\n— `page.md`, A, lines 6, 18–19"
     )
 
 

@@ -1,0 +1,110 @@
+"""
+Whether the gateway would serve here: ``twistd brunix --check``.
+
+It reads the settings, listens for a moment, asks the engine for its health and says what it found. Nothing is left
+behind: no process, no file, no port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import Factory
+
+from brunix_twisted.engine.trial import Trial, remedy, try_engine
+from brunix_twisted.reactors import Reactor
+from brunix_twisted.service import tls_of
+from brunix_twisted.settings import Settings, table
+
+ENGINE_TIMEOUT_S: Final = 5.0
+"""An engine that takes longer to say how it is has no answers to give either."""
+
+
+class _Nobody(Factory):
+    """Answers nobody in the moment in which it listens."""
+
+    noisy = False
+
+
+def chosen(settings: Settings, environment: Mapping[str, str], options: Mapping[str, str | None]) -> list[str]:
+    """Write a line for each setting that is not at its default, in the words in which it was given."""
+    defaults = Settings()
+    lines = []
+    for name, row in table():
+        if getattr(settings, name) == getattr(defaults, name):
+            continue
+        text = options.get(row.option)
+        source = f"--{row.option}" if text is not None else "environment"
+        given = environment.get(row.variable, "") if text is None else text
+        default = repr(row.default) if row.default else "empty"
+        lines.append(f"{row.variable} is {given!r} ({source}; default: {default})")
+    return lines
+
+
+async def check(
+    reactor: Reactor,
+    settings: Settings,
+    endpoint: IStreamServerEndpoint | None,
+    given: list[str],
+    tell: Callable[[str], None],
+) -> bool:
+    """
+    Say line by line what was found, and give whether the gateway would serve.
+
+    :param endpoint: where it would listen; None: on a socket of systemd's, which is not here.
+    :param given: what :func:`chosen` wrote.
+    """
+    tell(f"settings: {len(given) or 'none'} not at the default")
+    for line in given:
+        tell(f"  {line}")
+    listens = await _listens(settings, endpoint, tell)
+    tls = tls_of(settings)
+    trial = await try_engine(reactor, settings.grpc_target, tls, ENGINE_TIMEOUT_S)
+    how = "without TLS" if tls is None else "over TLS"
+    if trial.illness is None:
+        tell(f"engine: {settings.grpc_target} is well, asked {how}; it took {trial.took_s * 1000:.0f} ms")
+    else:
+        tell(f"engine: {settings.grpc_target}, asked {how}: {trial.illness}")
+        if todo := remedy(trial, tls):
+            tell(f"  {todo}.")
+        if trial.detail:
+            tell(f"  gRPC says: {trial.detail}")
+    if not listens:
+        tell("The gateway would not start.")
+    elif trial.illness is not None:
+        tell("The gateway would start, and answer questions with an error until the engine is well.")
+    else:
+        tell("The gateway is ready to start.")
+    return listens and trial.illness is None
+
+
+async def _listens(settings: Settings, endpoint: IStreamServerEndpoint | None, tell: Callable[[str], None]) -> bool:
+    if endpoint is None:
+        tell(f"listening: {settings.listen} is for systemd to listen on, and was not tried")
+        return True
+    try:
+        port = await endpoint.listen(_Nobody())
+    # Each kind of endpoint fails in its own way.
+    except Exception as fault:  # noqa: BLE001 - see above
+        tell(f"listening: PROXY_LISTEN is {settings.listen!r}: {fault}")
+        if "already in use" in str(fault):
+            tell("  Another program listens there, or the gateway itself if it runs already.")
+        return False
+    await maybeDeferred(port.stopListening)
+    tell(f"listening: {settings.listen} is free")
+    return True
+
+
+def words(trial: Trial, settings: Settings) -> str:
+    """Tell a trial in half a sentence, for a status that anyone on the machine may read."""
+    engine = f"at the start the engine at {settings.grpc_target} was"
+    return f"{engine} well" if trial.illness is None else f"{engine} not well: {trial.illness}"
+
+
+def engine_in_words(reactor: Reactor, settings: Settings) -> Deferred[str]:
+    """Try the engine; fires with half a sentence, and never fails."""
+    tried = try_engine(reactor, settings.grpc_target, tls_of(settings), ENGINE_TIMEOUT_S)
+    return tried.addCallback(words, settings)

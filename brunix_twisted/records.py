@@ -1,0 +1,279 @@
+"""
+What is told of a request at its end: to the log, the metrics, and whoever else listens.
+
+A request fills in a :class:`Draft` on its way. At its end, however it came, the draft becomes one :class:`Record`,
+which every observer is handed; nothing else on the way of a request knows of them. What a record holds comes from
+closed sets or is a number, but for the few fields that say otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Final, Literal, Protocol, get_args
+
+import attrs
+
+from brunix_twisted import errors
+from brunix_twisted.errors import Kind
+from brunix_twisted.model import Choice, Processes
+
+Reason = Literal[
+    "complete",
+    "cut",
+    "client_gone",
+    "stalled",
+    "engine_error",
+    "timeout",
+    "overloaded",
+    "refused",
+    "draining",
+    "internal",
+]
+"""
+Why a request ended. Answers end ``complete``, or ``cut`` at a stop sequence or the caller's limit; ``client_gone`` and
+``stalled`` are the client's doing, which left or read no more; the rest are failures, ``refused`` the caller's own.
+"""
+
+DialectName = Literal["openai", "ollama", "none"]
+Rpc = Literal["AskAgent", "AskAgentStream"]
+
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+
+_REASONS: Final[dict[Kind, Reason]] = {
+    errors.ENGINE_ERROR: "engine_error",
+    errors.ENGINE_AUTH: "engine_error",
+    errors.ENGINE_UNAVAILABLE: "engine_error",
+    errors.RATE_LIMITED: "engine_error",
+    errors.ENGINE_TIMEOUT: "timeout",
+    errors.TOO_SLOW: "timeout",
+    errors.OVERLOADED: "overloaded",
+    errors.INTERNAL: "internal",
+}
+
+ENDPOINTS: Final[dict[str, DialectName]] = {
+    "/v1/chat/completions": "openai",
+    "/v1/completions": "openai",
+    "/v1/models": "openai",
+    "/v1/models/{id}": "openai",
+    "/api/chat": "ollama",
+    "/api/generate": "ollama",
+    "/api/tags": "ollama",
+    "/api/ps": "ollama",
+    "/api/show": "ollama",
+    "/api/version": "ollama",
+    "/": "ollama",
+    "/health": "none",
+    "/health/live": "none",
+    "/openapi.json": "none",
+}
+"""The routes' patterns, and whose API each belongs to. Any other path is ``other``."""
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"})
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """What one request came to. Durations are in seconds."""
+
+    request_id: str
+    """Of the caller's choice, as far as it is sane; for the log."""
+    spelled_method: str
+    """As the caller wrote it; for the log."""
+    method: str
+    """``other`` where HTTP does not define it."""
+    path: str
+    """In its one spelling, but of the caller's choice; for the log."""
+    endpoint: str
+    """One of :data:`ENDPOINTS`, or ``other``."""
+    dialect: DialectName
+    status: int | None
+    """None for a client that left before the headers."""
+    streamed: bool
+    session: str
+    """A digest of the engine session's id, which may name a person or a ticket; empty where there is none."""
+    queue_s: float | None
+    """Waiting for a place with the engine; None for a request that asked for none."""
+    first_token_s: float | None
+    """From the request's arrival to the engine's first text."""
+    engine_s: float | None
+    """With the engine, from the place to the end of the call."""
+    total_s: float
+    """From the request's arrival to the end of its answer."""
+    tokens: int
+    """Of text that was sent or would have been."""
+    prompt_tokens: int
+    """Of an answer that was complete; otherwise nobody counts them."""
+    calls: tuple[tuple[Rpc, str], ...]
+    """Every engine call and the name of its gRPC status."""
+    reason: Reason
+    gone: bool
+    """Whether the connection ended before the answer."""
+    sent_bytes: int
+    """Of the body."""
+    trace_id: str = ""
+    """Of the caller's trace, or the gateway's own; empty where there is none."""
+
+
+@attrs.frozen(kw_only=True)
+class Readings:
+    """How things stand now."""
+
+    requests: int
+    """Being answered."""
+    streams: int
+    waiting: int
+    """In the queue for a place with the engine."""
+    queue_size: int
+    busy: int
+    """Places with the engine that are taken."""
+    places: int
+    processes: Processes | None
+    """None for a gateway of one process."""
+
+
+Observer = Callable[[Record], object]
+"""Is told of each request at its end, on the reactor's thread."""
+
+
+class _Answer(Protocol):
+    first_text_s: float | None
+
+
+class _Counts(Protocol):
+    @property
+    def tokens(self) -> int: ...
+
+
+@attrs.define(eq=False)
+class EngineCall:
+    """One question with the engine. Times are the reactor's clock."""
+
+    rpc: Rpc
+    statuses: list[str]
+    """Grows with each attempt; see :class:`brunix_twisted.engine.Call`."""
+    text: _Counts
+    """Counts the tokens of what it has said so far."""
+    began_s: float
+    ended_s: float | None = None
+
+
+@attrs.define(eq=False)
+class Draft:
+    """What is known by now of a request under way. Times are the reactor's clock."""
+
+    started_s: float
+    streamed: bool = False
+    reason: Reason | None = None
+    """Set by whoever knows first."""
+    prompt_tokens: int = 0
+    trace_id: str = ""
+    answer: _Answer | None = None
+    calls: list[EngineCall] = attrs.Factory(list)
+    _queue_s: float | None = None
+    _queued_since_s: float | None = None
+
+    def queued(self, now_s: float) -> None:
+        """Wait for a place from now on."""
+        self._queued_since_s = now_s
+
+    def admitted(self, now_s: float) -> None:
+        """Wait no more."""
+        self._queue_s = self._waited(now_s)
+        self._queued_since_s = None
+
+    def _waited(self, now_s: float) -> float | None:
+        since_s = self._queued_since_s
+        return self._queue_s if since_s is None else (self._queue_s or 0.0) + now_s - since_s
+
+    def failed(self, kind: Kind) -> None:
+        """Take the kind of a failure for the end's reason, unless a better one is known."""
+        if self.reason is None:
+            self.reason = _REASONS.get(kind, "refused")
+
+    def completed(self, choices: list[Choice], prompt_tokens: int) -> None:
+        """Say that the answer is whole."""
+        self.reason = "cut" if any(choice.cut for choice in choices) else "complete"
+        self.prompt_tokens = prompt_tokens
+
+    def _first_token_s(self) -> float | None:
+        first_s = None if self.answer is None else self.answer.first_text_s
+        return None if first_s is None else first_s - self.started_s
+
+    def _engine_s(self, now_s: float) -> float | None:
+        if not self.calls:
+            return None
+        return sum((now_s if call.ended_s is None else call.ended_s) - call.began_s for call in self.calls)
+
+    def server_timing(self, now_s: float) -> bytes:
+        """
+        Write the ``Server-Timing`` of an answer whose headers go out now, in milliseconds; b"" for nothing to tell.
+
+        https://www.w3.org/TR/server-timing/. Of a stream the end is not known yet.
+        """
+        queue_s, first_s, engine_s = self._waited(now_s), self._first_token_s(), self._engine_s(now_s)
+        if queue_s is None or engine_s is None:
+            return b""
+        parts = [b"queue;dur=%.1f" % (queue_s * 1000)]
+        if first_s is not None:
+            parts.append(b"first;dur=%.1f" % (first_s * 1000))
+        if not self.streamed:
+            gateway_s = max(0.0, now_s - self.started_s - queue_s - engine_s)
+            parts.append(b"engine;dur=%.1f, gateway;dur=%.1f" % (engine_s * 1000, gateway_s * 1000))
+        return b", ".join(parts)
+
+    def conclude(  # noqa: PLR0913 - what only the request knows
+        self,
+        now_s: float,
+        *,
+        request_id: str,
+        method: str,
+        path: str,
+        status: int | None,
+        gone: bool,
+        session_id: str,
+        sent_bytes: int,
+    ) -> Record:
+        """
+        Make the record, once.
+
+        :param gone: the connection ended before the answer.
+        """
+        endpoint, dialect = endpoint_of(path)
+        record = Record(
+            request_id=request_id,
+            spelled_method=method,
+            method=method if method in _METHODS else "other",
+            path=path,
+            endpoint=endpoint,
+            dialect=dialect,
+            status=status,
+            streamed=self.streamed,
+            session=hashlib.blake2s(session_id.encode(), digest_size=6).hexdigest() if session_id else "",
+            queue_s=self._waited(now_s),
+            first_token_s=self._first_token_s(),
+            engine_s=self._engine_s(now_s),
+            total_s=now_s - self.started_s,
+            tokens=sum(call.text.tokens for call in self.calls),
+            prompt_tokens=self.prompt_tokens,
+            calls=tuple((call.rpc, name) for call in self.calls for name in call.statuses),
+            reason=self.reason or ("client_gone" if gone else "complete"),
+            gone=gone,
+            sent_bytes=sent_bytes,
+            trace_id=self.trace_id,
+        )
+        # It holds the request, which holds this.
+        self.answer = None
+        return record
+
+
+def endpoint_of(path: str) -> tuple[str, DialectName]:
+    """Say which route a path in its one spelling is for, and whose API that is."""
+    dialect = ENDPOINTS.get(path)
+    if dialect is not None:
+        return path, dialect
+    if path.startswith("/v1/models/"):
+        return "/v1/models/{id}", "openai"
+    if path.startswith("/v1/"):
+        return "other", "openai"
+    return "other", "ollama" if path.startswith("/api") else "none"

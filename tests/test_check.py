@@ -1,0 +1,253 @@
+"""``twistd brunix --check``: what it finds, how it says so, and that it leaves nothing."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import attrs
+import grpc
+import pytest
+import pytest_twisted
+from grpc_health.v1 import health_pb2
+from twisted.internet import reactor
+
+from brunix_twisted.engine import Tls
+from brunix_twisted.engine.trial import remedy, try_engine
+from brunix_twisted.reactors import Reactor
+from brunix_twisted.settings import table
+from fake_reactor import LIMIT_S
+from scripted_engine import ScriptedEngine
+from test_tap import CLEAN, TWISTD, free_port, twistd, wait_for_port
+from test_tls import Authority
+
+READY = "The gateway is ready to start."
+NOT_WELL = "The gateway would start, and answer questions with an error until the engine is well."
+
+
+@attrs.frozen
+class Found:
+    """What it said, and how it ended."""
+
+    status: int
+    lines: list[str]
+
+
+Check = Callable[..., Found]
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Iterator[Check]:
+    """Give a function that runs it in a folder of its own, where nothing may be left."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def check(*options: str, **environment: str) -> Found:
+        done = subprocess.run(  # noqa: S603 - this environment's own twistd
+            [TWISTD, "brunix", "--check", *options],
+            cwd=folder,
+            env=CLEAN | {"PROXY_LISTEN": "tcp:0:interface=127.0.0.1"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        # One is written to, the other not: what goes wrong unforeseen shows.
+        assert "" in {done.stdout, done.stderr}
+        return Found(done.returncode, (done.stdout + done.stderr).splitlines())
+
+    yield check
+    assert list(folder.iterdir()) == []
+
+
+def test_all_is_well(check: Check, engine: ScriptedEngine) -> None:
+    """An operator would not learn that everything is as it should be, or of a setting that is not the one meant."""
+    found = check("--model-id=house", BRUNIX_GRPC_TARGET=engine.target)
+    assert found.status == 0
+    *told, engine_line, end = found.lines
+    assert told == [
+        "settings: 3 not at the default",
+        f"  BRUNIX_GRPC_TARGET is '{engine.target}' (environment; default: 'localhost:50051')",
+        "  PROXY_MODEL_ID is 'house' (--model-id; default: 'brunix')",
+        "  PROXY_LISTEN is 'tcp:0:interface=127.0.0.1' (environment; default: 'tcp:8000:interface=127.0.0.1')",
+        "listening: tcp:0:interface=127.0.0.1 is free",
+    ]
+    assert re.fullmatch(rf"engine: {engine.target} is well, asked without TLS; it took \d+ ms", engine_line)
+    assert end == READY
+
+
+def test_no_engine(check: Check) -> None:
+    """An operator would read that the engine is away, and not what can be done about it."""
+    target = f"127.0.0.1:{free_port()}"
+    found = check(BRUNIX_GRPC_TARGET=target)
+    assert found.status == 1
+    told, todo, words, end = found.lines[-4:]
+    assert told == f"engine: {target}, asked without TLS: The engine cannot be reached"
+    assert todo == "  Nobody listens there: start the engine, or correct BRUNIX_GRPC_TARGET."
+    assert words.startswith("  gRPC says: UNAVAILABLE: ")
+    assert end == NOT_WELL
+
+
+def test_an_engine_that_is_not_well(check: Check, engine: ScriptedEngine) -> None:
+    """An engine that still loads would count as good."""
+    engine.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    found = check(BRUNIX_GRPC_TARGET=engine.target)
+    assert found.status == 1
+    assert found.lines[-2:] == [
+        f"engine: {engine.target}, asked without TLS: The engine says it is not_serving",
+        NOT_WELL,
+    ]
+
+
+def test_the_port_is_taken(check: Check, tmp_path: Path, engine: ScriptedEngine) -> None:
+    """A gateway that could not listen would be called ready; or none could be looked at that runs already."""
+    listen = f"tcp:{free_port()}:interface=127.0.0.1"
+    with twistd(tmp_path, PROXY_LISTEN=listen, BRUNIX_GRPC_TARGET=engine.target) as process:
+        wait_for_port(process)
+        found = check(PROXY_LISTEN=listen, BRUNIX_GRPC_TARGET=engine.target)
+    assert found.status == 1
+    taken, why, well, end = found.lines[-4:]
+    assert taken.startswith(f"listening: PROXY_LISTEN is '{listen}': ")
+    assert "Address already in use" in taken
+    assert why == "  Another program listens there, or the gateway itself if it runs already."
+    assert "is well" in well
+    assert end == "The gateway would not start."
+
+
+def test_the_port_is_not_kept(check: Check, tmp_path: Path, engine: ScriptedEngine) -> None:
+    """Looking would leave a socket behind, and the gateway could not start."""
+    path = tmp_path / "gateway.sock"
+    for _ in range(2):
+        found = check(PROXY_LISTEN=f"unix:{path}", BRUNIX_GRPC_TARGET=engine.target)
+        assert (found.status, found.lines[-1]) == (0, READY)
+        assert not path.exists()
+
+
+def test_a_socket_of_systemds(check: Check, engine: ScriptedEngine) -> None:
+    """The settings of the unit could not be looked at by hand."""
+    found = check(PROXY_LISTEN="systemd:domain=INET:index=0", BRUNIX_GRPC_TARGET=engine.target)
+    assert (found.status, found.lines[-1]) == (0, READY)
+    assert "listening: systemd:domain=INET:index=0 is for systemd to listen on, and was not tried" in found.lines
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("PROXY_DRAIN_S", "soon"), ("PROXY_LISTEN", "nonsense"), ("PROXY_ENGINE_CLIENT", "aio")]
+)
+def test_a_setting_that_is_not_allowed(check: Check, tmp_path: Path, variable: str, value: str) -> None:
+    """A mistyped setting would be told of in other words than at the start, or not at all."""
+    found = check(**{variable: value})
+    with twistd(tmp_path, **{"PROXY_LISTEN": "tcp:0:interface=127.0.0.1", variable: value}) as process:
+        output, _ = process.communicate(timeout=LIMIT_S)
+    assert (found.status, found.lines) == (process.returncode, output.splitlines()) == (1, [output.strip()])
+    assert output.startswith(f"twistd brunix: {variable} is '{value}'; allowed: ")
+
+
+def test_beside_a_daemon(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """Whoever looks in the folder of a gateway that runs would be told of its pid file, or would end its log."""
+    (tmp_path / "twistd.pid").write_text("1", "ascii")
+    done = subprocess.run(  # noqa: S603 - this environment's own twistd
+        [TWISTD, "brunix", "--check", "--listen=tcp:0:interface=127.0.0.1", f"--grpc-target={engine.target}"],
+        cwd=tmp_path,
+        env=CLEAN,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (0, READY, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["twistd.pid"]
+
+
+def test_no_secret_is_told(check: Check, tmp_path: Path) -> None:
+    """What an operator pastes into a ticket would hold a key."""
+    authority = Authority(tmp_path, "authority")
+    gateway, ca = authority.sign("gateway"), str(authority.party.certificate)
+    files = {"CA": ca, "CERT": str(gateway.certificate), "KEY": str(gateway.key)}
+    found = check(**{f"BRUNIX_GRPC_TLS_{name}": path for name, path in files.items()})
+    told = "\n".join(found.lines)
+    assert f"BRUNIX_GRPC_TLS_KEY is '{gateway.key}'" in told
+    assert "over TLS" in told
+    assert "PRIVATE KEY" not in told
+    # Each of them is written out as it was given. One that is a secret itself would have to be kept back.
+    secrets = {row.variable for _, row in table() if re.search("KEY|SECRET|TOKEN(?!_TIMEOUT)|PASS", row.variable)}
+    assert secrets == {"BRUNIX_GRPC_TLS_KEY"}
+
+
+# What is wrong, in words.
+
+
+@pytest.fixture
+def engines() -> Iterator[list[ScriptedEngine]]:
+    """Keep engines until the end of the test."""
+    engines: list[ScriptedEngine] = []
+    yield engines
+    for engine in engines:
+        engine.stop()
+
+
+@pytest.mark.parametrize(
+    ("case", "meaning"),
+    [
+        ("no TLS at the engine", "It does not speak TLS"),
+        ("no TLS here", "It ended the connection: if it speaks TLS, BRUNIX_GRPC_TLS_CA"),
+        ("strange authority", "Its certificate is signed by none of those in BRUNIX_GRPC_TLS_CA"),
+        ("another name", "Its certificate is for another name: give that one in BRUNIX_GRPC_TLS_NAME"),
+        ("no certificate here", "It ended the handshake of TLS: it may want a certificate"),
+        ("strange certificate here", "It ended the handshake of TLS: it may want a certificate"),
+        ("well", None),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_tls_in_words(tmp_path: Path, engines: list[ScriptedEngine], case: str, meaning: str | None) -> None:
+    """An operator would read the riddles of a TLS library, and not which file is the wrong one."""
+    authority, stranger = Authority(tmp_path, "authority"), Authority(tmp_path, "stranger")
+    pair = authority.sign("127.0.0.1").pair
+    roots = authority.party.certificate.read_bytes() if case.endswith("certificate here") else None
+    credentials = None
+    if case != "no TLS at the engine":
+        credentials = grpc.ssl_server_credentials([pair], roots, roots is not None)
+    engines.append(ScriptedEngine("127.0.0.1:0", credentials=credentials))
+    tls: Tls | None = Tls(str(authority.party.certificate))
+    if case == "no TLS here":
+        tls = None
+    elif case == "strange authority":
+        tls = Tls(str(stranger.party.certificate))
+    elif case == "another name":
+        tls = Tls(str(authority.party.certificate), name="engine.internal")
+    elif case == "strange certificate here":
+        other = stranger.sign("gateway")
+        tls = Tls(str(authority.party.certificate), str(other.certificate), str(other.key))
+    trial = await try_engine(cast("Reactor", reactor), f"127.0.0.1:{engines[0].port}", tls, LIMIT_S)
+    assert (trial.illness is None) == (meaning is None), trial
+    told = remedy(trial, tls)
+    assert told == meaning or (told is not None and meaning is not None and told.startswith(meaning)), trial
+
+
+@pytest.mark.parametrize("kind", ["nobody", "no name", "no socket", "silence"])
+@pytest_twisted.ensureDeferred
+async def test_other_faults_in_words(tmp_path: Path, kind: str) -> None:
+    """An operator would not be told whether the engine, its address or the way to it is at fault."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target, meaning = {
+            "nobody": (f"127.0.0.1:{free_port()}", "Nobody listens there"),
+            "no name": ("engine.invalid:50051", "Its name cannot be looked up"),
+            "no socket": (f"unix://{tmp_path}/engine.sock", "Nobody listens there"),
+            "silence": (f"127.0.0.1:{silent.getsockname()[1]}", "Somebody listens there who does not speak gRPC"),
+        }[kind]
+        trial = await try_engine(cast("Reactor", reactor), target, None, LIMIT_S)
+    assert trial.illness == "The engine cannot be reached"
+    told = remedy(trial, None)
+    assert told is not None, trial
+    assert told.startswith(meaning), trial
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_engine_without_the_health_service(engines: list[ScriptedEngine]) -> None:
+    """An engine that answers questions, and has no health service, would be called away."""
+    engines.append(ScriptedEngine(with_health=False))
+    trial = await try_engine(cast("Reactor", reactor), engines[0].target, None, LIMIT_S)
+    assert trial.illness is None
