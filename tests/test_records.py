@@ -132,7 +132,7 @@ def test_paths(path: str, endpoint: str, dialect: str) -> None:
 # Of a running gateway.
 
 
-async def ask(gateway: RunningGateway, path: str, prompt: str, **more: object) -> Record:
+async def ask(gateway: RunningGateway, path: str, prompt: object, **more: object) -> Record:
     """Ask, and give the one record of it."""
     records: list[Record] = []
     gateway.service._site.observers = [records.append]  # noqa: SLF001 - what nobody outside can reach
@@ -184,6 +184,16 @@ async def test_ends(
     assert found.reason in REASONS
     if calls is not None:
         assert [name for _, name in found.calls] == calls
+
+
+@pytest_twisted.ensureDeferred
+async def test_several_questions(gateway: RunningGateway) -> None:
+    """The engine would seem to have taken longer than the whole request did."""
+    found = await ask(gateway, "/v1/completions", ["one", "two", "three"])
+    assert [name for _, name in found.calls] == ["OK", "OK", "OK"]
+    assert found.queue_s is not None
+    assert found.engine_s is not None
+    assert found.queue_s + found.engine_s <= found.total_s
 
 
 @pytest_twisted.ensureDeferred
