@@ -159,6 +159,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=1800)
+    parser.add_argument("--client", choices=("blocking", "aio"), default="blocking", help="PROXY_ENGINE_CLIENT")
     parser.add_argument("--settled", type=float, default=60, help="seconds after which it is to be flat")
     arguments = parser.parse_args()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PROXY_", "BRUNIX_"))}
@@ -175,7 +176,9 @@ def main() -> int:
     log = Path(folder.name) / "log"
     gateway = subprocess.Popen(
         [
-            *(Path(sys.executable).with_name("twistd"), "--nodaemon", "--pidfile=", f"--logfile={log}", "brunix"),
+            *(Path(sys.executable).with_name("twistd"), "--nodaemon", "--pidfile=", f"--logfile={log}"),
+            *(f"--reactor={'asyncio' if arguments.client == 'aio' else 'default'}", "brunix"),
+            f"--engine-client={arguments.client}",
             *("--listen=tcp:0:interface=127.0.0.1", f"--grpc-target={target}", "--thread-workers=60"),
         ],
         env=environment,
