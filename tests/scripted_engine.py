@@ -16,7 +16,8 @@ message, as the real engine does:
 ``{"letters": 1000}``      send one message of so many letters
 ``{"raw": "6869"}``        send these bytes, in hexadecimal, as the message
 ``{"first": {…}}``         do this step only for the first call that asks this
-``{"die": true}``          end the process, so only for one of its own: ``python tests/scripted_engine.py``
+``{"die": true}``          end the process, as soon as a line is on its standard input, so only for one of its own:
+                           ``python tests/scripted_engine.py``
 =========================  ==========================================================================
 
 Any other question is answered with its own words, one a message. ``AskAgent`` sends the texts as one message at the
@@ -194,6 +195,8 @@ class ScriptedEngine:
         elif order == "raw":
             yield bytes.fromhex(value)
         elif order == "die":
+            # What has been said before is on its way only, and would be lost with the process.
+            sys.stdin.readline()
             os._exit(1)
         else:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no such step: {order}")

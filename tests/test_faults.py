@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,7 +24,7 @@ from twisted.internet.defer import ensureDeferred
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script
-from test_completion import PATHS, Streamed, asking, error_in, streamed, whole_text
+from test_completion import PATHS, Streamed, asking, error_in, streamed, until, whole_text
 from wire import check, ndjson_lines, sse_events
 
 INSIDE: Final = "secret internals of the engine"
@@ -158,23 +159,25 @@ async def standing(engine: ScriptedEngine) -> AsyncIterator[Gateways]:
 
 
 @asynccontextmanager
-async def chosen(fault: Fault, standing: Gateways) -> AsyncIterator[RunningGateway]:
-    """Give the gateway that a fault is tried on."""
+async def chosen(fault: Fault, standing: Gateways) -> AsyncIterator[tuple[RunningGateway, Callable[[], None]]]:
+    """Give the gateway that a fault is tried on, and what lets its engine die if that is the fault."""
     if fault.gateway != "of one process":
-        yield standing[fault.gateway]
+        yield standing[fault.gateway], lambda: None
         return
     process = subprocess.Popen(  # noqa: ASYNC220, S603 - it is awaited in a thread, and is this interpreter
         [sys.executable, Path(__file__).with_name("scripted_engine.py"), "127.0.0.1:0"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     with process:
+        assert process.stdin
         assert process.stdout
         try:
             said: str = await in_thread(process.stdout.readline)
             target = said.strip().rpartition(":")[2]
             gateway = await run_gateway(grpc_target=f"127.0.0.1:{target}", drain_s=0.0)
-            yield gateway
+            yield gateway, partial(print, file=process.stdin, flush=True)
             await stop_gateway(gateway)
         finally:
             process.kill()
@@ -196,13 +199,17 @@ async def test_fault(  # noqa: PLR0913 - fixtures and parameters
     query = script(*([_PARTIAL_MESSAGE] if begun else []), *steps)
     asked_before = len(engine.calls)
     with log_lines() as log:
-        async with chosen(fault, standing) as gateway:
+        async with chosen(fault, standing) as (gateway, die):
             asking_it = ensureDeferred(
                 gateway.ask("POST", path, json=asking(path, query, stream=stream), headers={"X-Request-Id": request_id})
             )
             if {"wait": request_id} in steps:
                 await in_thread(engine.call, asked_before)
                 engine.go(request_id)
+            if {"die": True} in steps:
+                answers = gateway.service._completion._answers  # noqa: SLF001 - when its client has a word shows nowhere else
+                await until(lambda: answers and all(answer.started for answer in answers) == (begun and stream))
+                die()
             reply = await asking_it
     told_at_all = [line for line in log.texts if request_id in line]
     if fault.told is None:
