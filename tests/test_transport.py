@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from brunix_twisted.transport import Prompt, tune
-from fake_reactor import LIMIT_S
+from gateways import RunningGateway
 from received import Received
 
 
@@ -167,13 +167,18 @@ async def test_the_last_words_of_a_connection(pair: Pair) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_come_at_once() -> None:
+async def test_many_come_at_once(gateway: RunningGateway) -> None:
     """Of two hundred streams that an editor opens together most get their first word a second later."""
-    port: Any = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(Server))
-    tune(port)
+    port = cast("Any", gateway.service.port)
     address = ("127.0.0.1", port.getHost().port)
     # The reactor does not turn meanwhile, so nobody accepts.
     with ExitStack() as stack:
         for _ in range(200):
-            stack.enter_context(socket.create_connection(address, timeout=LIMIT_S))
-    await maybeDeferred(port.stopListening)
+            stack.enter_context(socket.create_connection(address, timeout=3))
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_gateways_own_connections(gateway: RunningGateway) -> None:
+    """The gateway answers, and each word of each stream costs what it was to save."""
+    port = cast("Any", gateway.service.port)
+    assert issubclass(port.transport, Prompt)
