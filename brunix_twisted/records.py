@@ -62,7 +62,7 @@ ENDPOINTS: Final[dict[str, DialectName]] = {
     "/api/ps": "ollama",
     "/api/show": "ollama",
     "/api/version": "ollama",
-    "/": "ollama",
+    "/": "none",
     "/health": "none",
     "/health/live": "none",
     "/openapi.json": "none",

@@ -21,13 +21,14 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from brunix_twisted import __version__, errors
 from brunix_twisted.completion import Completion
-from brunix_twisted.dialects import ollama, openai
+from brunix_twisted.dialects import Refusals, ollama, openai
 from brunix_twisted.dialects.framing import JSON, encode_json
 from brunix_twisted.dialects.openai import HeartbeatForm
 from brunix_twisted.dialects.openapi import openapi_body
 from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Model, Processes
+from brunix_twisted.records import DialectName, endpoint_of
 from brunix_twisted.site import GatewayRequest
 
 # What the two APIs have and this gateway has not, on purpose. Its clients are told so, and not that they mistyped.
@@ -36,6 +37,9 @@ _NOT_OFFERED: Final = re.compile(
     r"|/v1/(assistants|audio|batches|chatkit|containers|conversations|embeddings|evals|files|fine_tuning|images"
     r"|moderations|realtime|threads|uploads|vector_stores|videos)(/|$)"
 )
+
+# Who renders a failure; where no API is meant, the one that most clients speak.
+_DIALECTS: Final[dict[DialectName, Refusals]] = {"openai": openai, "ollama": ollama, "none": openai}
 
 _log = Logger()
 
@@ -182,13 +186,13 @@ def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
     if error.kind.type == "server_error" or error.detail:
         _log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
     request.draft.failed(error.kind)
-    request.setResponseCode(error.kind.status)
     if error.kind.retry:
         request.setHeader(b"Retry-After", b"%d" % errors.RETRY_AFTER_S)
     elif error.kind.retry is False:
         # The OpenAI SDKs repeat what they take for a passing failure; this one says that it is none.
         request.setHeader(b"x-should-retry", b"false")
-    dialect = ollama if request.path.startswith(b"/api") else openai
+    dialect = _DIALECTS[endpoint_of(request.path.decode("latin-1"))[1]]
+    request.setResponseCode(dialect.error_status(error.kind))
     return _json(request, dialect.error_body(error))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, get_args, get_type_hints
 
 from brunix_twisted.dialects import ollama_requests, openai_requests
-from brunix_twisted.dialects.openai_requests import Ignored, Parameters, Treatment, treatments
+from brunix_twisted.dialects.parameters import Ignored, Parameters, Treatment, treatments
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "parameters.md"
 

@@ -31,6 +31,7 @@ CALL = Message(role="assistant", tool_calls=[{"id": "1"}])
         ([Part(type="text", text="a"), Part(type="text", text="b")], "a\nb"),
         ([Part(type="text", text="a"), IMAGE, Part(type="text", text="b")], "a\nb"),
         (Part(type="text", text="a"), "a"),
+        ([Part(type="input_text", text="a"), Part(type="output_text", text="b")], "a\nb"),
         # Only parts that say they are something else are something else.
         ([Part(text="a")], "a"),
         ([Part(type="refusal", text="a")], ""),
@@ -59,9 +60,13 @@ def test_text(content: Content, text: str) -> None:
             (Turn("a\nb", "Hello!"),),
         ),
         ([HI, CALL, WHY], "Why?", (Turn("Hi", ""),)),
+        # Of several questions in a row the last was asked.
+        ([HI, WHY], "Why?", ()),
+        ([HI, WHY, SO, HI], "Hi", (Turn("Why?", "So."),)),
+        ([SYSTEM, HI, DEVELOPER, WHY, SO, HELLO, HI, WHY], "Why?", None),
+        ([HI, HELLO, WHY, WHY, SO, WHY, HI], "Hi", (Turn("Hi", "Hello!"), Turn("Why?", "So."))),
         # No plain conversation: no engine session holds this.
         ([HELLO, WHY], "Why?", None),
-        ([HI, WHY], "Why?", None),
         ([HI, HELLO, SO, WHY], "Why?", None),
         ([HI, CALL, RESULT, HELLO, WHY], "Why?", None),
         ([HI, HELLO, RESULT, WHY], "Why?", None),

@@ -66,7 +66,10 @@ PARAMETERS: Final[list[tuple[dict[str, object], dict[str, object]]]] = [
     ({"keep_alive": "5m"}, {}),
     ({"keep_alive": "0s"}, {}),
     # Not Ollama's, whatever they hold.
-    ({"max_tokens": "many", "stream_options": 5, "n": [], "options": {"mirostat": "x"}}, {}),
+    (
+        {"max_tokens": "many", "stream_options": 5, "n": [], "options": {"mirostat": "x"}},
+        {"ignored": ("max_tokens", "stream_options", "n")},
+    ),
     # Every spelling of the model, echoed as it came.
     ({"model": "brunix:latest"}, {"model": "brunix:latest"}),
     ({"model": "old:latest"}, {"model": "old:latest"}),

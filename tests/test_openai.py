@@ -61,7 +61,10 @@ PARAMETERS: Final[list[tuple[dict[str, object], dict[str, object]]]] = [
     ({"temperature": 0, "seed": 7.0, "top_p": 0.5}, {"ignored": ("seed", "temperature", "top_p")}),
     ({"stream_options": {"include_obfuscation": False}}, {"ignored": ("stream_options.include_obfuscation",)}),
     # Not OpenAI's, whatever they hold.
-    ({"top_k": "many", "options": 5, "keep_alive": [], "chat_id": {}}, {}),
+    (
+        {"top_k": "many", "options": 5, "keep_alive": [], "chat_id": {}},
+        {"ignored": ("top_k", "options", "keep_alive", "chat_id")},
+    ),
     # Every spelling of the model, echoed as it came.
     ({"model": "brunix:latest"}, {"model": "brunix:latest"}),
     ({"model": "old"}, {"model": "old"}),

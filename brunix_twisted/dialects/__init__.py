@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from brunix_twisted.errors import GatewayError
+from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import Ask, Ending, Head
 
 
@@ -37,6 +37,16 @@ class Encoder(Protocol):
 
     def fail(self, error: GatewayError) -> bytes:
         """Say, after bytes have gone out, that the answer will not be completed. Nothing follows."""
+
+
+class Refusals(Protocol):
+    """How a public API tells failures: a module that has these two functions."""
+
+    def error_body(self, error: GatewayError) -> bytes:
+        """Render a failure."""
+
+    def error_status(self, kind: Kind) -> int:
+        """Give a failure's HTTP status."""
 
 
 class Dialect(Protocol):

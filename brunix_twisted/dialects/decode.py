@@ -45,6 +45,15 @@ def decode(body_type: type[T], body_bytes: bytes) -> T:
         raise GatewayError(errors.INVALID_REQUEST, "The body is nested too deeply") from None
 
 
+def keys(body_bytes: bytes) -> tuple[str, ...]:
+    """List the keys of a body that has been decoded, and so is a JSON object; those that hold null count as absent."""
+    try:
+        return tuple(key for key, value in _keys.decode(body_bytes).items() if bytes(value) != b"null")
+    except RecursionError:  # it was just not deep enough for the first reader, which had more of the stack left
+        return ()
+
+
+_keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _decoders: dict[type, msgspec.json.Decoder[attrs.AttrsInstance]] = {}
 
 

@@ -12,6 +12,9 @@ from brunix_twisted.model import Turn
 # Instructions to a model of the caller's choice: the engine never sees them, and no engine session holds them.
 _INSTRUCTIONS = frozenset({"system", "developer"})
 
+# What a part of a message says it is when it is text, in whichever API.
+_TEXT = frozenset({"text", "input_text", "output_text", None})
+
 
 class Message(Protocol):
     """A message of either API."""
@@ -36,24 +39,25 @@ def text_of(content: Any) -> str:  # noqa: ANN401 - see Message.content
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else [content]
-    return "\n".join(part.text for part in parts if part.text is not None and part.type in {"text", None})
+    return "\n".join(part.text for part in parts if part.text is not None and part.type in _TEXT)
 
 
-def question(messages: Sequence[Message]) -> tuple[str, tuple[Turn, ...] | None]:
+def question(messages: Sequence[Message], parameter: str = "messages") -> tuple[str, tuple[Turn, ...] | None]:
     """
     Find the text of the last user message, and the turns before it.
 
     The turns are None when the messages are no plain conversation of questions and answers: an engine session holds
     nothing else, so none can hold these.
 
+    :param parameter: the request's, for the errors.
     :raises GatewayError: INVALID_REQUEST when there is no user message, or no text in the last one.
     """
     positions = [index for index, message in enumerate(messages) if message.role == "user"]
     if not positions:
         raise GatewayError(
             errors.INVALID_REQUEST,
-            "'messages' must contain a message with the role 'user': its text is the question",
-            param="messages",
+            f"'{parameter}' must contain a message with the role 'user': its text is the question",
+            param=parameter,
         )
     last = positions[-1]
     query = text_of(messages[last].content)
@@ -61,22 +65,25 @@ def question(messages: Sequence[Message]) -> tuple[str, tuple[Turn, ...] | None]
         raise GatewayError(
             errors.INVALID_REQUEST,
             "The last user message has no text, and only text can be asked",
-            param=f"messages[{last}].content",
+            param=f"{parameter}[{last}].content",
         )
     return query, _turns(messages[:last]) if last == len(messages) - 1 else None
 
 
 def _turns(messages: Sequence[Message]) -> tuple[Turn, ...] | None:
-    spoken = [message for message in messages if message.role not in _INSTRUCTIONS]
-    users, assistants = spoken[::2], spoken[1::2]
-    if any(message.role != "user" for message in users) or any(message.role != "assistant" for message in assistants):
-        return None
-    if len(users) != len(assistants):
-        return None
-    return tuple(
-        Turn(text_of(user.content), text_of(assistant.content))
-        for user, assistant in zip(users, assistants, strict=True)
-    )
+    turns = []
+    asked: Message | None = None
+    for message in messages:
+        if message.role == "user":
+            # Of several in a row the engine was asked the last: what stands before it is the client's own preface, or
+            # a question that was not answered, and neither is in any session.
+            asked = message
+        elif message.role == "assistant" and asked is not None:
+            turns.append(Turn(text_of(asked.content), text_of(message.content)))
+            asked = None
+        elif message.role not in _INSTRUCTIONS:
+            return None
+    return tuple(turns)
 
 
 def with_gap(prompt: str, suffix: str | None) -> str:

@@ -15,10 +15,11 @@ from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import NDJSON, encode_json, ndjson
 from brunix_twisted.dialects.messages import all_text, question, with_gap
-from brunix_twisted.dialects.ollama_requests import ChatRequest, GenerateRequest, Options, ShowRequest, ignored
+from brunix_twisted.dialects.ollama_requests import ChatRequest, GenerateRequest, Options, ShowRequest
+from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
 from brunix_twisted.dialects.whole import Whole
-from brunix_twisted.errors import GatewayError
+from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import Ask, Ending, Head, Limits, Model
 
 # The Ollama release whose API this is. Digits and dots only; Copilot refuses anything older than 0.6.4. Not newer than
@@ -34,6 +35,11 @@ def error_body(error: GatewayError) -> bytes:
     return encode_json({"error": error.message})
 
 
+def error_status(kind: Kind) -> int:
+    """Give a failure's HTTP status."""
+    return kind.status
+
+
 @attrs.frozen
 class Chat:
     """``POST /api/chat``."""
@@ -45,7 +51,7 @@ class Chat:
         request = decode(ChatRequest, body_bytes)
         require_model(self.model, request.model)
         if not request.messages:
-            return _nothing_asked(request)
+            return _nothing_asked(request, body_bytes)
         query, history = question(request.messages)
         return Ask(
             model=request.model,
@@ -55,7 +61,7 @@ class Chat:
             prompt=all_text(request.messages),
             session_id=request.session_id or None,
             limits=_limits(request.options),
-            ignored=ignored(request),
+            ignored=ignored(request, body_bytes),
         )
 
     def encoder(self, ask: Ask, head: Head) -> Encoder:
@@ -74,7 +80,7 @@ class Generate:
         request = decode(GenerateRequest, body_bytes)
         require_model(self.model, request.model)
         if not request.prompt:
-            return _nothing_asked(request)
+            return _nothing_asked(request, body_bytes)
         if not request.prompt.strip():
             raise GatewayError(errors.INVALID_REQUEST, "'prompt' has no text", param="prompt")
         return Ask(
@@ -84,7 +90,7 @@ class Generate:
             prompt=with_gap(request.prompt, request.suffix),
             session_id=request.session_id or None,
             limits=_limits(request.options),
-            ignored=ignored(request),
+            ignored=ignored(request, body_bytes),
         )
 
     def encoder(self, ask: Ask, head: Head) -> Encoder:
@@ -168,7 +174,7 @@ def _final(ask: Ask, content: dict[str, Any], ending: Ending) -> dict[str, Any]:
     return final
 
 
-def _nothing_asked(request: ChatRequest | GenerateRequest) -> Ask:
+def _nothing_asked(request: ChatRequest | GenerateRequest, body_bytes: bytes) -> Ask:
     """Load the model, or with ``keep_alive: 0`` unload it: one object, even for a caller who streams."""
     return Ask(
         model=request.model,
@@ -177,7 +183,7 @@ def _nothing_asked(request: ChatRequest | GenerateRequest) -> Ask:
         prompt="",
         session_id=request.session_id or None,
         nothing_asked="unload" if _is_no_time(request.keep_alive) else "load",
-        ignored=ignored(request),
+        ignored=ignored(request, body_bytes),
     )
 
 

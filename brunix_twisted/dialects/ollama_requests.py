@@ -13,9 +13,8 @@ import attrs
 from brunix_twisted.dialects.decode import Integer
 
 # Content and roles are OpenAI's here too: the same clients speak both APIs and send the same messages to either.
-from brunix_twisted.dialects.openai_requests import Content, Honoured, Ignored, Parameters, Role, ignored
-
-__all__ = ["ChatRequest", "GenerateRequest", "Message", "Options", "ShowRequest", "ignored"]
+from brunix_twisted.dialects.openai_requests import Content, Role
+from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters
 
 Format = str | dict[str, Any] | None
 """``json``, a JSON schema, or (from some clients) an empty string for neither."""

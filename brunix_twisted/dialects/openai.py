@@ -18,11 +18,11 @@ from brunix_twisted.dialects.openai_requests import (
     CompletionRequest,
     StreamOptions,
     demanded_tool,
-    ignored,
 )
+from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
 from brunix_twisted.dialects.whole import Whole
-from brunix_twisted.errors import GatewayError
+from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import Ask, Ending, Head, Limits, Model
 
 # "The backend configuration that the model runs with": for this gateway, its own release.
@@ -52,6 +52,11 @@ def error_body(error: GatewayError) -> bytes:
     )
 
 
+def error_status(kind: Kind) -> int:
+    """Give a failure's HTTP status."""
+    return kind.status
+
+
 @attrs.frozen
 class Chat:
     """``POST /v1/chat/completions``."""
@@ -79,7 +84,7 @@ class Chat:
                 "max_tokens" if most is None else "max_completion_tokens",
             ),
             editor=read_editor(request.user),
-            ignored=ignored(request),
+            ignored=ignored(request, body_bytes),
             stream=bool(request.stream),
             include_usage=_include_usage(request.stream_options),
         )
@@ -115,7 +120,7 @@ class Completions:
             session_id=request.session_id or None,
             limits=_limits(request.stop, request.max_tokens, "max_tokens"),
             echo=bool(request.echo),
-            ignored=ignored(request),
+            ignored=ignored(request, body_bytes),
             stream=bool(request.stream),
             include_usage=_include_usage(request.stream_options),
         )

@@ -11,69 +11,12 @@ How a parameter is treated stands in its type, from where the reference page tak
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import attrs
 
 from brunix_twisted.dialects.decode import Integer
-
-
-@attrs.frozen
-class Treatment:
-    """What is done with a parameter."""
-
-    effect: str = ""
-    """For the reference page: what it does here. Empty: nothing to say."""
-
-
-class Honoured(Treatment):
-    """It does what its API says."""
-
-
-class Refused(Treatment):
-    """Some of its values are answered with 400, the others have no effect."""
-
-
-class Ignored(Treatment):
-    """It has no effect; so do all that say nothing."""
-
-
-@attrs.frozen(kw_only=True)
-class Parameters:
-    """A JSON object whose keys are parameters. Each may say its treatment in its type."""
-
-
-@cache
-def treatments(parameters: type) -> dict[str, Treatment]:
-    """Say how each parameter of a subclass of :class:`Parameters` is treated."""
-    hints = get_type_hints(parameters, include_extras=True)
-    return {
-        field.name: next(
-            (note for note in getattr(hints[field.name], "__metadata__", ()) if isinstance(note, Treatment)), Ignored()
-        )
-        for field in attrs.fields(parameters)
-    }
-
-
-def ignored(request: Parameters) -> tuple[str, ...]:
-    """
-    Name the parameters that were sent and have no effect, those inside another as ``stream_options.name``.
-
-    One sent as null counts as absent. Those that no document lists are not among them: the reader dropped them.
-    """
-    names: list[str] = []
-    parameters: type = type(request)  # named, for mypy takes no type[Parameters] where a cache wants a Hashable
-    for name, treatment in treatments(parameters).items():
-        value = getattr(request, name)
-        if value is None:
-            continue
-        if isinstance(treatment, Ignored):
-            names.append(name)
-        elif isinstance(value, Parameters):
-            names += [f"{name}.{inner}" for inner in ignored(value)]
-    return tuple(names)
-
+from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Refused
 
 # Messages. The two APIs differ in what surrounds the text, not in the text.
 
