@@ -22,7 +22,7 @@ from brunix_twisted.dialects import Dialect
 from brunix_twisted.engine import Call, Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter, count_tokens
-from brunix_twisted.model import Ask, Choice, Ending, Head, Question
+from brunix_twisted.model import Answered, Ask, Choice, Ending, Head, Question
 from brunix_twisted.producer import AnswerProducer, Terms
 from brunix_twisted.reactors import Reactor
 from brunix_twisted.records import EngineCall, Rpc
@@ -58,9 +58,11 @@ class Completion:
         """Whether new questions are turned away because the gateway stops."""
         self._drained: Deferred[None] = Deferred()
 
-    async def complete(self, request: GatewayRequest, dialect: Dialect) -> None:
+    async def complete(self, request: GatewayRequest, dialect: Dialect) -> Answered | None:
         """
         Answer what a request asks, in its dialect. Cancelling stops the engine's call.
+
+        Returns the answer, whose last bytes have just been sent; None if it has been sent in part, and its failure.
 
         :raises GatewayError: nothing has been sent yet, and the request is still to be answered with this error.
         """
@@ -91,6 +93,7 @@ class Completion:
             draft.completed(choices, ending.prompt_tokens)
             answer.finish(ending)
             self._sessions.completed(chosen, ask, choices, self._reactor.seconds())
+            return Answered(ask=ask, head=head, ending=ending, session_id=request.session_id)
         except CancelledError:
             raise
         except Exception as fault:
@@ -102,6 +105,7 @@ class Completion:
                 raise error from fault
             self._log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
             answer.fail(error)
+            return None
         finally:
             answer.stopProducing()
             del self._answers[answer]

@@ -56,7 +56,7 @@ class Cutter:
     :param limits: ``max_tokens`` is 0 or more; with 0 any text at all is cut.
     """
 
-    __slots__ = ("_held", "_max_bytes", "_size_bytes", "_stops", "_unlimited", "finish_reason")
+    __slots__ = ("_held", "_max_bytes", "_size_bytes", "_stops", "_unlimited", "finish_reason", "stop")
 
     finish_reason: Literal["stop", "length"] | None
     """
@@ -64,8 +64,12 @@ class Cutter:
     engine has nothing to say that the caller would see, and both methods return nothing more.
     """
 
+    stop: str | None
+    """The stop sequence that ended the text, once it is certain: of those that begin there, the one first complete."""
+
     def __init__(self, limits: Limits) -> None:
         self.finish_reason = None
+        self.stop = None
         self._max_bytes = None if limits.max_tokens is None else limits.max_tokens * BYTES_PER_TOKEN
         self._stops = _StopSearch(limits.stop) if any(limits.stop) else None
         self._unlimited = self._max_bytes is None and self._stops is None
@@ -107,6 +111,7 @@ class Cutter:
             end = over
         elif found is not None and end == found:
             self.finish_reason = "stop"
+            self.stop = None if self._stops is None else self._stops.met
         elif found is not None and self._stops is not None:
             self._stops.found = found - end
         self._held = text[end:]
@@ -135,13 +140,15 @@ class _StopSearch:
     would take quadratic time on text such as a long row of dashes.
     """
 
-    __slots__ = ("_depth", "_fallback", "_first", "_next", "_state", "_whole", "found")
+    __slots__ = ("_depth", "_fallback", "_first", "_next", "_state", "_whole", "found", "met")
 
     found: int | None
     """Where the leftmost whole stop begins so far, in the text of the last search."""
+    met: str | None
+    """That stop."""
 
     def __init__(self, stops: Iterable[str]) -> None:
-        self.found = None
+        self.found = self.met = None
         self._state = 0
         self._next: list[dict[str, int]] = [{}]
         # How many characters of a stop a state has seen, and how long the longest stop is that ends in it (or 0).
@@ -191,7 +198,8 @@ class _StopSearch:
             here += 1
             if self._whole[state]:
                 begin = here - self._whole[state]
-                self.found = begin if self.found is None else min(begin, self.found)
+                if self.found is None or begin < self.found:
+                    self.found, self.met = begin, text[begin:here]
             if self.found is not None and self.found <= here - self._depth[state]:
                 break
         self._state = state

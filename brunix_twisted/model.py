@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import attrs
 
@@ -82,12 +83,20 @@ class Ask:
     """All the text that was sent, for the estimate of its tokens."""
     session_id: str | None = None
     """The engine session that the caller named in the body."""
+    continues: str | None = None
+    """The :attr:`Head.id` of the answer whose engine session goes on with this question."""
     history: tuple[Turn, ...] | None = None
     """The turns before the question, or None when this is no conversation that an engine session could hold."""
     limits: Limits = Limits()
     include_usage: bool = False
     echo: bool = False
     """Whether the prompt stands before the text in the answer."""
+    repeated: Mapping[str, Any] = attrs.Factory(dict)
+    """What the answer repeats of the request, as it was given there."""
+    resumable: bool = False
+    """Whether a later question may continue this one's answer by its id."""
+    stored: bool = False
+    """Whether the answer, once it is complete, can be had again by its id."""
     editor: EditorContext = EditorContext()
     nothing_asked: FinishReason = "load"
     """How an answer without any query ends."""
@@ -140,6 +149,8 @@ class Choice:
     text: str = ""
     cut: bool = False
     """Whether a limit of the caller's ended the text before the engine did."""
+    stop: str | None = None
+    """The stop sequence that ended it, if one did."""
 
 
 @attrs.frozen(kw_only=True)
@@ -166,6 +177,17 @@ class Ending:
     def total_duration_ns(self) -> int:
         """From the request to the end of the answer."""
         return self.load_duration_ns + self.prompt_eval_duration_ns + self.eval_duration_ns
+
+
+@attrs.frozen(kw_only=True)
+class Answered:
+    """An answer that is complete, and has been sent."""
+
+    ask: Ask
+    head: Head
+    ending: Ending
+    session_id: str
+    """The engine session it was given in; several, for several questions, have commas between them."""
 
 
 @attrs.frozen

@@ -97,6 +97,7 @@ class _Relay:
             completion_tokens=cutter.tokens,
             text="".join(self.texts),
             cut=cutter.finish_reason is not None,
+            stop=cutter.stop,
         )
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, 
 from twisted.python.failure import Failure
 
 from brunix_twisted.admission import Admission
+from brunix_twisted.answers import Answers
 from brunix_twisted.channel import Bounds
 from brunix_twisted.completion import Completion
 from brunix_twisted.engine import Engine, Tls
@@ -93,11 +94,14 @@ class GatewayService(Service):
         )
         self._admission = admission
         continuity = Continuity(max_sessions=settings.session_max, max_age_s=settings.session_max_age_s)
+        answers = Answers(
+            most=settings.session_max, most_bodies=settings.store_max, max_age_s=settings.session_max_age_s
+        )
         self._completion = Completion(
             self._reactor,
             self._engine,
             admission,
-            Sessions(continuity if settings.session_continuity else None, lambda: token_hex(16)),
+            Sessions(continuity if settings.session_continuity else None, answers, lambda: token_hex(16)),
             Terms(
                 heartbeat_s=settings.heartbeat_s,
                 first_token_timeout_s=settings.first_token_timeout_s,

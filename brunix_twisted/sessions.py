@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import attrs
 
 from brunix_twisted import errors
+from brunix_twisted.answers import Answers
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Ask, Choice, Turn
 
@@ -63,14 +64,16 @@ class Sessions:
     To be called by one thread, the reactor's.
     """
 
-    def __init__(self, continuity: Continuity | None, new_id: Callable[[], str]) -> None:
+    def __init__(self, continuity: Continuity | None, answers: Answers, new_id: Callable[[], str]) -> None:
         """
         Choose from what the caller names, from what is remembered, and otherwise a new one.
 
         :param continuity: None when conversations are not to be remembered.
+        :param answers: those that a caller may continue by their ids.
         :param new_id: makes an id that nobody can guess.
         """
         self._continuity = continuity
+        self._answers = answers
         self._new_id = new_id
         # Those that are with the engine and may be remembered; one whose answer fails is dropped with its request.
         self._under_way: WeakValueDictionary[str, Chosen] = WeakValueDictionary()
@@ -79,15 +82,18 @@ class Sessions:
         """
         Choose for a request.
 
+        An answer's id leads to its session as long as nobody has gone on there by presenting the conversation in it.
         Without a session of the caller's own a question never gets the engine's default one: everyone who names none
         shares it.
 
         :param named: the session that a header names. A chat window's side request carries that of the conversation
             it is about, and must not become a part of it, whether it names it or presents it.
-        :raises GatewayError: INVALID_REQUEST for a session id that is not safe.
+        :raises GatewayError: INVALID_REQUEST for a session id that is not safe, PREVIOUS_NOT_FOUND for an answer to
+            continue that is not known, or not any more.
         """
+        continued = self._continued(ask, now_s)
         aside = any(map(_is_side_request, ask.queries))
-        given = ask.session_id or (None if aside else named)
+        given = ask.session_id or continued or (None if aside else named)
         if given:
             check_session_id(given)
             if self._continuity is not None:
@@ -98,9 +104,24 @@ class Sessions:
         if self._continuity is None or ask.history is None or len(ask.queries) != 1:
             return Chosen(tuple(self._new_id() for _ in ask.queries))
         taken = None if aside else self._continuity.take(ask.history, now_s)
+        if taken is not None:
+            # Who presents a conversation is not for sure who was given its answers.
+            self._answers.part(taken)
         chosen = Chosen((taken or self._new_id(),), ask.history, taken=taken is not None)
         self._under_way[chosen.session_ids[0]] = chosen
         return chosen
+
+    def _continued(self, ask: Ask, now_s: float) -> str | None:
+        if ask.continues is None:
+            return None
+        session_id = self._answers.session_of(ask.continues, now_s)
+        if session_id is None:
+            raise GatewayError(
+                errors.PREVIOUS_NOT_FOUND,
+                "The previous response is not known here, or no longer: send the whole conversation without it",
+                param="previous_response_id",
+            )
+        return session_id
 
     def completed(self, chosen: Chosen, ask: Ask, choices: Sequence[Choice], now_s: float) -> None:
         """Remember the session of an answer that the engine has ended and the caller has been sent."""

@@ -249,6 +249,13 @@ class Settings:
         _seconds(1, 31_536_000),
         "How long a conversation is remembered for that. Not longer than the engine keeps a session.",
     )
+    store_max: int = _setting(
+        "PROXY_STORE_MAX",
+        "1000",
+        _whole_number(0, 10_000_000),
+        "How many answers of `/v1/responses` each gateway process keeps in memory to be had again by their ids; the "
+        "oldest goes first.",
+    )
     capabilities: tuple[str, ...] = _setting(
         "PROXY_CAPABILITIES",
         "completion",

@@ -33,6 +33,7 @@ LEVELS = {
     "engine": 2,
     "dialects": 1,
     "sessions": 1,
+    "answers": 1,
     "limits": 1,
     "heads": 1,
     "records": 1,
@@ -57,6 +58,7 @@ BESIDE = {
     ("routes", "site"),
     ("completion", "site"),
     ("site", "channel"),
+    ("sessions", "answers"),
     ("settings", "origins"),
     ("settings", "hosts"),
     ("settings", "certificates"),
@@ -104,6 +106,7 @@ IMPURE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threadi
 PURE = {
     "dialects",
     "sessions",
+    "answers",
     "limits",
     "heads",
     "records",

@@ -12,6 +12,7 @@ import pytest
 import pytest_twisted
 
 from brunix_twisted import errors
+from brunix_twisted.answers import Answers
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Ask, Choice, Turn
 from brunix_twisted.sessions import Continuity, Sessions
@@ -487,10 +488,11 @@ async def test_a_question_that_was_turned_away(engine: ScriptedEngine, path: str
 # The choice itself, without a gateway.
 
 
-def choosing(**settings: float) -> Sessions:
+def choosing(answers: Answers | None = None, **settings: float) -> Sessions:
     numbers = count()
+    answers = Answers(most=10, most_bodies=0, max_age_s=100.0) if answers is None else answers
     continuity = Continuity(**{"max_sessions": 10, "max_age_s": 100.0} | settings)  # type: ignore[arg-type]  # one is whole
-    return Sessions(continuity, lambda: f"new-{next(numbers)}")
+    return Sessions(continuity, answers, lambda: f"new-{next(numbers)}")
 
 
 def asking(*queries: str, history: tuple[Turn, ...] | None = (), session_id: str | None = None) -> Ask:
@@ -523,6 +525,47 @@ def test_given_back() -> None:
     assert taken.session_ids == first.session_ids
     sessions.give_back(taken, 0.0)
     assert sessions.choose(going_on, None, 0.0).session_ids == first.session_ids
+
+
+def test_continued_by_its_id() -> None:
+    """A user who goes on from an answer is asked in another session, or one who guesses an id in somebody's."""
+    answers = Answers(most=10, most_bodies=0, max_age_s=100.0)
+    sessions = choosing(answers)
+    answers.keep("1", "theirs", None, 0.0)
+    going_on = attrs.evolve(asking("And?"), continues="1")
+    for named in (None, "mine"):
+        assert sessions.choose(going_on, named, 0.0).session_ids == ("theirs",)
+    # What stands in the body itself is named outright; the id has to be right all the same.
+    assert sessions.choose(attrs.evolve(going_on, session_id="mine"), None, 0.0).session_ids == ("mine",)
+    for unknown in (attrs.evolve(going_on, continues="2"), attrs.evolve(going_on, continues="2", session_id="mine")):
+        with pytest.raises(GatewayError) as caught:
+            sessions.choose(unknown, None, 0.0)
+        assert (caught.value.kind, caught.value.param) == (errors.PREVIOUS_NOT_FOUND, "previous_response_id")
+    with pytest.raises(GatewayError):
+        sessions.choose(going_on, None, 100.1)
+
+
+def test_continued_by_its_id_and_by_its_conversation() -> None:
+    """Two users who began alike would read each other's questions, one by an answer's id, the other by its text."""
+    answers = Answers(most=10, most_bodies=0, max_age_s=100.0)
+    sessions = choosing(answers)
+    by_id, by_text = attrs.evolve(asking("And?"), continues="1"), asking("And?", history=(Turn("Hi", "Hello!"),))
+
+    def begin() -> str:
+        chosen = sessions.choose(asking("Hi"), None, 0.0)
+        sessions.completed(chosen, asking("Hi"), DONE, 0.0)
+        (session_id,) = chosen.session_ids
+        answers.keep("1", session_id, None, 0.0)
+        return session_id
+
+    # Whoever comes first has the session, and the other does not get into it.
+    first = begin()
+    assert sessions.choose(by_id, None, 0.0).session_ids == (first,)
+    assert sessions.choose(by_text, None, 0.0).session_ids != (first,)
+    first = begin()
+    assert sessions.choose(by_text, None, 0.0).session_ids == (first,)
+    with pytest.raises(GatewayError):
+        sessions.choose(by_id, None, 0.0)
 
 
 def test_several_questions() -> None:

@@ -166,6 +166,32 @@ def test_nothing_after_the_cut(case: tuple[Limits, list[str]], more: str) -> Non
     assert (cutter.finish_reason, cutter.tokens) == (reason, tokens)
 
 
+@pytest.mark.parametrize(
+    ("stop", "texts", "met"),
+    [
+        ((), ["abc"], None),
+        (("x",), ["abc"], None),
+        (("c", "b"), ["abc"], "b"),
+        (("bc", "c"), ["ab", "cd"], "bc"),
+        # Of those that begin in the same place the one first complete, ...
+        (("bcd", "bc"), ["ab", "c", "d"], "bc"),
+        # ... and of those that do not the one that begins first, be it complete later or only at the end of all.
+        (("bc", "abcd"), ["xabc", "d"], "abcd"),
+        (("bc", "abcd"), ["xabc", "x"], "bc"),
+        (("bc", "abcd"), ["xabc"], "bc"),
+        # It was not what ended the text.
+        (("z",), ["abcdefgh", "z"], None),
+    ],
+)
+def test_which_stop(stop: tuple[str, ...], texts: list[str], met: str | None) -> None:
+    """A client that asked to be told which of its stop sequences ended the answer is told another."""
+    cutter = Cutter(Limits(stop=stop, max_tokens=1))
+    for text in texts:
+        cutter.feed(text)
+    cutter.flush()
+    assert cutter.stop == met
+
+
 def test_time_is_linear() -> None:
     """Every user would wait while one answer of repeated letters is compared with one long stop sequence."""
     half = "a" * 4_000
