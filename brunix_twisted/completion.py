@@ -73,8 +73,7 @@ class Completion:
         if ask.ignored:
             request.setHeader(b"X-Brunix-Ignored", ", ".join(ask.ignored).encode("ascii"))
         if self.draining:
-            draft.reason = "draining"
-            raise GatewayError(errors.OVERLOADED, "The gateway is stopping")
+            raise _stopping()
         chosen = self._sessions.choose(ask, _named_session(request), asked_s)
         request.session_id = ", ".join(dict.fromkeys(chosen.session_ids))
         if request.session_id:
@@ -98,8 +97,6 @@ class Completion:
             raise
         except Exception as fault:
             error = self._as_gateway_error(request, fault)
-            if self.draining and error.kind is errors.OVERLOADED:
-                draft.reason = "draining"
             draft.failed(error.kind)
             if not answer.started:
                 raise error from fault
@@ -204,7 +201,7 @@ class Completion:
         ``timeout_s`` seconds end with an error.
         """
         self.draining = True
-        stopping = GatewayError(errors.OVERLOADED, "The gateway is stopping")
+        stopping = _stopping()
         self._admission.refuse(stopping)
         if not self._answers:
             return succeed(None)
@@ -222,6 +219,10 @@ class Completion:
                 deadline.cancel()
 
         return self._drained.addCallback(ended)
+
+
+def _stopping() -> GatewayError:
+    return GatewayError(errors.STOPPING, "The gateway is stopping")
 
 
 def _named_session(request: GatewayRequest) -> str | None:

@@ -44,6 +44,7 @@ ENGINE_ERROR = Kind(502, "server_error", "engine_error", retry=False)
 ENGINE_AUTH = Kind(502, "server_error", "engine_auth", retry=False)
 ENGINE_UNAVAILABLE = Kind(503, "server_error", "engine_unavailable", retry=True)
 OVERLOADED = Kind(503, "server_error", "overloaded", retry=True)
+STOPPING = Kind(503, "server_error", "stopping", retry=True)
 ENGINE_TIMEOUT = Kind(504, "server_error", "engine_timeout", retry=False)
 UNKNOWN_VERSION = Kind(505, "invalid_request_error", "http_version_not_supported", retry=False)
 

@@ -48,6 +48,7 @@ _REASONS: Final[dict[Kind, Reason]] = {
     errors.ENGINE_TIMEOUT: "timeout",
     errors.TOO_SLOW: "timeout",
     errors.OVERLOADED: "overloaded",
+    errors.STOPPING: "draining",
     errors.INTERNAL: "internal",
 }
 

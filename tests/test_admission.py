@@ -16,7 +16,7 @@ from fake_reactor import FakeReactor
 
 QUEUE_TIMEOUT_S = 30
 
-STOPPING = GatewayError(errors.OVERLOADED, "stopping")
+STOPPING = GatewayError(errors.STOPPING, "stopping")
 
 
 class Gate:
@@ -53,7 +53,7 @@ class Gate:
             if not failure.check(CancelledError):
                 fault = failure.value
                 assert isinstance(fault, GatewayError)
-                assert fault.kind is errors.OVERLOADED
+                assert fault.kind in {errors.OVERLOADED, errors.STOPPING}
             self.events.append(f"{name} refused")
 
         place.addCallbacks(admitted, refused)

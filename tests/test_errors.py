@@ -21,6 +21,7 @@ def test_kinds() -> None:
         "WRONG_METHOD": (405, "invalid_request_error", "method_not_supported", False),
         "NOT_OFFERED": (404, "invalid_request_error", "not_offered", False),
         "NOT_FOUND": (404, "invalid_request_error", "not_found", False),
+        "PREVIOUS_NOT_FOUND": (404, "invalid_request_error", "previous_response_not_found", False),
         "TOO_SLOW": (408, "invalid_request_error", "request_timeout", False),
         "BODY_TOO_LARGE": (413, "invalid_request_error", "request_too_large", False),
         "URL_TOO_LONG": (414, "invalid_request_error", "url_too_long", False),
@@ -32,6 +33,7 @@ def test_kinds() -> None:
         "ENGINE_AUTH": (502, "server_error", "engine_auth", False),
         "ENGINE_UNAVAILABLE": (503, "server_error", "engine_unavailable", True),
         "OVERLOADED": (503, "server_error", "overloaded", True),
+        "STOPPING": (503, "server_error", "stopping", True),
         "ENGINE_TIMEOUT": (504, "server_error", "engine_timeout", False),
         "UNKNOWN_VERSION": (505, "invalid_request_error", "http_version_not_supported", False),
     }
