@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import attrs
 
@@ -20,12 +21,14 @@ class Answers:
 
     To be called by one thread, the reactor's. Every call costs O(1) amortised.
 
+    :param seconds: the time on any clock.
     :param most: how many are kept; the one kept longest goes first.
     :param most_bodies: of how many of those, the latest, the body is kept too.
     :param max_age_s: how long one is kept, in seconds. It should be no longer than the engine keeps a session.
     """
 
-    def __init__(self, *, most: int, most_bodies: int, max_age_s: float) -> None:
+    def __init__(self, seconds: Callable[[], float], *, most: int, most_bodies: int, max_age_s: float) -> None:
+        self._seconds = seconds
         self._most = most
         self._most_bodies = most_bodies
         self._max_age_s = max_age_s
@@ -38,16 +41,15 @@ class Answers:
         """How many are kept."""
         return len(self._kept)
 
-    def keep(self, answer_id: str, session_id: str, body_bytes: bytes | None, now_s: float) -> None:
+    def keep(self, answer_id: str, session_id: str, body_bytes: bytes | None) -> None:
         """
         Keep an answer that is complete.
 
         :param session_id: the engine session that it was given in.
         :param body_bytes: as it is had again; None where its caller wanted it not to be kept.
-        :param now_s: the time on any clock, in seconds, as it is given to the other methods.
         """
-        self._expire(now_s)
-        self._kept[answer_id] = _Kept(session_id, body_bytes, now_s)
+        self._expire()
+        self._kept[answer_id] = _Kept(session_id, body_bytes, self._seconds())
         self._of_session.setdefault(session_id, set()).add(answer_id)
         if body_bytes is not None:
             self._bodies[answer_id] = None
@@ -57,15 +59,15 @@ class Answers:
         while len(self._kept) > self._most:
             self.forget(next(iter(self._kept)))
 
-    def session_of(self, answer_id: str, now_s: float) -> str | None:
+    def session_of(self, answer_id: str) -> str | None:
         """The engine session that goes on from this answer; None: the answer is unknown, or no longer known."""
-        self._expire(now_s)
+        self._expire()
         kept = self._kept.get(answer_id)
         return None if kept is None else kept.session_id
 
-    def body_of(self, answer_id: str, now_s: float) -> bytes | None:
+    def body_of(self, answer_id: str) -> bytes | None:
         """The answer itself; None: it is not kept, or no longer."""
-        self._expire(now_s)
+        self._expire()
         kept = self._kept.get(answer_id)
         return None if kept is None else kept.body_bytes
 
@@ -84,7 +86,8 @@ class Answers:
         for answer_id in self._of_session.pop(session_id, ()):
             self._kept[answer_id].session_id = None
 
-    def _expire(self, now_s: float) -> None:
+    def _expire(self) -> None:
+        now_s = self._seconds()
         while self._kept:
             answer_id, kept = next(iter(self._kept.items()))
             if now_s - kept.kept_s <= self._max_age_s:

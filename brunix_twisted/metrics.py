@@ -30,7 +30,7 @@ from twisted.internet.interfaces import IDelayedCall
 from brunix_twisted import __version__
 from brunix_twisted.model import Processes
 from brunix_twisted.reactors import Reactor
-from brunix_twisted.records import REASONS, Readings, Record
+from brunix_twisted.records import QUESTIONS, REASONS, Readings, Record
 
 PREFIX: Final = "brunix_gateway_"
 
@@ -99,7 +99,7 @@ class Metrics:
         )
         # To look a series up by its labels is what counting would cost most.
         self._durations = cache(duration.labels)
-        self._firsts = {endpoint: first.labels(endpoint) for endpoint in _QUESTIONS}
+        self._firsts = {endpoint: first.labels(endpoint) for endpoint in QUESTIONS}
         self._ended = {reason: ended.labels(reason) for reason in REASONS}
         self._prompt_tokens, self._tokens = tokens.labels("prompt"), tokens.labels("completion")
         self._statuses = cache(self._requests.labels)
@@ -154,9 +154,6 @@ class Metrics:
     def exposition(self, accept: str) -> tuple[bytes, bytes]:
         """Write everything as a scraper asks for it; see :func:`exposition`."""
         return exposition(self.registry, accept)
-
-
-_QUESTIONS: Final = ("/v1/chat/completions", "/v1/completions", "/api/chat", "/api/generate")
 
 
 class _Reader(Collector):

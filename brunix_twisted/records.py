@@ -35,7 +35,7 @@ Why a request ended. Answers end ``complete``, or ``cut`` at a stop sequence or 
 ``stalled`` are the client's doing, which left or read no more; the rest are failures, ``refused`` the caller's own.
 """
 
-DialectName = Literal["openai", "ollama", "none"]
+DialectName = Literal["openai", "anthropic", "ollama", "none"]
 Rpc = Literal["AskAgent", "AskAgentStream"]
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
@@ -55,8 +55,12 @@ _REASONS: Final[dict[Kind, Reason]] = {
 ENDPOINTS: Final[dict[str, DialectName]] = {
     "/v1/chat/completions": "openai",
     "/v1/completions": "openai",
+    "/v1/responses": "openai",
+    "/v1/responses/{id}": "openai",
     "/v1/models": "openai",
     "/v1/models/{id}": "openai",
+    "/v1/messages": "anthropic",
+    "/v1/messages/count_tokens": "anthropic",
     "/api/chat": "ollama",
     "/api/generate": "ollama",
     "/api/tags": "ollama",
@@ -69,6 +73,21 @@ ENDPOINTS: Final[dict[str, DialectName]] = {
     "/openapi.json": "none",
 }
 """The routes' patterns, and whose API each belongs to. Any other path is ``other``."""
+
+QUESTIONS: Final = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/api/chat",
+    "/api/generate",
+)
+"""Those of them that ask the engine."""
+
+_NAMED: Final = {pattern.removesuffix("{id}"): pattern for pattern in ENDPOINTS if pattern.endswith("{id}")}
+
+# Whose API a path is in that no route has, by its beginning; the first that fits counts.
+_APIS: Final[dict[str, DialectName]] = {"/v1/messages/": "anthropic", "/v1/": "openai", "/api": "ollama"}
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"})
 
@@ -273,8 +292,7 @@ def endpoint_of(path: str) -> tuple[str, DialectName]:
     dialect = ENDPOINTS.get(path)
     if dialect is not None:
         return path, dialect
-    if path.startswith("/v1/models/"):
-        return "/v1/models/{id}", "openai"
-    if path.startswith("/v1/"):
-        return "other", "openai"
-    return "other", "ollama" if path.startswith("/api") else "none"
+    for beginning, pattern in _NAMED.items():
+        if path.startswith(beginning):
+            return pattern, ENDPOINTS[pattern]
+    return "other", next((dialect for beginning, dialect in _APIS.items() if path.startswith(beginning)), "none")

@@ -20,26 +20,34 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from brunix_twisted import __version__, errors
+from brunix_twisted.answers import Answers
 from brunix_twisted.completion import Completion
-from brunix_twisted.dialects import Refusals, ollama, openai
+from brunix_twisted.dialects import Models, Refusals, anthropic, ollama, openai, responses
 from brunix_twisted.dialects.framing import JSON, encode_json
 from brunix_twisted.dialects.openai import HeartbeatForm
 from brunix_twisted.dialects.openapi import openapi_body
 from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
+from brunix_twisted.limits import count_tokens
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.records import DialectName, endpoint_of
 from brunix_twisted.site import GatewayRequest
 
-# What the two APIs have and this gateway has not, on purpose. Its clients are told so, and not that they mistyped.
+# What these APIs have and this gateway has not, on purpose. Its clients are told so, and not that they mistyped.
 _NOT_OFFERED: Final = re.compile(
     r"/api/(pull|push|create|copy|delete|embed|embeddings|blobs|signout|me|experimental)(/|$)"
+    r"|/v1/(messages/batches|responses/[^/]+/(cancel|input_items)|responses/(compact|input_tokens)|complete)(/|$)"
     r"|/v1/(assistants|audio|batches|chatkit|containers|conversations|embeddings|evals|files|fine_tuning|images"
     r"|moderations|realtime|threads|uploads|vector_stores|videos)(/|$)"
 )
 
 # Who renders a failure; where no API is meant, the one that most clients speak.
-_DIALECTS: Final[dict[DialectName, Refusals]] = {"openai": openai, "ollama": ollama, "none": openai}
+_DIALECTS: Final[dict[DialectName, Refusals]] = {
+    "openai": openai,
+    "anthropic": anthropic,
+    "ollama": ollama,
+    "none": openai,
+}
 
 _log = Logger()
 
@@ -55,12 +63,14 @@ class Gateway:
 
     app = Klein()
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what its routes need
         self,
         engine: Engine,
         completion: Completion,
         model: Model,
         heartbeat: HeartbeatForm,
+        *,
+        answers: Answers,
         processes: Callable[[], Processes | None],
     ) -> None:
         """
@@ -68,14 +78,18 @@ class Gateway:
 
         :param model: what its clients know it as.
         :param heartbeat: what a stream of OpenAI's gets while the engine is silent.
+        :param answers: where those are kept that can be named later.
         :param processes: what is known now of several gateway processes; None where there is one.
         """
         self._engine = engine
         self._completion = completion
         self._model = model
+        self._answers = answers
         self._processes = processes
         self._openai_chat = openai.Chat(model, heartbeat)
         self._openai_completions = openai.Completions(model, heartbeat)
+        self._openai_responses = responses.Responses(model, heartbeat)
+        self._anthropic_messages = anthropic.Messages(model, count_tokens, heartbeat)
         self._ollama_chat = ollama.Chat(model)
         self._ollama_generate = ollama.Generate(model)
         self._started_s = time.time()
@@ -92,15 +106,58 @@ class Gateway:
         """Answer a prompt."""
         await self._completion.complete(request, self._openai_completions)
 
+    @app.route("/v1/responses", methods=["POST"])
+    async def openai_responses(self, request: GatewayRequest) -> None:
+        """Answer a conversation, and keep the answer by its id."""
+        answered = await self._completion.complete(request, self._openai_responses)
+        if answered is not None and answered.ask.resumable:
+            ask, head = answered.ask, answered.head
+            body = responses.response_body(ask, head, answered.ending) if ask.stored else None
+            self._answers.keep(head.id, answered.session_id, body)
+
+    @app.route("/v1/responses/<name>", methods=["GET"])
+    def openai_response(self, request: GatewayRequest, name: str) -> bytes:
+        """Give an answer again."""
+        if request.args and request.args.get(b"stream", [b"false"])[0] != b"false":
+            raise GatewayError(errors.INVALID_REQUEST, "An answer is had again whole, not as a stream", param="stream")
+        return _json(request, self._kept(name))
+
+    @app.route("/v1/responses/<name>", methods=["DELETE"])
+    def openai_response_deleted(self, request: GatewayRequest, name: str) -> bytes:
+        """Keep an answer no longer."""
+        self._kept(name)
+        self._answers.forget(responses.answer_id(name))
+        return _json(request, responses.deleted_body(name))
+
+    def _kept(self, name: str) -> bytes:
+        body = self._answers.body_of(responses.answer_id(name))
+        if body is None:
+            raise GatewayError(errors.NOT_FOUND, f"Response with id '{name}' not found")
+        return body
+
     @app.route("/v1/models", methods=["GET"])
     def openai_models(self, request: GatewayRequest) -> bytes:
         """List the model."""
-        return _json(request, openai.models_body(self._model, self._started_s))
+        return _json(request, _models(request).models_body(self._model, self._started_s))
 
     @app.route("/v1/models/<path:name>", methods=["GET"])
     def openai_model(self, request: GatewayRequest, name: str) -> bytes:
         """Describe the model."""
-        return _json(request, openai.model_body(self._model, name, self._started_s))
+        return _json(request, _models(request).model_body(self._model, name, self._started_s))
+
+    # What Anthropic's clients call.
+
+    @app.route("/v1/messages", methods=["POST"])
+    async def anthropic_messages(self, request: GatewayRequest) -> None:
+        """Answer a conversation."""
+        # The name under which Anthropic's packages look for it.
+        request.setHeader(b"request-id", request.request_id.encode("ascii"))
+        await self._completion.complete(request, self._anthropic_messages)
+
+    @app.route("/v1/messages/count_tokens", methods=["POST"])
+    def anthropic_count_tokens(self, request: GatewayRequest) -> bytes:
+        """Estimate the tokens of a conversation."""
+        return _json(request, anthropic.count_tokens_body(self._model, request.body_bytes(), count_tokens))
 
     # What Ollama's clients call.
 
@@ -164,13 +221,19 @@ class Gateway:
         """Answer a request that has no answer, in the dialect of its path."""
         gateway_request = cast("GatewayRequest", request)
         fault = failure.value
-        if isinstance(fault, MethodNotAllowed):
+        path = gateway_request.path.decode("ascii")
+        if isinstance(fault, MethodNotAllowed) and not _NOT_OFFERED.match(path):
             allowed = ", ".join(sorted(fault.valid_methods or ()))
             gateway_request.setHeader(b"Allow", allowed.encode("ascii"))
             fault = GatewayError(errors.WRONG_METHOD, f"This path is only for {allowed}")
         elif isinstance(fault, HTTPException):
-            fault = _nothing_here(gateway_request.path.decode("ascii"))
+            fault = _nothing_here(path)
         return refuse(gateway_request, cast("GatewayError", fault))
+
+
+def _models(request: GatewayRequest) -> Models:
+    """Choose who describes the model: Anthropic's clients, whose path for it is OpenAI's, always say their version."""
+    return openai if request.getHeader(b"anthropic-version") is None else anthropic
 
 
 def _nothing_here(path: str) -> GatewayError:

@@ -95,7 +95,10 @@ class GatewayService(Service):
         self._admission = admission
         continuity = Continuity(max_sessions=settings.session_max, max_age_s=settings.session_max_age_s)
         answers = Answers(
-            most=settings.session_max, most_bodies=settings.store_max, max_age_s=settings.session_max_age_s
+            self._reactor.seconds,
+            most=settings.session_max,
+            most_bodies=settings.store_max,
+            max_age_s=settings.session_max_age_s,
         )
         self._completion = Completion(
             self._reactor,
@@ -116,7 +119,14 @@ class GatewayService(Service):
             context_length=settings.context_length,
             family=settings.model_family,
         )
-        gateway = Gateway(self._engine, self._completion, model, settings.heartbeat_form, lambda: self.processes)
+        gateway = Gateway(
+            self._engine,
+            self._completion,
+            model,
+            settings.heartbeat_form,
+            answers=answers,
+            processes=lambda: self.processes,
+        )
         self._site = GatewaySite(
             gateway.app.resource(),
             reactor=cast("IReactorTime", self._reactor),

@@ -91,7 +91,7 @@ class Sessions:
         :raises GatewayError: INVALID_REQUEST for a session id that is not safe, PREVIOUS_NOT_FOUND for an answer to
             continue that is not known, or not any more.
         """
-        continued = self._continued(ask, now_s)
+        continued = self._continued(ask)
         aside = any(map(_is_side_request, ask.queries))
         given = ask.session_id or continued or (None if aside else named)
         if given:
@@ -111,10 +111,10 @@ class Sessions:
         self._under_way[chosen.session_ids[0]] = chosen
         return chosen
 
-    def _continued(self, ask: Ask, now_s: float) -> str | None:
+    def _continued(self, ask: Ask) -> str | None:
         if ask.continues is None:
             return None
-        session_id = self._answers.session_of(ask.continues, now_s)
+        session_id = self._answers.session_of(ask.continues)
         if session_id is None:
             raise GatewayError(
                 errors.PREVIOUS_NOT_FOUND,

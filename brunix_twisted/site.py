@@ -43,7 +43,7 @@ Refuse = Callable[["GatewayRequest", GatewayError], bytes]
 # a proxy on the way invented is no fault of the caller's.
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
-_METHODS = b"GET, HEAD, POST, OPTIONS"
+_METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"
 _EXPOSED = b"X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
 _WRONG_ORIGIN = "Pages of this origin may not use the gateway; PROXY_CORS_ORIGINS says which may"
 

@@ -54,6 +54,7 @@ from brunix_twisted.settings import Settings
 FLUSH_S: Final = 2.0
 """How long the last spans may take to reach the collector when the gateway stops."""
 
+_PROMPTS: Final = frozenset({"/v1/completions", "/api/generate"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 _SERVER_ERROR: Final = 500
 # Of what a request may end with: the client's own doing, and what may happen in the middle of an answer.
@@ -161,7 +162,7 @@ class RequestSpan:
         """Give an engine call that has a span of its own from its start on, in place of one that has none."""
         if not self._span.is_recording():
             return call
-        operation = "chat" if "/chat" in self._path else "text_completion"
+        operation = "text_completion" if self._path in _PROMPTS else "chat"
         model = ask.model[:_MODEL_CHARACTERS]
         rpc = "AskAgentStream" if question.stream else "AskAgent"
         # What `usage` says of the whole answer, unless there are several calls to share it.

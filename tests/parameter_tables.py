@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, get_args, get_type_hints
 
-from brunix_twisted.dialects import ollama_requests, openai_requests
+from brunix_twisted.dialects import anthropic_requests, ollama_requests, openai_requests, responses_requests
 from brunix_twisted.dialects.parameters import Ignored, Parameters, Treatment, treatments
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "parameters.md"
@@ -19,6 +19,9 @@ PAGE: Final = Path(__file__).parent.parent / "docs" / "parameters.md"
 ENDPOINTS: Final[dict[str, type]] = {
     "POST /v1/chat/completions": openai_requests.ChatRequest,
     "POST /v1/completions": openai_requests.CompletionRequest,
+    "POST /v1/responses": responses_requests.ResponsesRequest,
+    "POST /v1/messages": anthropic_requests.MessagesRequest,
+    "POST /v1/messages/count_tokens": anthropic_requests.CountTokensRequest,
     "POST /api/chat": ollama_requests.ChatRequest,
     "POST /api/generate": ollama_requests.GenerateRequest,
     "POST /api/show": ollama_requests.ShowRequest,

@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.task import Clock
 
 from brunix_twisted.answers import Answers
 
 MAX_AGE_S = 100.0
 
 
-def keeping(*, most: int = 4, most_bodies: int = 2) -> Answers:
-    return Answers(most=most, most_bodies=most_bodies, max_age_s=MAX_AGE_S)
+def keeping(clock: Clock | None = None, *, most: int = 4, most_bodies: int = 2) -> Answers:
+    clock = Clock() if clock is None else clock
+    return Answers(clock.seconds, most=most, most_bodies=most_bodies, max_age_s=MAX_AGE_S)
 
 
 def test_known_by_its_id() -> None:
     """A caller who goes on from an answer, or asks for it again, is told that there is none."""
     answers = keeping()
-    answers.keep("a", "one", b"A", 0.0)
-    answers.keep("b", "one", None, 1.0)
-    assert (answers.session_of("a", 2.0), answers.body_of("a", 2.0)) == ("one", b"A")
+    answers.keep("a", "one", b"A")
+    answers.keep("b", "one", None)
+    assert (answers.session_of("a"), answers.body_of("a")) == ("one", b"A")
     # Not to be had again, and its session goes on all the same.
-    assert (answers.session_of("b", 2.0), answers.body_of("b", 2.0)) == ("one", None)
-    assert (answers.session_of("c", 2.0), answers.body_of("c", 2.0)) == (None, None)
+    assert (answers.session_of("b"), answers.body_of("b")) == ("one", None)
+    assert (answers.session_of("c"), answers.body_of("c")) == (None, None)
 
 
 def test_forgotten() -> None:
     """An answer that its caller has deleted is still there, or another one has gone with it."""
     answers = keeping()
-    answers.keep("a", "one", b"A", 0.0)
-    answers.keep("b", "one", b"B", 0.0)
+    answers.keep("a", "one", b"A")
+    answers.keep("b", "one", b"B")
     answers.forget("a")
     answers.forget("a")
     answers.forget("unknown")
-    assert (answers.session_of("a", 0.0), answers.body_of("a", 0.0)) == (None, None)
-    assert (answers.session_of("b", 0.0), answers.body_of("b", 0.0)) == ("one", b"B")
+    assert (answers.session_of("a"), answers.body_of("a")) == (None, None)
+    assert (answers.session_of("b"), answers.body_of("b")) == ("one", b"B")
     answers.forget("b")
     # What is left of them would grow for ever.
     assert (len(answers), answers._of_session, answers._bodies) == (0, {}, {})  # noqa: SLF001 - it shows in nothing else
@@ -42,26 +44,28 @@ def test_forgotten() -> None:
 def test_session_of_somebody_else() -> None:
     """A user goes on from an answer, and is answered out of what somebody else has said since."""
     answers = keeping()
-    answers.keep("a", "one", b"A", 0.0)
-    answers.keep("b", "two", b"B", 0.0)
+    answers.keep("a", "one", b"A")
+    answers.keep("b", "two", b"B")
     answers.part("one")
     answers.part("unknown")
-    assert (answers.session_of("a", 0.0), answers.body_of("a", 0.0)) == (None, b"A")
-    assert answers.session_of("b", 0.0) == "two"
+    assert (answers.session_of("a"), answers.body_of("a")) == (None, b"A")
+    assert answers.session_of("b") == "two"
     # Whoever has the session now goes on from what is said in it from now on.
-    answers.keep("c", "one", None, 1.0)
-    assert answers.session_of("c", 1.0) == "one"
+    answers.keep("c", "one", None)
+    assert answers.session_of("c") == "one"
     answers.forget("a")
-    assert answers.session_of("c", 1.0) == "one"
+    assert answers.session_of("c") == "one"
 
 
 @pytest.mark.parametrize(("later_s", "known"), [(MAX_AGE_S, True), (MAX_AGE_S + 0.1, False)])
 def test_too_old(later_s: float, known: bool) -> None:  # noqa: FBT001 - a column of the table
     """A user goes on from an answer whose session the engine has dropped, or cannot go on from one that is there."""
-    answers = keeping()
-    answers.keep("a", "one", b"A", 0.0)
-    assert answers.session_of("a", later_s) == ("one" if known else None)
-    assert answers.body_of("a", later_s) == (b"A" if known else None)
+    clock = Clock()
+    answers = keeping(clock)
+    answers.keep("a", "one", b"A")
+    clock.advance(later_s)
+    assert answers.session_of("a") == ("one" if known else None)
+    assert answers.body_of("a") == (b"A" if known else None)
     assert len(answers) == int(known)
 
 
@@ -69,15 +73,15 @@ def test_too_many() -> None:
     """A gateway that runs for long runs out of memory."""
     answers = keeping(most=3, most_bodies=2)
     for number in range(10):
-        answers.keep(str(number), f"session {number % 2}", b"body", float(number))
+        answers.keep(str(number), f"session {number % 2}", b"body")
     assert len(answers) == 3
-    assert [answers.session_of(str(number), 9.0) for number in (6, 7, 8, 9)] == [
+    assert [answers.session_of(str(number)) for number in (6, 7, 8, 9)] == [
         None,
         "session 1",
         "session 0",
         "session 1",
     ]
-    assert [answers.body_of(str(number), 9.0) for number in (6, 7, 8, 9)] == [None, None, b"body", b"body"]
+    assert [answers.body_of(str(number)) for number in (6, 7, 8, 9)] == [None, None, b"body", b"body"]
     none = keeping(most_bodies=0)
-    none.keep("a", "one", b"A", 0.0)
-    assert (none.session_of("a", 0.0), none.body_of("a", 0.0)) == ("one", None)
+    none.keep("a", "one", b"A")
+    assert (none.session_of("a"), none.body_of("a")) == ("one", None)

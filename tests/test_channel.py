@@ -26,6 +26,7 @@ from brunix_twisted.routes import refuse
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import Settings
 from brunix_twisted.site import GatewaySite
+from endpoints import error_schema
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import LogLines, log_lines
@@ -54,7 +55,7 @@ def assert_refused(found: list[Reply], status: int, path: str = "/v1") -> str:
     assert reply.headers["x-should-retry"] == "false"
     assert reply.headers["x-request-id"]
     assert reply.headers["date"]
-    check("ollama_error" if path.startswith("/api") else "openai_error", reply.json())
+    check(error_schema(path), reply.json())
     error = reply.json()["error"]
     return str(error if path.startswith("/api") else error["message"])
 

@@ -10,22 +10,20 @@ from typing import Any, Final
 import attrs
 import pytest
 import pytest_twisted
+from twisted.internet.task import Clock
 
 from brunix_twisted import errors
 from brunix_twisted.answers import Answers
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Ask, Choice, Turn
 from brunix_twisted.sessions import Continuity, Sessions
+from endpoints import CHAT, CHATS, ENDPOINTS, MESSAGES, RESPONSES, busy_status, limited
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, in_thread, run_gateway, stop_gateway
 from received import Received
 from scripted_engine import ScriptedEngine, script
-from wire import ndjson_lines, sse_events
 
-OPENAI: Final = "/v1/chat/completions"
-OLLAMA: Final = "/api/chat"
-
-every_api = pytest.mark.parametrize("path", [OPENAI, OLLAMA])
+every_api = pytest.mark.parametrize("path", CHATS)
 streamed_or_whole = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 Message = dict[str, Any]
@@ -39,8 +37,21 @@ def assistant(content: object) -> Message:
     return {"role": "assistant", "content": content}
 
 
-def body_for(messages: Sequence[Message], *, stream: bool = False, **more: object) -> dict[str, object]:
-    return {"model": "brunix", "messages": messages, "stream": stream, **more}
+def body_for(path: str, messages: Sequence[Message], *, stream: bool = False, **more: object) -> dict[str, object]:
+    spelled = [spell(path, message) for message in messages]
+    return {"model": "brunix", ENDPOINTS[path].question: spelled, "stream": stream, **more}
+
+
+def spell(path: str, message: Message) -> Message:
+    """Write a message as its API does; most are the same in all."""
+    role, content = message["role"], message["content"]
+    if path == MESSAGES and role == "developer":
+        return {"role": "system", "content": content}
+    if path == MESSAGES and role == "tool":
+        return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": content}]}
+    if path == RESPONSES and role == "tool":
+        return {"type": "function_call_output", "call_id": "1", "output": content}
+    return message
 
 
 @attrs.frozen
@@ -61,13 +72,13 @@ class Client:
     async def ask(
         self,
         *messages: Message,
-        path: str = OPENAI,
+        path: str = CHAT,
         stream: bool = False,
         headers: dict[str, str] | None = None,
         **more: object,
     ) -> Answer:
         number = len(self.engine.calls)
-        body = body_for(messages, stream=stream, **more)
+        body = body_for(path, messages, stream=stream, **more)
         reply = await self.gateway.ask("POST", path, json=body, headers=headers or {})
         assert reply.status == 200, reply.body
         session_id = self.engine.calls[number].request.session_id
@@ -86,9 +97,9 @@ class Client:
         (session_id,) = session_ids
         return messages, session_id
 
-    async def begin(self, *messages: Message, path: str = OPENAI, **more: object) -> tuple[Received, str]:
+    async def begin(self, *messages: Message, path: str = CHAT, **more: object) -> tuple[Received, str]:
         """Ask, and return once the headers are there."""
-        response = await self.gateway.send("POST", path, json=body_for(messages, stream=True, **more))
+        response = await self.gateway.send("POST", path, json=body_for(path, messages, stream=True, **more))
         assert response.code == 200
         received = Received()
         response.deliverBody(received)
@@ -98,12 +109,10 @@ class Client:
 
 def text_in(path: str, body: bytes, whole: Callable[[], Any] | None) -> str:
     """Read the text of an answer, also of one that broke off."""
-    if path == OLLAMA:
-        bodies = ndjson_lines(body) if whole is None else [whole()]
-        return "".join(piece["message"]["content"] for piece in bodies if "message" in piece)
-    bodies = sse_events(body) if whole is None else [whole()]
-    choices = [choice for piece in bodies for choice in piece.get("choices", [])]
-    return "".join(choice.get("delta", choice.get("message")).get("content", "") for choice in choices)
+    endpoint = ENDPOINTS[path]
+    if whole is None:
+        return "".join(endpoint.text(event) for event in endpoint.events(body) if endpoint.failed(event) is None)
+    return endpoint.whole(whole())
 
 
 @pytest.fixture
@@ -114,8 +123,8 @@ def client(gateway: RunningGateway, engine: ScriptedEngine) -> Client:
 # It goes on.
 
 
-@pytest.mark.parametrize("first", [OPENAI, OLLAMA])
-@pytest.mark.parametrize("second", [OPENAI, OLLAMA])
+@pytest.mark.parametrize("first", CHATS)
+@pytest.mark.parametrize("second", CHATS)
 @pytest.mark.parametrize("streams", [(True, True), (True, False), (False, True), (False, False)])
 @pytest_twisted.ensureDeferred
 async def test_goes_on(client: Client, first: str, second: str, streams: tuple[bool, bool]) -> None:
@@ -159,9 +168,7 @@ async def test_goes_on_though_the_client_changed_it(client: Client, path: str, c
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_no_limit_cut(client: Client, path: str) -> None:
     """A user whose client always sends stop sequences and a length would lose the thread with every question."""
-    limits: dict[str, Any] = (
-        {"stop": ["END"], "max_tokens": 100} if path == OPENAI else {"options": {"stop": ["END"], "num_predict": 100}}
-    )
+    limits: dict[str, Any] = limited(path, stop=None if path == RESPONSES else ["END"], length=100)
     await client.talk("one", "two", "three", path=path, **limits)
 
 
@@ -268,7 +275,7 @@ async def test_an_answer_that_failed(client: Client, path: str, *, stream: bool)
     """A user would go on after a failure in a session that may or may not know the question."""
     said, session_id = await client.talk("one", path=path)
     question = user(script("partial", {"status": "INTERNAL"}))
-    body = body_for([*said, question], stream=stream)
+    body = body_for(path, [*said, question], stream=stream)
     reply = await client.gateway.ask("POST", path, json=body)
     assert reply.status == (200 if stream else 502)
     assert client.engine.calls[1].request.session_id == session_id
@@ -276,15 +283,17 @@ async def test_an_answer_that_failed(client: Client, path: str, *, stream: bool)
         assert (await client.ask(*history, user("two"), path=path)).session_id != session_id
 
 
-@every_api
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    # Of these only one knows no stop sequences.
+    [(path, limit) for path in CHATS for limit in ("stop", "length") if (path, limit) != (RESPONSES, "stop")],
+)
 @streamed_or_whole
-@pytest.mark.parametrize(("limit", "seen"), [("stop", "one "), ("length", "one ")])
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_a_limit_cut(client: Client, path: str, limit: str, seen: str, *, stream: bool) -> None:
+async def test_an_answer_that_a_limit_cut(client: Client, path: str, limit: str, *, stream: bool) -> None:
     """A user would go on in a session whose last answer is longer than the one on the screen."""
-    limits: dict[str, Any] = {"stop": ["END"]} if limit == "stop" else {"max_tokens": 1}
-    if path == OLLAMA:
-        limits = {"options": {"stop": ["END"]} if limit == "stop" else {"num_predict": 1}}
+    limits: dict[str, Any] = limited(path, stop=["END"]) if limit == "stop" else limited(path, length=1)
+    seen = "one "
     question = user(script("one ", "END of it"))
     cut = await client.ask(question, path=path, stream=stream, **limits)
     assert cut.text == seen
@@ -347,8 +356,8 @@ async def test_which_name_counts(
 @pytest_twisted.ensureDeferred
 async def test_an_unsafe_name_in_a_header(client: Client, header: str, value: bytes) -> None:
     """A caller could put into a log or into gRPC's metadata what does not belong there, or would get a traceback."""
-    body = body_for([user("one")])
-    reply = await client.gateway.ask("POST", OPENAI, json=body, headers={header: value})
+    body = body_for(CHAT, [user("one")])
+    reply = await client.gateway.ask("POST", CHAT, json=body, headers={header: value})
     assert reply.status == 400
     assert reply.json()["error"]["param"] == "session_id"
     assert client.engine.calls == []
@@ -475,8 +484,8 @@ async def test_a_question_that_was_turned_away(engine: ScriptedEngine, path: str
     client = Client(gateway, engine)
     said, session_id = await client.talk("one", path=path)
     busy, _ = await client.begin(user(script("a", {"wait": "the end"})), path=path)
-    refused = await gateway.ask("POST", path, json=body_for([*said, user("two")]))
-    assert refused.status == 503
+    refused = await gateway.ask("POST", path, json=body_for(path, [*said, user("two")]))
+    assert refused.status == busy_status(path)
     engine.go("the end")
     await busy.ended
     assert (await client.ask(*said, user("two"), path=path)).session_id == session_id
@@ -488,9 +497,13 @@ async def test_a_question_that_was_turned_away(engine: ScriptedEngine, path: str
 # The choice itself, without a gateway.
 
 
+def keeping(clock: Clock) -> Answers:
+    return Answers(clock.seconds, most=10, most_bodies=0, max_age_s=100.0)
+
+
 def choosing(answers: Answers | None = None, **settings: float) -> Sessions:
     numbers = count()
-    answers = Answers(most=10, most_bodies=0, max_age_s=100.0) if answers is None else answers
+    answers = keeping(Clock()) if answers is None else answers
     continuity = Continuity(**{"max_sessions": 10, "max_age_s": 100.0} | settings)  # type: ignore[arg-type]  # one is whole
     return Sessions(continuity, answers, lambda: f"new-{next(numbers)}")
 
@@ -529,9 +542,9 @@ def test_given_back() -> None:
 
 def test_continued_by_its_id() -> None:
     """A user who goes on from an answer is asked in another session, or one who guesses an id in somebody's."""
-    answers = Answers(most=10, most_bodies=0, max_age_s=100.0)
+    answers = keeping(clock := Clock())
     sessions = choosing(answers)
-    answers.keep("1", "theirs", None, 0.0)
+    answers.keep("1", "theirs", None)
     going_on = attrs.evolve(asking("And?"), continues="1")
     for named in (None, "mine"):
         assert sessions.choose(going_on, named, 0.0).session_ids == ("theirs",)
@@ -541,13 +554,14 @@ def test_continued_by_its_id() -> None:
         with pytest.raises(GatewayError) as caught:
             sessions.choose(unknown, None, 0.0)
         assert (caught.value.kind, caught.value.param) == (errors.PREVIOUS_NOT_FOUND, "previous_response_id")
+    clock.advance(100.1)
     with pytest.raises(GatewayError):
         sessions.choose(going_on, None, 100.1)
 
 
 def test_continued_by_its_id_and_by_its_conversation() -> None:
     """Two users who began alike would read each other's questions, one by an answer's id, the other by its text."""
-    answers = Answers(most=10, most_bodies=0, max_age_s=100.0)
+    answers = keeping(Clock())
     sessions = choosing(answers)
     by_id, by_text = attrs.evolve(asking("And?"), continues="1"), asking("And?", history=(Turn("Hi", "Hello!"),))
 
@@ -555,7 +569,7 @@ def test_continued_by_its_id_and_by_its_conversation() -> None:
         chosen = sessions.choose(asking("Hi"), None, 0.0)
         sessions.completed(chosen, asking("Hi"), DONE, 0.0)
         (session_id,) = chosen.session_ids
-        answers.keep("1", session_id, None, 0.0)
+        answers.keep("1", session_id, None)
         return session_id
 
     # Whoever comes first has the session, and the other does not get into it.

@@ -21,11 +21,12 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 
+from endpoints import ENDPOINTS, MESSAGES, PATHS, Streamed, asking, error_in, streamed, whole_text
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script
-from test_completion import PATHS, Streamed, asking, error_in, streamed, until, whole_text
-from wire import check, ndjson_lines, sse_events
+from test_completion import until
+from wire import check
 
 INSIDE: Final = "secret internals of the engine"
 """What the scripted engine says of itself when it fails."""
@@ -114,14 +115,6 @@ FAULTS: Final = {
 PARTIAL: Final = "partial"
 _PARTIAL_MESSAGE: Final = {"raw": (b"\x0a\x07" + PARTIAL.encode()).hex()}
 """Sent at once also in a whole answer, whose other texts the engine keeps to its end."""
-
-SHAPES: Final = {
-    # The schema of a piece of a streamed answer, of a whole one, and of an error.
-    "/v1/chat/completions": ("openai_chat_chunk", "openai_chat_completion", "openai_error"),
-    "/v1/completions": ("openai_completion_chunk", "openai_completion", "openai_error"),
-    "/api/chat": ("ollama_chat", "ollama_chat", "ollama_error"),
-    "/api/generate": ("ollama_generate", "ollama_generate", "ollama_error"),
-}
 
 _numbers = itertools.count()
 
@@ -231,9 +224,9 @@ async def test_fault(  # noqa: PLR0913 - fixtures and parameters
 def expect_answer(path: str, reply: Reply, text: str, *, stream: bool) -> None:
     """Hold that an answer is complete, in the form of its API, and has this text."""
     assert reply.status == 200
-    piece, whole, _ = SHAPES[path]
+    piece, whole, _ = ENDPOINTS[path].schemas
     if stream:
-        for event in ends(events_of(path, reply)):
+        for event in ends(ENDPOINTS[path].events(reply.body)):
             check(piece, event)
         assert streamed(path, reply.body) == Streamed(text, complete=True, error=None)
     else:
@@ -243,14 +236,16 @@ def expect_answer(path: str, reply: Reply, text: str, *, stream: bool) -> None:
 
 def expect_failure(path: str, reply: Reply, told: Told, begun: str) -> None:
     """Hold that a failure is told in the form of its API: by its status, or after what the client has got already."""
-    piece, _, error = SHAPES[path]
+    piece, _, error = ENDPOINTS[path].schemas
     if begun:
         assert reply.status == 200
-        *texts, last = events_of(path, reply)
-        for event in ends(texts):
-            check(piece, event)
+        *texts, event = ENDPOINTS[path].events(reply.body)
+        for each in ends(texts):
+            check(piece, each)
         answer = streamed(path, reply.body)
         assert (answer.text, answer.complete) == (begun, False)
+        last = ENDPOINTS[path].failed(event)
+        assert last is not None
     else:
         assert reply.status == told.status
         assert reply.headers["content-type"] == "application/json; charset=utf-8"
@@ -260,13 +255,8 @@ def expect_failure(path: str, reply: Reply, told: Told, begun: str) -> None:
         last = reply.json()
     check(error, last)
     assert error_in(path, last).startswith("The engine ")
-    if path.startswith("/v1"):
+    if path.startswith("/v1") and path != MESSAGES:
         assert (last["error"]["type"], last["error"]["code"], last["error"]["param"]) == (told.type, told.code, None)
-
-
-def events_of(path: str, reply: Reply) -> list[dict[str, Any]]:
-    """Read a streamed answer's events or lines."""
-    return sse_events(reply.body) if path.startswith("/v1") else ndjson_lines(reply.body)
 
 
 def ends(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,15 +9,14 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 
+from endpoints import CHAT, COMPLETIONS, ENDPOINTS, GENERATE, OLLAMA_CHAT, PATHS, asking
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from received import Received
 from scripted_engine import ScriptedEngine, script
 from wire import check, ndjson_lines, sse_comments, sse_events
 
-CHAT: Final = "/v1/chat/completions"
-COMPLETIONS: Final = "/v1/completions"
 OPENAI: Final = (CHAT, COMPLETIONS)
-OLLAMA: Final = ("/api/chat", "/api/generate")
+OLLAMA: Final = (OLLAMA_CHAT, GENERATE)
 
 Serve = Callable[..., Coroutine[Any, Any, RunningGateway]]
 
@@ -38,11 +37,9 @@ async def serve(engine: ScriptedEngine) -> AsyncIterator[Serve]:
         await stop_gateway(gateway)
 
 
-def body_for(path: str, *steps: object, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON holds
+def body_for(path: str, *steps: object, **more: Any) -> dict[str, object]:  # noqa: ANN401 - whatever JSON holds
     """Have the engine do this."""
-    query = script(*steps)
-    question = {"messages": [{"role": "user", "content": query}]} if "chat" in path else {"prompt": query}
-    return {"model": "brunix", "stream": True, **question, **more}
+    return asking(path, script(*steps), **more)
 
 
 async def begin(gateway: RunningGateway, path: str, *steps: object) -> Received:
@@ -131,29 +128,29 @@ async def test_empty_pieces(serve: Serve, engine: ScriptedEngine, path: str, for
     assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
 
 
-@pytest.mark.parametrize("path", [*OPENAI, *OLLAMA])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(("step", "status"), [("one", 200), ({"status": "UNAVAILABLE"}, 503)])
 @pytest_twisted.ensureDeferred
 async def test_a_whole_answer(serve: Serve, engine: ScriptedEngine, path: str, step: object, status: int) -> None:
     """A client that waits for one JSON object would find something before it, or a 200 where the engine failed."""
     gateway = await serve()
-    asking = ensureDeferred(gateway.ask("POST", path, json=body_for(path, {"wait": "beaten"}, step, stream=False)))
+    asked = ensureDeferred(gateway.ask("POST", path, json=body_for(path, {"wait": "beaten"}, step, stream=False)))
     await in_thread(engine.call)
     # Once a stream that was asked for later has had its sign of life, the other's time has come and gone.
     later = await begin(gateway, CHAT, {"wait": "seen"})
     await later.until(COMMENT)
     engine.go("beaten")
-    reply: Reply = await asking
+    reply: Reply = await asked
     assert reply.status == status
     assert reply.headers["content-type"] == "application/json; charset=utf-8"
-    assert ("error" in reply.json()) == (status == 503)
+    assert bool(reply.json().get("error")) == (status == 503)
     assert (b"one" in reply.body) == (status == 200)
     engine.go("seen")
     await later.ended
 
 
 @pytest.mark.parametrize("form", ["comment", "delta"])
-@pytest.mark.parametrize("path", [*OPENAI, *OLLAMA])
+@pytest.mark.parametrize("path", PATHS)
 @pytest_twisted.ensureDeferred
 async def test_a_failure_after_it(serve: Serve, engine: ScriptedEngine, path: str, form: str) -> None:
     """An engine's failure after a long silence would look like an empty answer, or like a connection that broke."""
@@ -162,15 +159,12 @@ async def test_a_failure_after_it(serve: Serve, engine: ScriptedEngine, path: st
     received = await begin(gateway, path, {"wait": "beaten"}, {"status": "UNAVAILABLE"})
     engine.go("beaten")
     await received.ended
-    if path in OLLAMA:
-        *beats, error = ndjson_lines(bytes(received.data))
-        check("ollama_error", error)
-        assert not any(line["done"] for line in beats)
-    else:
-        *beats, error = sse_events(bytes(received.data))
-        check("openai_error", error)
-        assert all(event["choices"][0]["finish_reason"] is None for event in beats)
-    assert "".join(texts(path, beats)) == ""
+    endpoint = ENDPOINTS[path]
+    *beats, last = endpoint.events(bytes(received.data))
+    error = endpoint.failed(last)
+    check(endpoint.schemas[2], error)
+    assert not any(map(endpoint.ends, beats))
+    assert "".join(map(endpoint.text, beats)) == ""
     assert "cannot be reached" in str(error)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import pytest_twisted
@@ -25,7 +26,7 @@ async def test_served(gateway: RunningGateway) -> None:
 def test_every_route_is_described() -> None:
     """An endpoint would be missing from the description, or one described that is not there."""
     routes = {
-        (rule.rule.replace("<path:name>", "{name}"), method.lower())
+        (re.sub("<(path:)?name>", "{name}", rule.rule), method.lower())
         for rule in Gateway.app.url_map.iter_rules()
         for method in rule.methods or ()
         if method != "HEAD"

@@ -510,7 +510,7 @@ def test_stop_sequence(seam: Seam) -> None:
     seam.reactor.turn()
     # The worker is still with the engine, and nobody waits for it.
     assert seam.new_events() == ["cancel", "relayed"]
-    assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="text ", cut=True)]
+    assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="text ", cut=True, stop="END")]
     assert not call.say("more")
     answer.finish(ending(*seam.results))
     assert seam.new_events() == ["unregisterProducer", "conclude stop>"]
@@ -551,7 +551,7 @@ def test_a_stop_sequence_before_a_failure(seam: Seam) -> None:
     call.say("text END")
     call.leave(BROKEN)
     assert seam.new_events() == [*HEADERS, "write <0:text  ", "cancel", "relayed"]
-    assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="text ", cut=True)]
+    assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="text ", cut=True, stop="END")]
 
 
 def test_failure_after_text(seam: Seam) -> None:

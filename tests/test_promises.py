@@ -14,28 +14,22 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.tcp import Connection
 
 from brunix_twisted.engine import attempts
+from endpoints import CHAT, COMPLETIONS, GENERATE, Streamed, asking, streamed, whole_text
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, in_thread, run_gateway, stop_gateway, waiting_bytes
 from log_lines import LogLines, log_lines
 from scripted_engine import ScriptedEngine, script
 from test_completion import (
-    CHAT,
-    COMPLETIONS,
-    GENERATE,
     HANG,
     Client,
-    Streamed,
-    asking,
     call,
     ended,
     every_path,
     expect_answer,
     expect_busy,
-    streamed,
     streamed_and_whole,
     unchunked,
     until,
-    whole_text,
 )
 from wire import sse_comments, sse_events
 

@@ -109,7 +109,7 @@ def test_cut(reason: str, *, cut: bool) -> None:
 def test_every_route_has_an_endpoint() -> None:
     """Requests to a new route would be counted among unknown paths, or a page of statistics never hear of a route."""
     app: Klein = Gateway.app
-    patterns = {rule.rule.replace("<path:name>", "{id}") for rule in app.url_map.iter_rules()}
+    patterns = {re.sub("<(path:)?name>", "{id}", rule.rule) for rule in app.url_map.iter_rules()}
     assert patterns == set(ENDPOINTS)
 
 

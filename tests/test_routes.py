@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+import re
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -11,50 +12,44 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from endpoints import (
+    CHAT,
+    COMPLETIONS,
+    ENDPOINTS,
+    GENERATE,
+    MESSAGES,
+    OLLAMA_CHAT,
+    PATHS,
+    asking_by_default,
+    error_schema,
+    streamed,
+    whole_text,
+)
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from scripted_engine import ScriptedEngine, script
-from wire import check, ndjson_lines, sse_events
+from wire import check
 
-CHAT: Final = "/v1/chat/completions"
-COMPLETIONS: Final = "/v1/completions"
-OLLAMA_CHAT: Final = "/api/chat"
-GENERATE: Final = "/api/generate"
-ENDPOINTS: Final = (CHAT, COMPLETIONS, OLLAMA_CHAT, GENERATE)
-
-every_endpoint = pytest.mark.parametrize("path", ENDPOINTS)
+every_endpoint = pytest.mark.parametrize("path", PATHS)
 streamed_or_whole = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 
 def body_for(path: str, query: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON holds
     """Ask a question in the words of an endpoint."""
-    if path in {CHAT, OLLAMA_CHAT}:
-        return {"model": "brunix", "messages": [{"role": "user", "content": query}], **more}
-    return {"model": "brunix", "prompt": query, **more}
+    return {**asking_by_default(path, query), **more}
 
 
 def text_in(path: str, reply: Reply, *, stream: bool) -> str:
     """Read the answer's text as a client does, and check every body on the way."""
-    schema = {
-        CHAT: "openai_chat_chunk" if stream else "openai_chat_completion",
-        COMPLETIONS: "openai_completion_chunk" if stream else "openai_completion",
-        OLLAMA_CHAT: "ollama_chat",
-        GENERATE: "ollama_generate",
-    }[path]
-    if stream:
-        bodies = ndjson_lines(reply.body) if path.startswith("/api") else sse_events(reply.body)
-    else:
-        bodies = [reply.json()]
-    for body in bodies:
-        check(schema, body)
-    if path == CHAT:
-        return "".join(choice.get("delta", choice.get("message")).get("content", "") for choice in _choices(bodies))
-    if path == COMPLETIONS:
-        return "".join(choice["text"] for choice in _choices(bodies))
-    return "".join(body["message"]["content"] if path == OLLAMA_CHAT else body["response"] for body in bodies)
-
-
-def _choices(bodies: list[Any]) -> list[Any]:
-    return [choice for body in bodies for choice in body["choices"]]
+    endpoint = ENDPOINTS[path]
+    piece, whole, _ = endpoint.schemas
+    if not stream:
+        check(whole, reply.json())
+        return whole_text(path, reply.json())
+    for event in endpoint.events(reply.body):
+        check(piece, event)
+    answer = streamed(path, reply.body)
+    assert answer.complete
+    return answer.text
 
 
 @every_endpoint
@@ -73,9 +68,7 @@ async def test_answer(gateway: RunningGateway, engine: ScriptedEngine, path: str
     assert len(engine.calls) == 1
 
 
-@pytest.mark.parametrize(
-    ("path", "stream"), [(CHAT, False), (COMPLETIONS, False), (OLLAMA_CHAT, True), (GENERATE, True)]
-)
+@pytest.mark.parametrize(("path", "stream"), [(path, path.startswith("/api")) for path in PATHS])
 @pytest_twisted.ensureDeferred
 async def test_default_of_stream(gateway: RunningGateway, path: str, *, stream: bool) -> None:
     """A client that does not say whether to stream would get the other form."""
@@ -324,7 +317,7 @@ def assert_error(path: str, reply: Reply, status: int) -> str:
     """Check that a failure is told in the dialect of its path, and return its words."""
     assert reply.status == status
     assert reply.headers["content-type"] == "application/json; charset=utf-8"
-    check("ollama_error" if path.startswith("/api") else "openai_error", reply.json())
+    check(error_schema(path), reply.json())
     error = reply.json()["error"]
     return str(error if path.startswith("/api") else error["message"])
 
@@ -340,7 +333,7 @@ async def test_unknown_path(gateway: RunningGateway, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        *(("GET", path, "POST") for path in ENDPOINTS),
+        *(("GET", path, "POST") for path in PATHS),
         ("GET", "/api/show", "POST"),
         ("DELETE", "/v1/models", "GET, HEAD"),
         ("POST", "/api/tags", "GET, HEAD"),
@@ -355,7 +348,7 @@ async def test_wrong_method(gateway: RunningGateway, method: str, path: str, all
     assert reply.headers["allow"] == allowed
 
 
-@pytest.mark.parametrize("path", [*ENDPOINTS, "/api/show"])
+@pytest.mark.parametrize("path", [*PATHS, "/api/show"])
 @pytest.mark.parametrize(
     ("body", "named"),
     [
@@ -376,13 +369,37 @@ async def test_bad_body(gateway: RunningGateway, engine: ScriptedEngine, path: s
     assert engine.calls == []
 
 
-@pytest.mark.parametrize("path", [*ENDPOINTS, "/api/show"])
+@pytest.mark.parametrize("path", [*PATHS, "/api/show"])
 @pytest_twisted.ensureDeferred
 async def test_unknown_model(gateway: RunningGateway, engine: ScriptedEngine, path: str) -> None:
     """A client with a mistyped model would be answered by another than it asked for."""
-    reply = await gateway.ask("POST", path, json=body_for(path, "hello") | {"model": "gpt-7"})
+    reply = await gateway.ask(
+        "POST", path, json=body_for(path if path in PATHS else CHAT, "hello") | {"model": "gpt-7"}
+    )
     assert "gpt-7" in assert_error(path, reply, 404)
     assert engine.calls == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_models_as_anthropic_lists_them(gateway: RunningGateway) -> None:
+    """A program with Anthropic's package would find a list of models that it cannot read."""
+    version = {"anthropic-version": "2023-06-01"}
+    models = (await gateway.ask("GET", "/v1/models", headers=version)).json()
+    (model,) = models.pop("data")
+    assert models == {"has_more": False, "first_id": "brunix", "last_id": "brunix"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", model.pop("created_at"))
+    assert model == {"type": "model", "id": "brunix", "display_name": "brunix", "lifecycle": "active"}
+    one = (await gateway.ask("GET", "/v1/models/brunix:latest", headers=version)).json()
+    assert (one["id"], one["type"]) == ("brunix:latest", "model")
+    assert (await gateway.ask("GET", "/v1/models/gpt-7", headers=version)).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_request_id_as_anthropic_sends_it(gateway: RunningGateway) -> None:
+    """A program with Anthropic's package could not tell its operator which request went wrong."""
+    for body in (body_for(MESSAGES, "hello"), {}):
+        reply = await gateway.ask("POST", MESSAGES, json=body)
+        assert reply.headers["request-id"] == reply.headers["x-request-id"]
 
 
 @pytest_twisted.ensureDeferred
@@ -416,7 +433,7 @@ async def test_engine_unreachable(gateway: RunningGateway, engine: ScriptedEngin
 async def test_spellings_of_a_path(gateway: RunningGateway, path: str) -> None:
     """A client that joins its base URL and the path with a slash too many would get a 404 or a redirect."""
     reply = await gateway.ask("GET", path)
-    assert (reply.status, reply.json()) == (200, {"version": "0.6.4"})
+    assert (reply.status, reply.json()) == (200, {"version": "0.14.0"})
 
 
 @pytest.mark.parametrize(

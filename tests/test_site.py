@@ -26,6 +26,7 @@ from brunix_twisted.channel import Bounds
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.logs import log_request
 from brunix_twisted.site import GatewayRequest, GatewaySite, one_spelling
+from endpoints import CHAT, PATHS, asking_by_default, error_schema
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import LogLines, log_lines
@@ -33,8 +34,7 @@ from received import Received, connect
 from scripted_engine import ScriptedEngine, script
 from wire import check
 
-CHAT: Final = "/v1/chat/completions"
-ASKING: Final = (CHAT, "/v1/completions", "/api/chat", "/api/generate")
+ASKING: Final = PATHS
 TELLING: Final = (
     "/",
     "/health",
@@ -58,8 +58,7 @@ streamed_or_whole = pytest.mark.parametrize("stream", [True, False], ids=["strea
 
 def body_for(path: str, query: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON holds
     """Ask a question in the words of an endpoint."""
-    question = {"messages": [{"role": "user", "content": query}]} if "chat" in path else {"prompt": query}
-    return {"model": "brunix", **question, **more}
+    return {**asking_by_default(path if path in ASKING else CHAT, query), **more}
 
 
 def raw_post(path: str, body: dict[str, Any], *headers: str) -> bytes:
@@ -98,7 +97,7 @@ async def test_preflight(gateway: RunningGateway, engine: ScriptedEngine, path: 
     reply = await gateway.ask("OPTIONS", path, headers=headers)
     assert (reply.status, reply.body) == (204, b"")
     assert reply.headers["access-control-allow-origin"] == PAGE
-    assert reply.headers["access-control-allow-methods"] == "GET, HEAD, POST, OPTIONS"
+    assert reply.headers["access-control-allow-methods"] == "GET, HEAD, POST, DELETE, OPTIONS"
     assert reply.headers["access-control-allow-headers"] == headers["Access-Control-Request-Headers"]
     assert reply.headers["access-control-max-age"] == "7200"
     assert reply.headers["vary"] == "Origin"
@@ -129,7 +128,7 @@ async def test_options_without_a_page(gateway: RunningGateway, path: str) -> Non
     """A client that looks what a server can do before it speaks to it would be refused."""
     reply = await gateway.ask("OPTIONS", path)
     assert (reply.status, reply.body) == (204, b"")
-    assert reply.headers["allow"] == "GET, HEAD, POST, OPTIONS"
+    assert reply.headers["allow"] == "GET, HEAD, POST, DELETE, OPTIONS"
     assert reply.headers["vary"] == "Origin"
     assert "access-control-allow-origin" not in reply.headers
 
@@ -179,7 +178,7 @@ async def test_a_page_reads_its_failure(
     reply = await gateway.ask(method, path, data=body, headers={"Origin": PAGE})
     assert reply.status == status
     assert_readable(reply, PAGE)
-    check("ollama_error" if path.startswith("/api") else "openai_error", reply.json())
+    check(error_schema(path), reply.json())
 
 
 @pytest_twisted.ensureDeferred
@@ -209,9 +208,9 @@ async def test_a_strange_page(
     assert reply.headers["x-should-retry"] == "false"
     assert reply.headers["vary"] == "Origin"
     assert not [name for name in reply.headers if name.startswith("access-control")]
-    check("ollama_error" if path.startswith("/api") else "openai_error", reply.json())
+    check(error_schema(path), reply.json())
     assert "PROXY_CORS_ORIGINS" in reply.body.decode()
-    if not path.startswith("/api"):
+    if error_schema(path) == "openai_error":
         assert reply.json()["error"]["code"] == "origin_not_allowed"
     assert engine.calls == []
 
@@ -266,7 +265,7 @@ def log() -> Iterator[LogLines]:
 
 LINE: Final = (
     r"(?P<start>{start}) \d+ bytes \d+\.\d ms request={request_id} session=(?P<session>-|[0-9a-f]{{12}})"
-    r" dialect=(?:openai|ollama|none) first_ms=(?:-|\d+\.\d) tokens=\d+ ended=(?P<ended>[a-z_]+)"
+    r" dialect=(?:openai|anthropic|ollama|none) first_ms=(?:-|\d+\.\d) tokens=\d+ ended=(?P<ended>[a-z_]+)"
 )
 
 

@@ -37,6 +37,7 @@ from opentelemetry.semconv.attributes import (
 )
 from twisted.internet.tcp import Connection
 
+from endpoints import asking, limited
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
@@ -156,12 +157,6 @@ async def serve(engine: ScriptedEngine) -> AsyncIterator[Serve]:
     patch.undo()
 
 
-def asking(path: str, query: str, *, stream: bool, **more: object) -> dict[str, object]:
-    """Write the body that asks this at this path."""
-    prompt = {"messages": [{"role": "user", "content": query}]} if "chat" in path else {"prompt": query}
-    return {"model": "brunix", "stream": stream, **prompt, **more}
-
-
 # What goes to the engine, with OpenTelemetry and without.
 
 
@@ -264,6 +259,8 @@ async def test_sdk_disabled(
         ("/api/chat", "chat"),
         ("/v1/completions", "text_completion"),
         ("/api/generate", "text_completion"),
+        ("/v1/responses", "chat"),
+        ("/v1/messages", "chat"),
     ],
 )
 @pytest_twisted.ensureDeferred
@@ -272,7 +269,7 @@ async def test_attributes(  # noqa: PLR0913 - fixtures and the parameters of one
 ) -> None:
     """Somebody who looks for slow answers would not find them by route, model or status."""
     gateway = await serve(collector.url)
-    limit = {"max_tokens": 100} if path.startswith("/v1") else {"options": {"num_predict": 100}}
+    limit = limited(path, length=100)
     headers = {"X-Request-Id": "number-1", "X-Session-Id": "ticket-of-anna", "User-Agent": "editor/1.0"}
     reply = await gateway.ask("POST", path, json=asking(path, "one two", stream=stream, **limit), headers=headers)
     assert reply.status == 200

@@ -8,7 +8,17 @@ from typing import Any, Final
 
 import pytest
 
-from wire import check, names, ndjson_lines, sse_comments, sse_events
+from wire import (
+    check,
+    message_events,
+    named_comments,
+    named_events,
+    names,
+    ndjson_lines,
+    response_events,
+    sse_comments,
+    sse_events,
+)
 
 USAGE: Final = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 DETAILS: Final = {
@@ -53,6 +63,131 @@ ACCOUNT: Final = {
 LINE: Final = {"model": "brunix", "created_at": "2026-11-22T12:00:00.123456789Z"}
 MESSAGE: Final = {"message": {"role": "assistant", "content": "Hi"}}
 NO_MESSAGE: Final = {"message": {"role": "assistant", "content": ""}}
+
+TEXT_PART: Final[dict[str, Any]] = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": []}
+ITEM: Final[dict[str, Any]] = {
+    "id": "msg_1",
+    "type": "message",
+    "status": "completed",
+    "role": "assistant",
+    "content": [TEXT_PART],
+}
+ITEM_BEGUN: Final[dict[str, Any]] = ITEM | {"status": "in_progress", "content": []}
+RESPONSE_USAGE: Final[dict[str, Any]] = {
+    "input_tokens": 1,
+    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens": 1,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 2,
+}
+RESPONSE: Final[dict[str, Any]] = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "completed",
+    "background": False,
+    "completed_at": 2,
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "model": "brunix",
+    "output": [ITEM],
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": True,
+    "temperature": 1,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1,
+    "truncation": "disabled",
+    "usage": RESPONSE_USAGE,
+}
+RESPONSE_BEGUN: Final[dict[str, Any]] = RESPONSE | {
+    "status": "in_progress",
+    "completed_at": None,
+    "output": [],
+    "usage": None,
+}
+RESPONSE_CUT: Final[dict[str, Any]] = RESPONSE | {
+    "status": "incomplete",
+    "completed_at": None,
+    "incomplete_details": {"reason": "max_output_tokens"},
+    "output": [ITEM | {"status": "incomplete"}],
+}
+RESPONSE_FAILED: Final[dict[str, Any]] = RESPONSE_BEGUN | {
+    "status": "failed",
+    "error": {"code": "server_error", "message": "No"},
+}
+PART_PLACE: Final[dict[str, Any]] = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+ERROR: Final[dict[str, Any]] = {"code": "engine_error", "message": "No", "param": None}
+# The events of an answer, in order, and of one that failed.
+RESPONSE_STREAM: Final[list[dict[str, Any]]] = [
+    {"type": "response.created", "response": RESPONSE_BEGUN},
+    {"type": "response.in_progress", "response": RESPONSE_BEGUN},
+    {"type": "response.output_item.added", "output_index": 0, "item": ITEM_BEGUN},
+    {"type": "response.content_part.added", **PART_PLACE, "part": TEXT_PART | {"text": ""}},
+    {"type": "response.output_text.delta", **PART_PLACE, "delta": "Hi", "logprobs": []},
+    {"type": "response.output_text.done", **PART_PLACE, "text": "Hi", "logprobs": []},
+    {"type": "response.content_part.done", **PART_PLACE, "part": TEXT_PART},
+    {"type": "response.output_item.done", "output_index": 0, "item": ITEM},
+    {"type": "response.completed", "response": RESPONSE},
+]
+RESPONSE_STREAM_FAILED: Final = [
+    *RESPONSE_STREAM[:5],
+    {"type": "error", **ERROR, "error": ERROR | {"type": "server_error"}},
+    {"type": "response.failed", "response": RESPONSE_FAILED},
+]
+
+TOKENS: Final[dict[str, Any]] = {
+    "input_tokens": 1,
+    "output_tokens": 2,
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 0,
+    "output_tokens_details": None,
+    "server_tool_use": None,
+}
+ANTHROPIC_USAGE: Final[dict[str, Any]] = TOKENS | {
+    "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+    "inference_geo": None,
+    "service_tier": None,
+}
+ANTHROPIC_END: Final[dict[str, Any]] = {
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "stop_details": None,
+    "container": None,
+}
+ANTHROPIC_MESSAGE: Final[dict[str, Any]] = ANTHROPIC_END | {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "brunix",
+    "content": [{"type": "text", "text": "Hi"}],
+    "usage": ANTHROPIC_USAGE,
+}
+ANTHROPIC_ERROR: Final[dict[str, Any]] = {
+    "type": "error",
+    "error": {"type": "api_error", "message": "No"},
+    "request_id": None,
+}
+PING: Final[dict[str, Any]] = {"type": "ping"}
+MESSAGE_STREAM: Final[list[dict[str, Any]]] = [
+    {"type": "message_start", "message": ANTHROPIC_MESSAGE | {"content": [], "stop_reason": None}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+    {"type": "content_block_stop", "index": 0},
+    {"type": "message_delta", "delta": ANTHROPIC_END, "usage": TOKENS},
+    {"type": "message_stop"},
+]
 
 GOOD: Final[dict[str, list[dict[str, Any]]]] = {
     "openai_usage": [USAGE],
@@ -103,6 +238,19 @@ GOOD: Final[dict[str, list[dict[str, Any]]]] = {
         {"error": {"message": "No", "type": "invalid_request_error", "param": None, "code": None}},
         {"error": {"message": "No", "type": "invalid_request_error", "param": "n", "code": "bad"}},
     ],
+    "openai_response": [RESPONSE, RESPONSE_BEGUN, RESPONSE_CUT, RESPONSE_FAILED],
+    "openai_response_deleted": [{"id": "resp_1", "object": "response", "deleted": True}],
+    "openai_response_event": [
+        event | {"sequence_number": 0}
+        for event in (
+            *RESPONSE_STREAM,
+            *RESPONSE_STREAM_FAILED,
+            {"type": "response.incomplete", "response": RESPONSE_CUT},
+        )
+    ],
+    "openai_response_item": [ITEM, ITEM_BEGUN],
+    "openai_response_text": [TEXT_PART],
+    "openai_response_usage": [RESPONSE_USAGE],
     "ollama_chat": [
         LINE | MESSAGE | {"done": False},
         LINE | NO_MESSAGE | {"done": True, "done_reason": "stop"} | ACCOUNT,
@@ -137,6 +285,18 @@ GOOD: Final[dict[str, list[dict[str, Any]]]] = {
     ],
     "ollama_version": [{"version": "0.6.4"}, {"version": "0.6.10"}, {"version": "0.13.0"}, {"version": "1.0.0"}],
     "ollama_error": [{"error": "model 'x' not found"}],
+    "anthropic_error": [
+        ANTHROPIC_ERROR,
+        ANTHROPIC_ERROR | {"error": {"type": "overloaded_error", "message": "No"}, "request_id": "1"},
+    ],
+    "anthropic_event": [*MESSAGE_STREAM, PING, ANTHROPIC_ERROR],
+    "anthropic_message": [
+        ANTHROPIC_MESSAGE,
+        ANTHROPIC_MESSAGE | {"stop_reason": "stop_sequence", "stop_sequence": "x"},
+        ANTHROPIC_MESSAGE | {"stop_reason": "max_tokens", "content": [{"type": "text", "text": ""}]},
+    ],
+    "anthropic_tokens_count": [{"input_tokens": 0}],
+    "anthropic_usage": [ANTHROPIC_USAGE, ANTHROPIC_USAGE | {"service_tier": "standard", "inference_geo": "eu"}],
     "openai_chat_logprobs": [],
     "openai_completion_logprobs": [],
 }
@@ -203,6 +363,46 @@ BAD: Final[list[tuple[str, str, object]]] = [
     ("openai_error", "error.type", None),
     ("openai_error", "error.message", ""),
     ("openai_error", "choices", []),
+    *(("openai_response", key, GONE) for key in RESPONSE),
+    ("openai_response", "id", "1"),
+    ("openai_response", "object", "chat.completion"),
+    ("openai_response", "created_at", 1.5),
+    ("openai_response", "completed_at", None),  # of one that is completed
+    ("openai_response", "status", "in_progress"),  # with output and usage
+    ("openai_response", "status", "incomplete"),  # without a reason
+    ("openai_response", "status", "failed"),  # without an error
+    ("openai_response", "status", "cancelled"),
+    ("openai_response", "error", {"code": "server_error", "message": "No"}),  # of one that is completed
+    ("openai_response", "incomplete_details", {"reason": "max_output_tokens"}),
+    ("openai_response", "output", []),
+    ("openai_response", "output", [ITEM, ITEM]),
+    ("openai_response", "output", [ITEM | {"status": "incomplete"}]),
+    ("openai_response", "output.0.content", []),
+    ("openai_response", "usage", None),
+    ("openai_response", "usage", USAGE),
+    ("openai_response", "tools", [{"type": "function"}]),
+    ("openai_response", "metadata", None),
+    ("openai_response", "metadata", {"a": 1}),
+    ("openai_response", "max_output_tokens", 5.0),
+    ("openai_response", "previous_response_id", "1"),
+    ("openai_response", "user", None),
+    ("openai_response", "output_text", "Hi"),
+    ("openai_response_deleted", "deleted", False),
+    ("openai_response_deleted", "id", "1"),
+    ("openai_response_event", "type", "response.queued"),
+    ("openai_response_event", "type", "response.completed"),  # of one that is in progress
+    ("openai_response_event", "sequence_number", GONE),
+    ("openai_response_event", "response", GONE),
+    ("openai_response_event", "response.id", GONE),
+    ("openai_response_event", "error", None),
+    ("openai_response_item", "id", "1"),
+    ("openai_response_item", "status", "in_progress"),  # with text
+    ("openai_response_item", "content", "Hi"),
+    ("openai_response_item", "role", "user"),
+    ("openai_response_item", "phase", "final_answer"),
+    ("openai_response_text", "logprobs", GONE),
+    ("openai_response_text", "annotations", None),
+    ("openai_response_text", "type", "text"),
     ("ollama_chat", "error", None),
     ("ollama_chat", "done", GONE),
     ("ollama_chat", "done", True),  # without a reason
@@ -242,6 +442,43 @@ BAD: Final[list[tuple[str, str, object]]] = [
     ("ollama_error", "error", {"message": "No"}),
     ("ollama_error", "error", None),
     ("ollama_error", "done", True),
+    *(("anthropic_message", key, GONE) for key in ANTHROPIC_MESSAGE),
+    ("anthropic_message", "id", "1"),
+    ("anthropic_message", "type", "completion"),
+    ("anthropic_message", "role", "user"),
+    ("anthropic_message", "content", []),
+    ("anthropic_message", "content", "Hi"),
+    ("anthropic_message", "content.0.citations", None),
+    ("anthropic_message", "content.0.type", "tool_use"),
+    ("anthropic_message", "stop_reason", None),
+    ("anthropic_message", "stop_reason", "tool_use"),
+    ("anthropic_message", "stop_reason", "stop"),
+    ("anthropic_message", "stop_reason", "stop_sequence"),  # without one
+    ("anthropic_message", "stop_sequence", "x"),  # of one that ended by itself
+    ("anthropic_message", "usage.input_tokens", GONE),
+    ("anthropic_message", "usage.output_tokens", None),
+    ("anthropic_message", "created", 1),
+    *(("anthropic_usage", key, GONE) for key in ANTHROPIC_USAGE),
+    ("anthropic_usage", "input_tokens", 1.0),
+    ("anthropic_usage", "cache_creation", None),
+    ("anthropic_usage", "total_tokens", 3),
+    ("anthropic_event", "type", GONE),
+    ("anthropic_event", "type", "message_stop"),  # with a message
+    ("anthropic_event", "type", "completion"),
+    ("anthropic_event", "message", GONE),
+    ("anthropic_event", "message.usage", GONE),
+    ("anthropic_event", "message.content", [{"type": "text", "text": ""}]),
+    ("anthropic_event", "message.stop_reason", "end_turn"),
+    ("anthropic_event", "index", 0),
+    ("anthropic_error", "type", GONE),
+    ("anthropic_error", "request_id", GONE),
+    ("anthropic_error", "error", "No"),
+    ("anthropic_error", "error.type", "server_error"),
+    ("anthropic_error", "error.message", ""),
+    ("anthropic_error", "error.param", None),
+    ("anthropic_tokens_count", "input_tokens", GONE),
+    ("anthropic_tokens_count", "input_tokens", 0.5),
+    ("anthropic_tokens_count", "output_tokens", 0),
 ]
 
 
@@ -327,6 +564,151 @@ def test_events_that_clients_stumble_over_are_caught(body: bytes) -> None:
     """A stream that kills a client goes out unseen."""
     with pytest.raises(AssertionError):
         sse_events(body)
+
+
+def named_stream(*events: dict[str, Any]) -> bytes:
+    """Number the events, and write them."""
+    return b"".join(
+        b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json.dumps({"sequence_number": number} | event).encode())
+        for number, event in enumerate(events)
+    )
+
+
+def test_named_events_are_read() -> None:
+    """Tests of a stream see other events than a client does."""
+    body = b': keep-alive\n\nevent: a\ndata: {"type": "a"}\n\n: still\n\nevent: b.c\ndata: {"type": "b.c", "x": 1}\n\n'
+    assert named_events(body) == [{"type": "a"}, {"type": "b.c", "x": 1}]
+    assert named_comments(body) == ["keep-alive", "still"]
+    assert response_events(named_stream(*RESPONSE_STREAM))[-1]["response"] == RESPONSE
+    assert response_events(named_stream(*RESPONSE_STREAM_FAILED))[-1]["response"] == RESPONSE_FAILED
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b'event: a\ndata: {"type": "a"}',  # no blank line after it
+        b'event: a\ndata: {"type": "a"}\n',
+        b'data: {"type": "a"}\n\n',
+        b"event: a\n\n",
+        b"event: a\ndata: \n\n",
+        b'event: b\ndata: {"type": "a"}\n\n',
+        b'event: a\ndata: {"a": 1}\n\n',
+        b"event: a\ndata: [DONE]\n\n",
+        b'event: a\ndata: {"type": "a"}\n\ndata: [DONE]\n\n',
+        b'data: {"type": "a"}\nevent: a\n\n',
+        b'event: a\nid: 1\ndata: {"type": "a"}\n\n',
+        b'event: a\n: keep-alive\ndata: {"type": "a"}\n\n',
+        b'event: a\ndata: {"type":\ndata: "a"}\n\n',
+        b'event: a\ndata: {"type": "a"}\n\n\n',
+        b'event: a\r\ndata: {"type": "a"}\r\n\r\n',
+        b'event:a\ndata:{"type": "a"}\n\n',
+        'event: a\ndata: {"type": "a", "b": "\u2028"}\n\n'.encode(),
+        b"retry: 5\n\n",
+    ],
+)
+def test_named_events_that_clients_stumble_over_are_caught(body: bytes) -> None:
+    """A stream that kills a client goes out unseen."""
+    with pytest.raises(AssertionError):
+        named_events(body)
+
+
+DONE: Final = RESPONSE_STREAM[-1]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        RESPONSE_STREAM[:-1],  # no end
+        RESPONSE_STREAM[:4],
+        RESPONSE_STREAM_FAILED[:-1],
+        RESPONSE_STREAM[1:],
+        [*RESPONSE_STREAM[:5], *RESPONSE_STREAM[6:]],
+        [*RESPONSE_STREAM, DONE],  # two ends
+        [*RESPONSE_STREAM, RESPONSE_STREAM_FAILED[-1]],
+        [*RESPONSE_STREAM[:-1], *RESPONSE_STREAM_FAILED[-2:]],
+        [*RESPONSE_STREAM[:5], RESPONSE_STREAM_FAILED[-1]],
+        [*RESPONSE_STREAM, RESPONSE_STREAM[4]],  # text after the end
+        [RESPONSE_STREAM[0], RESPONSE_STREAM[0], *RESPONSE_STREAM[2:]],
+        [*RESPONSE_STREAM[:4], RESPONSE_STREAM[4], RESPONSE_STREAM[4], *RESPONSE_STREAM[5:]],  # "HiHi", told as "Hi"
+        [*RESPONSE_STREAM[:4], *RESPONSE_STREAM[5:]],  # "", told as "Hi"
+        [*RESPONSE_STREAM[:4], RESPONSE_STREAM[4] | {"item_id": "msg_2"}, *RESPONSE_STREAM[5:]],
+        [*RESPONSE_STREAM[:-1], DONE | {"response": RESPONSE | {"id": "resp_2"}}],
+        [*RESPONSE_STREAM[:-1], DONE | {"response": RESPONSE | {"output": [ITEM | {"id": "msg_2"}]}}],
+        [*RESPONSE_STREAM[:-1], DONE | {"sequence_number": 9}],
+        [*RESPONSE_STREAM[:4], RESPONSE_STREAM[4] | {"logprobs": None}, *RESPONSE_STREAM[5:]],
+    ],
+)
+def test_responses_that_clients_stumble_over_are_caught(events: list[dict[str, Any]]) -> None:
+    """A client waits for an end that does not come, or takes half an answer for all of it."""
+    with pytest.raises(AssertionError):
+        response_events(named_stream(*events))
+
+
+def test_nothing_follows_a_response() -> None:
+    """A client that has closed the connection after the last event breaks it for the next request."""
+    with pytest.raises(AssertionError, match="something follows"):
+        response_events(named_stream(*RESPONSE_STREAM) + b": keep-alive\n\n")
+
+
+def message_stream(*events: dict[str, Any]) -> bytes:
+    return b"".join(
+        b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json.dumps(event).encode()) for event in events
+    )
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        MESSAGE_STREAM,
+        [*MESSAGE_STREAM[:2], *MESSAGE_STREAM[3:]],
+        [*MESSAGE_STREAM[:1], PING, MESSAGE_STREAM[1], PING, *MESSAGE_STREAM[2:3], PING, *MESSAGE_STREAM[2:]],
+        [*MESSAGE_STREAM[:2], ANTHROPIC_ERROR],
+        [*MESSAGE_STREAM[:3], PING, ANTHROPIC_ERROR],
+    ],
+)
+def test_messages_are_read(events: list[dict[str, Any]]) -> None:
+    """Tests of a stream see other events than a client does."""
+    assert message_events(message_stream(*events)) == events
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        MESSAGE_STREAM[:-1],  # no end
+        MESSAGE_STREAM[:3],
+        [*MESSAGE_STREAM[:-2], MESSAGE_STREAM[-1]],
+        [*MESSAGE_STREAM[:3], *MESSAGE_STREAM[4:]],
+        MESSAGE_STREAM[1:],  # no beginning
+        [MESSAGE_STREAM[0], *MESSAGE_STREAM[2:]],
+        [ANTHROPIC_ERROR],
+        [PING, *MESSAGE_STREAM],
+        [MESSAGE_STREAM[0], *MESSAGE_STREAM],
+        [*MESSAGE_STREAM, MESSAGE_STREAM[-1]],  # something after the end
+        [*MESSAGE_STREAM, PING],
+        [*MESSAGE_STREAM, ANTHROPIC_ERROR],
+        [*MESSAGE_STREAM[:2], ANTHROPIC_ERROR, MESSAGE_STREAM[-1]],
+        [*MESSAGE_STREAM[:2], ANTHROPIC_ERROR, PING],
+        [*MESSAGE_STREAM[:4], MESSAGE_STREAM[2], *MESSAGE_STREAM[4:]],  # text after the block
+        [*MESSAGE_STREAM[:5], ANTHROPIC_ERROR],  # a failure of an answer that has ended
+        [*MESSAGE_STREAM[:2], MESSAGE_STREAM[2] | {"index": 1}, *MESSAGE_STREAM[3:]],
+        [*MESSAGE_STREAM[:2], MESSAGE_STREAM[2] | {"delta": {"type": "text", "text": "Hi"}}, *MESSAGE_STREAM[3:]],
+        [*MESSAGE_STREAM[:3], MESSAGE_STREAM[3] | {"index": GONE}, *MESSAGE_STREAM[4:]],
+        [*MESSAGE_STREAM[:4], MESSAGE_STREAM[4] | {"usage": TOKENS | {"input_tokens": 2}}, MESSAGE_STREAM[5]],
+        [*MESSAGE_STREAM[:4], MESSAGE_STREAM[4] | {"delta": ANTHROPIC_END | {"stop_reason": None}}, MESSAGE_STREAM[5]],
+    ],
+)
+def test_messages_that_clients_stumble_over_are_caught(events: list[dict[str, Any]]) -> None:
+    """A client waits for an end that does not come, or takes half an answer for all of it."""
+    told = [{key: value for key, value in event.items() if value is not GONE} for event in events]
+    with pytest.raises(AssertionError):
+        message_events(message_stream(*told))
+
+
+def test_a_message_has_no_comments() -> None:
+    """A client gets another sign of life than the one that this API has for it."""
+    with pytest.raises(AssertionError, match="a comment"):
+        message_events(message_stream(*MESSAGE_STREAM[:1]) + b": keep-alive\n\n" + message_stream(*MESSAGE_STREAM[1:]))
 
 
 def test_lines_are_read() -> None:

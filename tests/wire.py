@@ -8,6 +8,7 @@ names its source. ``nullable: true`` in those documents is read as one more type
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,102 @@ def _sse_frames(body_bytes: bytes) -> list[str]:
     assert len(done) <= 1, "[DONE] comes twice"
     assert not done or frames[-1] == done[0], f"something follows [DONE]: {frames[-1]!r}"
     return frames
+
+
+def named_events(body_bytes: bytes) -> list[dict[str, Any]]:
+    """
+    Read the events of a whole stream of Server-Sent Events that have names, as OpenAI's Responses and Anthropic's
+    Messages send them.
+
+    :raises AssertionError: for anything that a client stumbles over: an event that is not one ``event:`` line and one
+        ``data:`` line, that is empty or no JSON object, or whose ``type`` is not its name.
+    """
+    return [event for event in _named_frames(body_bytes) if isinstance(event, dict)]
+
+
+def named_comments(body_bytes: bytes) -> list[str]:
+    """Read the comments (heartbeats) of such a stream; the same faults as in :func:`named_events` are raised."""
+    return [event for event in _named_frames(body_bytes) if isinstance(event, str)]
+
+
+def _named_frames(body_bytes: bytes) -> list[dict[str, Any] | str]:
+    text = _read_lines(body_bytes)
+    assert text.endswith("\n\n"), f"the stream ends inside an event: {text[-80:]!r}"
+    return [_read_named(frame) for frame in text.removesuffix("\n\n").split("\n\n")]
+
+
+def _read_named(frame: str) -> dict[str, Any] | str:
+    if frame.startswith(":") and "\n" not in frame:
+        return frame.removeprefix(":").strip()
+    lines = frame.split("\n")
+    assert len(lines) == 2, f"not one line of its name and one of data: {frame!r}"
+    name, data = lines
+    assert name.startswith("event: "), f"no name: {frame!r}"
+    assert data.startswith("data: "), f"no data: {frame!r}"
+    event = _read_object(data.removeprefix("data: "))
+    assert event.get("type") == name.removeprefix("event: "), f"the name is not the type: {frame!r}"
+    return event
+
+
+# The types of a stream's events, each with a comma after it.
+_RESPONSE_EVENTS = re.compile(
+    r"response\.created,response\.in_progress,response\.output_item\.added,response\.content_part\.added,"
+    r"(response\.output_text\.delta,)*"
+    r"(response\.output_text\.done,response\.content_part\.done,response\.output_item\.done,"
+    r"response\.(completed|incomplete),|error,response\.failed,)"
+)
+
+
+def response_events(body_bytes: bytes) -> list[dict[str, Any]]:
+    """
+    Read a whole stream of OpenAI's Responses.
+
+    :raises AssertionError: for what :func:`named_events` raises it for, and for an event that is not as published, out
+        of its order, wrongly numbered, after the end, or that says something else than the ones before it.
+    """
+    assert isinstance(_named_frames(body_bytes)[-1], dict), "something follows the last event"
+    events = named_events(body_bytes)
+    for event in events:
+        check("openai_response_event", event)
+    order = "".join(f"{event['type']}," for event in events)
+    assert _RESPONSE_EVENTS.fullmatch(order), f"not the order of a response: {order}"
+    assert [event["sequence_number"] for event in events] == list(range(len(events))), "wrongly numbered"
+    responses = [event["response"] for event in events if "response" in event]
+    assert len({response["id"] for response in responses}) == 1, "several ids of the response"
+    items = [event["item"] for event in events if "item" in event] + responses[-1]["output"]
+    ids = {item["id"] for item in items} | {event["item_id"] for event in events if "item_id" in event}
+    assert len(ids) == 1, f"several ids of the item: {ids}"
+    text = "".join(event.get("delta", "") for event in events)
+    told = [event["text"] for event in events if "text" in event]
+    told += [event["part"]["text"] for event in events if event["type"] == "response.content_part.done"]
+    told += [part["text"] for item in items for part in item["content"]]
+    assert set(told) <= {text}, f"the whole text is not that of its pieces: {told}"
+    return events
+
+
+_MESSAGE_EVENTS = re.compile(
+    r"message_start,(ping,)*content_block_start,(ping,|content_block_delta,)*"
+    r"(content_block_stop,message_delta,message_stop,|error,)"
+)
+
+
+def message_events(body_bytes: bytes) -> list[dict[str, Any]]:
+    """
+    Read the events of a whole stream of Anthropic's Messages.
+
+    :raises AssertionError: for what :func:`named_events` raises it for, for an event that is not as the published types
+        have it, for a comment, for events out of order (each stream begins and ends once, and one that fails does not
+        say how the answer ended), and for a question whose tokens are counted twice and not alike.
+    """
+    events = named_events(body_bytes)
+    assert not named_comments(body_bytes), "a comment"
+    for event in events:
+        check("anthropic_event", event)
+    order = "".join(f"{event['type']}," for event in events)
+    assert _MESSAGE_EVENTS.fullmatch(order), f"out of order: {order}"
+    usages = [event["message"]["usage"] if "message" in event else event.get("usage") for event in events]
+    assert len({usage["input_tokens"] for usage in usages if usage}) == 1, f"several counts of a question: {usages}"
+    return events
 
 
 def ndjson_lines(body_bytes: bytes) -> list[dict[str, Any]]:

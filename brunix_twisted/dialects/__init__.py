@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import Ask, Ending, Head
+from brunix_twisted.model import Ask, Ending, Head, Model
 
 
 class Encoder(Protocol):
@@ -47,6 +47,20 @@ class Refusals(Protocol):
 
     def error_status(self, kind: Kind) -> int:
         """Give a failure's HTTP status."""
+
+
+class Models(Protocol):
+    """How a public API describes the model: a module that has these two functions."""
+
+    def models_body(self, model: Model, created_s: float) -> bytes:
+        """Render the list of models."""
+
+    def model_body(self, model: Model, name: str, created_s: float) -> bytes:
+        """
+        Render the model under the name that was asked for.
+
+        :raises GatewayError: UNKNOWN_MODEL.
+        """
 
 
 class Dialect(Protocol):

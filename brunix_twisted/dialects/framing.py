@@ -32,6 +32,11 @@ def sse(data_bytes: bytes) -> bytes:
     return b"data: " + data_bytes + b"\n\n"
 
 
+def sse_event(name: str, data_bytes: bytes) -> bytes:
+    """One event that has a name. ``data_bytes`` is JSON without a line break."""
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data_bytes)
+
+
 def ndjson(data_bytes: bytes) -> bytes:
     """One line. Some clients drop a last line that does not end."""
     return data_bytes + b"\n"

@@ -22,9 +22,9 @@ from brunix_twisted.dialects.whole import Whole
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import Ask, Ending, Head, Limits, Model
 
-# The Ollama release whose API this is. Digits and dots only; Copilot refuses anything older than 0.6.4. Not newer than
-# needed, for a newer one would promise endpoints that are not here.
-API_VERSION: Final = "0.6.4"
+# The Ollama release whose API this is: the first that has /v1/responses and /v1/messages too. Digits and dots only; not
+# newer than needed, for a newer one would promise endpoints that are not here.
+API_VERSION: Final = "0.14.0"
 
 # A duration as Go writes it, in all the ways that mean none: 0, 0s, 0h0m0s.
 _NO_TIME = re.compile(r"[-+]?(0|(0+(\.0*)?(ns|us|µs|ms|s|m|h))+)")

@@ -67,7 +67,7 @@ class Chat:
     def parse(self, body_bytes: bytes) -> Ask:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(ChatRequest, body_bytes)
-        _require_model(self.model, request.model)
+        require_model(self.model, request.model)
         _require_one(request.n)
         _require_no_tool(request)
         query, history = question(request.messages)
@@ -110,7 +110,7 @@ class Completions:
     def parse(self, body_bytes: bytes) -> Ask:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(CompletionRequest, body_bytes)
-        _require_model(self.model, request.model)
+        require_model(self.model, request.model)
         _require_one(request.n)
         queries = tuple(with_gap(prompt, request.suffix) for prompt in _prompts(request.prompt))
         return Ask(
@@ -235,7 +235,8 @@ def _usage(ending: Ending) -> dict[str, int]:
     }
 
 
-def _require_model(model: Model, name: str) -> None:
+def require_model(model: Model, name: str) -> None:
+    """Let the names of the model pass; raises UNKNOWN_MODEL for any other."""
     if not model.accepts(name):
         raise GatewayError(errors.UNKNOWN_MODEL, f"The model '{name}' does not exist", param="model")
 
@@ -301,7 +302,7 @@ def model_body(model: Model, name: str, created_s: float) -> bytes:
 
     :raises GatewayError: UNKNOWN_MODEL.
     """
-    _require_model(model, name)
+    require_model(model, name)
     return encode_json(_described(name, created_s))
 
 

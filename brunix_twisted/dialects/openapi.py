@@ -12,7 +12,7 @@ import attrs
 import msgspec
 
 from brunix_twisted import __version__
-from brunix_twisted.dialects import ollama_requests, openai_requests
+from brunix_twisted.dialects import anthropic_requests, ollama_requests, openai_requests, responses_requests
 from brunix_twisted.dialects.framing import encode_json
 
 Json = dict[str, Any]
@@ -35,6 +35,21 @@ OPENAI_ERROR: Final[Json] = {
         }
     },
 }
+ANTHROPIC_ERROR: Final[Json] = {
+    "type": "object",
+    "required": ["type", "error", "request_id"],
+    "additionalProperties": False,
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "additionalProperties": False,
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+        "request_id": {"type": ["string", "null"]},
+    },
+}
 OLLAMA_ERROR: Final[Json] = {
     "type": "object",
     "required": ["error"],
@@ -45,7 +60,7 @@ OLLAMA_ERROR: Final[Json] = {
 
 @attrs.frozen
 class _Endpoint:
-    """One path and its one method, GET or POST."""
+    """One method of a path."""
 
     path: str
     summary: str
@@ -53,6 +68,12 @@ class _Endpoint:
     answers: tuple[str, ...] = ("application/json",)
     """The media types of a good answer."""
     statuses: tuple[str, ...] = ("200",)
+    deletes: bool = False
+
+    @property
+    def method(self) -> str:
+        """GET where nothing is sent."""
+        return "delete" if self.deletes else "get" if self.request is None else "post"
 
 
 _SSE = ("application/json", "text/event-stream")
@@ -60,6 +81,11 @@ _NDJSON = ("application/json", "application/x-ndjson")
 _ENDPOINTS: Final = (
     _Endpoint("/v1/chat/completions", "Answer a conversation's last question", openai_requests.ChatRequest, _SSE),
     _Endpoint("/v1/completions", "Answer a prompt", openai_requests.CompletionRequest, _SSE),
+    _Endpoint("/v1/responses", "Answer a question, or go on from an answer", responses_requests.ResponsesRequest, _SSE),
+    _Endpoint("/v1/responses/{name}", "Give an answer again"),
+    _Endpoint("/v1/responses/{name}", "Keep an answer no longer", deletes=True),
+    _Endpoint("/v1/messages", "Answer a conversation's last question", anthropic_requests.MessagesRequest, _SSE),
+    _Endpoint("/v1/messages/count_tokens", "Count what was said", anthropic_requests.CountTokensRequest),
     _Endpoint("/v1/models", "List the model"),
     _Endpoint("/v1/models/{name}", "Describe the model"),
     _Endpoint("/api/chat", "Answer a conversation's last question", ollama_requests.ChatRequest, _NDJSON),
@@ -80,21 +106,17 @@ def openapi_body() -> bytes:
     types = [endpoint.request for endpoint in _ENDPOINTS if endpoint.request is not None]
     references, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(types, references, strict=True))
-    paths = {
-        endpoint.path: {
-            "get" if endpoint.request is None else "post": _operation(
-                endpoint, None if endpoint.request is None else schema_of[endpoint.request]
-            )
-        }
-        for endpoint in _ENDPOINTS
-    }
+    paths: dict[str, Json] = {}
+    for endpoint in _ENDPOINTS:
+        request = None if endpoint.request is None else schema_of[endpoint.request]
+        paths.setdefault(endpoint.path, {})[endpoint.method] = _operation(endpoint, request)
     return encode_json(
         {
             "openapi": "3.1.0",
             "info": {
                 "title": "brunix_twisted",
                 "version": __version__,
-                "summary": "OpenAI's and Ollama's HTTP APIs for the Brunix Assistance Engine",
+                "summary": "OpenAI's, Anthropic's and Ollama's HTTP APIs for the Brunix Assistance Engine",
             },
             "paths": paths,
             "components": {"schemas": schemas},
@@ -103,7 +125,7 @@ def openapi_body() -> bytes:
 
 
 def _operation(endpoint: _Endpoint, request: Json | None) -> Json:
-    error = _content(OLLAMA_ERROR if endpoint.path.startswith("/api") else OPENAI_ERROR, ("application/json",))
+    error = _content(_error(endpoint.path), ("application/json",))
     good = _content({} if "application/json" not in endpoint.answers else {"type": "object"}, endpoint.answers)
     operation: Json = {
         "summary": endpoint.summary,
@@ -117,6 +139,12 @@ def _operation(endpoint: _Endpoint, request: Json | None) -> Json:
     if request is not None:
         operation["requestBody"] = {"required": True} | _content(request, ("application/json",))
     return operation
+
+
+def _error(path: str) -> Json:
+    if path.startswith("/api/"):
+        return OLLAMA_ERROR
+    return ANTHROPIC_ERROR if path.startswith("/v1/messages") else OPENAI_ERROR
 
 
 def _content(schema: Json, media_types: tuple[str, ...]) -> Json:
