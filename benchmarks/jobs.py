@@ -6,7 +6,26 @@ import json
 
 import attrs
 
-PATHS = {"openai": "/v1/chat/completions", "ollama": "/api/chat"}
+
+@attrs.frozen
+class Wire:
+    """How a dialect asks, and how its streams end."""
+
+    path: str
+    question: str
+    """The parameter that has the messages."""
+    end: bytes
+    """What stands in the last bytes of every complete stream."""
+    again: bytes | None = None
+    """From where on a stream only repeats the tokens that it has sent."""
+
+
+WIRES = {
+    "openai": Wire("/v1/chat/completions", "messages", b"data: [DONE]"),
+    "responses": Wire("/v1/responses", "input", b'"total_tokens":', b"event: response.output_text.done"),
+    "messages": Wire("/v1/messages", "messages", b"event: message_stop"),
+    "ollama": Wire("/api/chat", "messages", b'"done":true'),
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -38,10 +57,10 @@ class Job:
     @property
     def request(self) -> bytes:
         """The whole HTTP request."""
-        asked = {"role": "user", "content": self.script}
-        body = json.dumps({"model": "brunix", "messages": [asked], "stream": self.form == "stream"}).encode()
+        wire, asked = WIRES[self.dialect], [{"role": "user", "content": self.script}]
+        body = json.dumps({"model": "brunix", wire.question: asked, "stream": self.form == "stream"}).encode()
         head = (
-            f"POST {PATHS[self.dialect]} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"POST {wire.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body

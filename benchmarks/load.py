@@ -22,14 +22,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from figures import quantiles
-from jobs import Job, say
+from jobs import WIRES, Job, say
 
-ENDS = {"openai": b"data: [DONE]", "ollama": b'"done":true'}
 STAMP = re.compile(rb"~([0-9a-f]{12})")
 SPAN_BYTES = 13
 # Of so many streams each token's arrival is noted, for the pauses between them.
 WATCHED = 20
-TAIL_BYTES = 400
+TAIL_BYTES = 1000
 SETTLE_S = 0.2
 
 
@@ -45,7 +44,7 @@ class Run:
         """Begin with nothing seen."""
         self.job = job
         self.request = job.request
-        self.end = ENDS[job.dialect]
+        self.wire = WIRES[job.dialect]
         self.tokens = 0
         self.requests = 0
         self.failed: dict[str, int] = {}
@@ -74,6 +73,7 @@ class Connection(asyncio.Protocol):
         self.opened_s = now()
         self.tokens = 0
         self._rest_bytes: int | None = None
+        self._repeats = False
         self._head: bytes | None = b""
         self._tail = b""
         self._span = b""
@@ -91,6 +91,7 @@ class Connection(asyncio.Protocol):
     def _ask(self) -> None:
         self._head = b""
         self._rest_bytes = None
+        self._repeats = False
         self._tail = self._span = b""
         self.tokens = 0
         self._asked = True
@@ -104,8 +105,9 @@ class Connection(asyncio.Protocol):
             data = self._read_head(self._head + data)
             if not data:
                 return
-        if count := data.count(b"~"):
-            self._take(data, count, at_s)
+        new = self._news(data)
+        if count := new.count(b"~"):
+            self._take(new, count, at_s)
         if self._span or b"^" in data:
             self._take_span(data, at_s)
         if self._rest_bytes is not None:
@@ -115,7 +117,7 @@ class Connection(asyncio.Protocol):
             return
         tail = self._tail + data[-TAIL_BYTES:]
         if tail.endswith(b"0\r\n\r\n"):
-            self._end(self.tokens == run.job.tokens and run.end in tail)
+            self._end(self.tokens == run.job.tokens and run.wire.end in tail)
         self._tail = tail[-TAIL_BYTES:]
 
     def _read_head(self, data: bytes) -> bytes:
@@ -134,6 +136,18 @@ class Connection(asyncio.Protocol):
         if (at := lower.find(b"\r\ncontent-length:")) >= 0:
             self._rest_bytes = int(lower[at + 17 :].partition(b"\r\n")[0])
         return rest
+
+    def _news(self, data: bytes) -> bytes:
+        """Leave out what only repeats the tokens that have come."""
+        again = self.run.wire.again
+        if again is None or self._rest_bytes is not None:
+            return data
+        if self._repeats:
+            return b""
+        known = self._tail[-len(again) :]
+        at = (known + data).find(again)
+        self._repeats = at >= 0
+        return data if at < 0 else data[: max(0, at - len(known))]
 
     def _take(self, data: bytes, count: int, at_s: float) -> None:
         run = self.run

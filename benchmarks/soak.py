@@ -37,7 +37,15 @@ MIX = [
     (5, json.dumps([{"hang": True}]), "leave at once"),
 ]
 STREAMED = 0.7
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/api/chat", "/api/generate")
+# The parameter that has the question, and whether that is a list of messages.
+ENDPOINTS = {
+    "/v1/chat/completions": ("messages", True),
+    "/v1/completions": ("prompt", False),
+    "/v1/responses": ("input", False),
+    "/v1/messages": ("messages", True),
+    "/api/chat": ("messages", True),
+    "/api/generate": ("prompt", False),
+}
 
 
 @attrs.frozen
@@ -69,8 +77,8 @@ async def ask(port: int, number: int, seen: Counter[str]) -> None:
     """Send one request of the mix."""
     dice = random.Random(number)  # noqa: S311 - the same mix each time
     _, script, manner = dice.choices(MIX, [weight for weight, _, _ in MIX])[0]
-    path = ENDPOINTS[number % len(ENDPOINTS)]
-    asked = {"messages": [{"role": "user", "content": script}]} if "chat" in path else {"prompt": script}
+    path, (question, converses) = list(ENDPOINTS.items())[number % len(ENDPOINTS)]
+    asked = {question: [{"role": "user", "content": script}] if converses else script}
     stream = "leave" in manner or dice.random() < STREAMED
     body = json.dumps({"model": "brunix", "stream": stream, **asked}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

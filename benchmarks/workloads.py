@@ -120,12 +120,15 @@ def paced(connections: int, seconds: float, per_second: float = 20, *, workers: 
     )
 
 
+_BESIDE = {"ollama": "as Ollama's clients ask", "responses": "at /v1/responses", "messages": "at /v1/messages"}
+
+
 def _suffix(dialect: str) -> str:
     return "" if dialect == "openai" else f"-{dialect}"
 
 
 def _beside(dialect: str) -> str:
-    return "" if dialect == "openai" else f", as {dialect.capitalize()} says it"
+    return "" if dialect == "openai" else f", {_BESIDE[dialect]}"
 
 
 SEQUENTIAL = Workload(
@@ -175,6 +178,7 @@ QUICK = (
     _planned(whole(20), 4, "gateway", AGAIN, "aio", "A", "A+", "engine", "stub", seconds=0.6),
     _planned(flat(1), 2, "gateway", "A", "A+", "engine", seconds=0.5),
     _planned(flat(20), 4, "gateway", AGAIN, "aio", "A", "A+", "stub", seconds=0.7),
+    *(_planned(flat(20, dialect), 2, "gateway", "aio", seconds=0.5) for dialect in ("responses", "messages")),
     _planned(FIRST, 3, "gateway", "aio", "A", "A+"),
     _planned(paced(100, 2), 3, "gateway", "aio", "A", "A+"),
     _planned(paced(500, 3), 3, "gateway", "A", "A+", "aio"),
@@ -188,10 +192,12 @@ FULL = (
     _planned(whole(1), 10, *THREADED, "engine"),
     _planned(whole(20), 10, "gateway", AGAIN, "aio", "two", "A", "A+", "engine", "stub"),
     _planned(whole(20, "ollama"), 10),
+    *(_planned(whole(20, dialect), 10, "gateway", "aio") for dialect in ("responses", "messages")),
     _planned(whole(100), 10),
     _planned(flat(1), 10, *THREADED, "engine"),
     _planned(flat(20), 10, "gateway", AGAIN, "aio", "two", "A", "A+", "engine", "stub"),
     _planned(flat(20, "ollama"), 10),
+    *(_planned(flat(20, dialect), 10, "gateway", "aio") for dialect in ("responses", "messages")),
     _planned(flat(100), 10),
     _planned(FIRST, 10),
     _planned(paced(20, 2), 10),
