@@ -1,7 +1,7 @@
 """
 The one way by which everything that is asked gets its answer.
 
-OpenAI's and Ollama's, streamed and whole, chats and prompts differ in the dialect that is handed in, and in nothing
+The APIs, streamed and whole, chats and prompts differ in the dialect that is handed in, and in nothing
 here. Everything runs on the reactor's thread.
 """
 

@@ -33,7 +33,7 @@ _log = Logger()
 class Options(BaseOptions):
     """One option for each setting; what is not given comes from the environment."""
 
-    longdesc = "Serves the Brunix Assistance Engine to clients of OpenAI's and Ollama's HTTP APIs."
+    longdesc = "Serves the Brunix Assistance Engine to clients of OpenAI's, Anthropic's and Ollama's HTTP APIs."
     optParameters: ClassVar[list[list[str | None]]] = [
         [row.option, None, None, f"{row.meaning} [${row.variable}, default: {row.default or 'none'}]"]
         for _, row in table()

@@ -17,7 +17,7 @@ _TEXT = frozenset({"text", "input_text", "output_text", None})
 
 
 class Message(Protocol):
-    """A message of either API."""
+    """A message of any of these APIs."""
 
     @property
     def role(self) -> str:

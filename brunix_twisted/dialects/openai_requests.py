@@ -18,7 +18,7 @@ import attrs
 from brunix_twisted.dialects.decode import Integer
 from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Refused
 
-# Messages. The two APIs differ in what surrounds the text, not in the text.
+# Messages. This API and Ollama's differ in what surrounds the text, not in the text.
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
