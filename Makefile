@@ -122,3 +122,7 @@ docs-tables: $(VENV)/installed-dev  ## write the tables in docs/ anew from the c
 clean:  ## remove the virtual environment and every cache
 	rm -rf $(VENV) $(VENV)-* tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find brunix_twisted twisted tests -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete
+	$(BIN)/python tests/client_sections.py
+
+changelog: $(VENV)/installed-dev  ## show what the changelog will say of the next release, made of changes/
+	@$(BIN)/towncrier build --draft
