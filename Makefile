@@ -47,7 +47,7 @@ tests/clients/node_modules/installed: tests/clients/package-lock.json
 	npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-test-clients: $(VENV)/installed-dev .venv-clients/openai-2/installed .venv-clients/openai-3/installed tests/clients/node_modules/installed  ## the real clients, against the running gateway (needs Node 20)
+test-clients: $(VENV)/installed-dev .venv-clients/openai-2/installed .venv-clients/openai-3/installed $(VENV)-bench-litellm/installed tests/clients/node_modules/installed  ## the real clients, against the running gateway (needs Node 20)
 	$(BIN)/python tests/clients/run.py
 
 test-system: $(VENV)/installed-dev  ## under the real systemd and behind real proxies (needs root, and packages of Debian's)

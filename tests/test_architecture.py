@@ -48,6 +48,7 @@ LEVELS = {
 }
 BESIDE = {
     ("tap", "service"),
+    "connect": 0,
     ("tap", "processes"),
     ("tap", "check"),
     ("tap", "exporter"),
@@ -107,6 +108,7 @@ PURE = {
     "dialects",
     "sessions",
     "answers",
+    "connect",
     "limits",
     "heads",
     "records",

@@ -58,6 +58,7 @@ def test_wheel_contents(wheel: Path) -> None:
     assert {name for name in names if name.startswith("twisted/")} == {"twisted/plugins/brunix_plugin.py"}
     assert {
         "brunix_twisted/py.typed",
+        "brunix_twisted/connect/clients.toml",
         "brunix_twisted/_pb/brunix_pb2.py",
         "brunix_twisted/_pb/brunix_pb2_grpc.pyi",
         "brunix_twisted/embedded/golden.jsonl",

@@ -1,8 +1,9 @@
 // What every client is asked, and how its answers are gathered.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { appendFileSync, readFileSync } from "node:fs";
 
 export const URL = process.env.BRUNIX_URL;
 export const SCRIPTED_URL = process.env.SCRIPTED_URL;
@@ -40,12 +41,23 @@ export async function pieces(stream, into = [], atMost = Infinity) {
   return into;
 }
 
-// What docs/clients.md tells a client, for a gateway at another URL.
-export function documented(client, language, url = URL) {
-  const text = readFileSync(new globalThis.URL("../../docs/clients.md", import.meta.url), "utf8");
-  const section = text.split(/^## /m).find((part) => part.startsWith(`${client}\n`));
-  assert.ok(section, `docs/clients.md says nothing about ${client}`);
-  const block = section.match(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "ms"));
-  assert.ok(block, `docs/clients.md has no ${language} for ${client}`);
-  return block[1].replaceAll("http://127.0.0.1:8000", url);
+const CLIENTS = JSON.parse(readFileSync(process.env.CLIENTS_JSON, "utf8")).clients;
+
+// The text in this language that a client is documented to be told, for a gateway at this URL.
+export function documented(client, language, url = URL, model = "brunix") {
+  const { snippets } = CLIENTS.find(({ id }) => id === client);
+  const { code } = snippets.find((snippet) => snippet.language === language);
+  // The runner looks whether every text was asked for.
+  appendFileSync(process.env.DOCUMENTED, `${client} ${language}\n`);
+  return code.replaceAll("@URL@", url).replaceAll("@MODEL@", model);
+}
+
+// How a command ended, and what it printed.
+export async function ran(command, words, options) {
+  const child = spawn(command, words, { stdio: ["ignore", "pipe", "pipe"], timeout: 60_000, ...options });
+  let printed = "";
+  child.stdout.on("data", (data) => (printed += data));
+  child.stderr.on("data", (data) => (printed += data));
+  const status = await new Promise((resolve) => child.on("close", resolve));
+  return { status, printed };
 }

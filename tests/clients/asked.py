@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable
@@ -19,7 +18,9 @@ URL: Final = os.environ["BRUNIX_URL"]
 SCRIPTED_URL: Final = os.environ["SCRIPTED_URL"]
 DOWN_URL: Final = os.environ["DOWN_URL"]
 _ENGINE_URL: Final = os.environ["ENGINE_URL"]
-_DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "clients.md"
+_CLIENTS: Final[dict[str, Any]] = {
+    client["id"]: client for client in json.loads(Path(os.environ["CLIENTS_JSON"]).read_text())["clients"]
+}
 
 QUESTION: Final = "Which variable sets the number of worker threads?"
 KEY_FACT: Final = "PROXY_THREAD_WORKERS"
@@ -95,19 +96,36 @@ async def _awaiting(stream: Iterable[Any]) -> AsyncIterator[Any]:
         yield piece
 
 
-def documented(client: str, language: str, url: str = URL) -> str:
-    """Copy from docs/clients.md what a client is to be told, for a gateway at another URL."""
-    section = re.search(rf"^## {re.escape(client)}$.*?(?=^## |\Z)", _DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    assert section, f"docs/clients.md says nothing about {client}"
-    block = re.search(rf"^```{language}$\n(.*?)^```$", section[0], re.MULTILINE | re.DOTALL)
-    assert block, f"docs/clients.md has no {language} for {client}"
-    return block[1].replace("http://127.0.0.1:8000", url)
+def documented(client: str, language: str, url: str = URL, model: str = "brunix") -> str:
+    """Give the text in this language that a client is documented to be told, for a gateway at this URL."""
+    (code,) = (each["code"] for each in _CLIENTS[client]["snippets"] if each["language"] == language)
+    # The runner looks whether every text was asked for.
+    with Path(os.environ["DOCUMENTED"]).open("a") as taken:
+        taken.write(f"{client} {language}\n")
+    return str(code).replace("@URL@", url).replace("@MODEL@", model)
 
 
 def answers_of(client: str) -> str:
-    """Run what docs/clients.md tells a Python program to do, and return what it printed."""
+    """Run the program in Python that a client is documented to be, and return what it printed."""
+    return _printed([sys.executable, "-c", documented(client, "python")], {}, None)
+
+
+def shell_answers_of(client: str, folder: Path, then: str = "", **environment: str) -> str:
+    """Run the commands that a client is documented to be, and more, in this folder, and return what they printed."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return _printed(["sh", "-ec", documented(client, "sh") + then], {"PATH": path} | environment, folder)
+
+
+def _printed(command: list[str], environment: dict[str, str], folder: Path | None) -> str:
     ran = subprocess.run(  # noqa: S603 - our own documentation
-        [sys.executable, "-c", documented(client, "python")], capture_output=True, text=True, timeout=60, check=False
+        command,
+        cwd=folder,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

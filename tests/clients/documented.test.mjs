@@ -1,23 +1,26 @@
 // What docs/clients.md tells a program for Node to do.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { rmSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { KEY_FACT, documented } from "./asked.mjs";
+import { KEY_FACT, documented, ran } from "./asked.mjs";
 
-for (const client of ["OpenAI for Node", "Ollama for Node", "Vercel's AI SDK"]) {
-  test(`${client}, as documented`, () => {
+const answers = (client, program) =>
+  test(`${client}, as documented`, async () => {
     // It is where the packages are found.
-    const program = fileURLToPath(new URL(`node_modules/documented-${process.pid}.mjs`, import.meta.url));
-    writeFileSync(program, documented(client, "js"));
+    const file = fileURLToPath(new URL(`node_modules/${client}-${process.pid}.mjs`, import.meta.url));
+    writeFileSync(file, program);
     try {
-      const ran = spawnSync(process.execPath, [program], { encoding: "utf8", timeout: 60_000 });
-      assert.equal(ran.status, 0, ran.stderr);
-      assert.match(ran.stdout, KEY_FACT);
+      const { status, printed } = await ran(process.execPath, [file]);
+      assert.equal(status, 0, printed);
+      assert.match(printed, KEY_FACT);
     } finally {
-      rmSync(program);
+      rmSync(file);
     }
   });
-}
+
+answers("openai-node", documented("openai-node", "js"));
+answers("ollama-js", documented("ollama-js", "js"));
+answers("ai-sdk", documented("ai-sdk", "js"));
+answers("ai-sdk-ollama", documented("ai-sdk-ollama", "js"));

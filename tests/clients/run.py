@@ -8,7 +8,10 @@ environment what to ask:
 ``BRUNIX_URL``    the gateway and the embedded engine, started as ``make run`` starts them
 ``SCRIPTED_URL``  a gateway before the scripted engine, which does as the question says; it is soon silent too long
 ``DOWN_URL``      a gateway before no engine at all
-``ENGINE_URL``    tells what the scripted engine saw: ``/TAG`` waits until the call with this tag in its question ended
+``ENGINE_URL``    tells what the scripted engine saw: ``/TAG`` waits until the call with this tag in its question ended,
+                  and ``/go/NAME`` lets every script go on that waits for this name
+``CLIENTS_JSON``  a file of what clients are told of the gateway, as :func:`brunix_twisted.connect.clients_json` has it
+``DOCUMENTED``    a file to which is added, line by line, which of these texts the tests have used
 ================  ====================================================================================================
 
 Nothing here is sent beyond this machine: the clients that would are told not to.
@@ -40,6 +43,7 @@ HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
 
+from brunix_twisted import connect  # noqa: E402
 from brunix_twisted._pb import brunix_pb2  # noqa: E402
 from scripted_engine import Asked, ScriptedEngine  # noqa: E402 - found by the line before
 
@@ -70,12 +74,12 @@ SUITES: Final[dict[str, list[str]]] = {
     "openai 2": [
         str(_PYTHON / "openai-2/bin/python"),
         *_PYTEST,
-        *(str(HERE / f"test_{name}.py") for name in ("openai", "litellm", "llamaindex")),
+        *(str(HERE / f"test_{name}.py") for name in ("openai", "litellm", "litellm_proxy", "llamaindex")),
     ],
     "openai 3": [
         str(_PYTHON / "openai-3/bin/python"),
         *_PYTEST,
-        *(str(HERE / f"test_{name}.py") for name in ("openai", "ollama", "langchain", "llm")),
+        *(str(HERE / f"test_{name}.py") for name in ("openai", "ollama", "langchain", "llm", "curl")),
     ],
     "node": ["node", "--test", *sorted(map(str, HERE.glob("*.test.mjs")))],
 }
@@ -125,7 +129,10 @@ def observe(engine: TaggedEngine) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            told = json.dumps(engine.saw(self.path.removeprefix("/"))).encode()
+            order, _, name = self.path.removeprefix("/").rpartition("/")
+            if order == "go":
+                engine.go(name)
+            told = json.dumps({} if order == "go" else engine.saw(name)).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(told)))
             self.end_headers()
@@ -187,6 +194,11 @@ def answers(url: str) -> bool:
         return False
 
 
+def tested_texts() -> set[str]:
+    """Name each text of a client that is said to be tested, by the client's id and the text's language."""
+    return {f"{client.id} {text.language}" for client in connect.clients() if client.tested for text in client.snippets}
+
+
 def main(command: list[str]) -> int:
     """Return 0 when everything passed."""
     twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "brunix"]
@@ -233,7 +245,16 @@ def main(command: list[str]) -> int:
                 )
             ),
         }
-        environment = CLEAN | QUIET | urls | {"HOME": str(home)}
+        (folder / "clients.json").write_bytes(connect.clients_json())
+        documented = folder / "documented"
+        documented.touch()
+        environment = (
+            CLEAN
+            | QUIET
+            | urls
+            | {"CLIENTS_JSON": str(folder / "clients.json"), "DOCUMENTED": str(documented)}
+            | {"HOME": str(home), "LITELLM_PROXY_BIN": str(ROOT / ".venv-bench-litellm" / "bin")}
+        )
         if command:
             return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - as asked
         failed = []
@@ -241,6 +262,8 @@ def main(command: list[str]) -> int:
             print(f"\n=== clients: {name}", flush=True)  # noqa: T201 - for whoever watches
             if subprocess.run(suite, cwd=HERE, env=environment, check=False).returncode:  # noqa: S603 - our own
                 failed.append(name)
+        if never := tested_texts() - set(documented.read_text().splitlines()):
+            failed.append(f"the texts that no test has used ({', '.join(sorted(never))})")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)  # noqa: T201 - likewise
     return 1 if failed else 0

@@ -123,4 +123,4 @@ async def test_as_documented(make: Make) -> None:
     """What docs/clients.md says would not work."""
     # It is one text for both: once is enough.
     if make is chat_openai:
-        assert answers_of("LangChain").count(KEY_FACT) >= 2
+        assert answers_of("langchain").count(KEY_FACT) >= 2

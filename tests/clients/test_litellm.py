@@ -142,4 +142,4 @@ async def test_a_conversation(complete: Callable[..., Any]) -> None:
 
 def test_as_documented() -> None:
     """What docs/clients.md says would not work."""
-    assert answers_of("LiteLLM").count(KEY_FACT) >= 3
+    assert answers_of("litellm").count(KEY_FACT) >= 3

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from asked import DOWN_URL, FOLLOW_UP, KEY_FACT, QUESTION, SCRIPTED_URL, URL, documented, script
+from asked import DOWN_URL, FOLLOW_UP, KEY_FACT, QUESTION, SCRIPTED_URL, URL, documented, script, shell_answers_of
 
 LLM: Final = Path(sys.executable).with_name("llm")
 MODELS: Final = {"openai": "brunix", "ollama": "ollama/brunix"}
@@ -62,3 +62,11 @@ def test_fails_in_the_middle(tmp_path: Path, api: str) -> None:
     failed = llm(tmp_path, SCRIPTED_URL, "-m", MODELS[api], script("one ", "two ", {"status": "INTERNAL"}))
     assert (failed.returncode, failed.stdout.strip()) == (1, "one two")
     assert "The engine failed to answer" in failed.stderr
+
+
+def test_as_documented(tmp_path: Path, api: str) -> None:
+    """What docs/clients.md says would not work."""
+    # It is one text for both: once is enough.
+    if api == "openai":
+        (tmp_path / "extra-openai-models.yaml").write_text(documented("llm", "yaml"))
+        assert shell_answers_of("llm", tmp_path, LLM_USER_PATH=str(tmp_path)).count(KEY_FACT) >= 2

@@ -198,4 +198,4 @@ async def test_a_conversation(make: Callable[..., Any], *, stream: bool) -> None
 
 def test_as_documented() -> None:
     """What docs/clients.md says would not work."""
-    assert answers_of("Ollama for Python").count(KEY_FACT) >= 1
+    assert answers_of("ollama-python").count(KEY_FACT) >= 1

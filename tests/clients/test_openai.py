@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Final
 
 import openai
@@ -22,6 +23,7 @@ from asked import (
     now,
     pieces,
     script,
+    shell_answers_of,
     tag,
 )
 
@@ -232,4 +234,15 @@ async def test_a_conversation(make: Callable[..., Any], *, stream: bool) -> None
 
 def test_as_documented() -> None:
     """What docs/clients.md says would not work."""
-    assert answers_of("OpenAI for Python").count(KEY_FACT) >= 1
+    assert answers_of("openai-python").count(KEY_FACT) >= 1
+
+
+def test_from_the_environment(tmp_path: Path) -> None:
+    """A program that cannot be changed would not find the gateway by the variables in docs/clients.md."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import openai\n"
+        f"asked = [{{'role': 'user', 'content': {QUESTION!r}}}]\n"
+        "print(openai.OpenAI().chat.completions.create(model='brunix', messages=asked).choices[0].message.content)\n"
+    )
+    assert KEY_FACT in shell_answers_of("openai-environment", tmp_path, "python program.py")
