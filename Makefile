@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test test-clients test-system format protos eval fuzz gaps bench bench-full soak lock audit docs-tables clean
+.PHONY: help run test test-clients test-page screenshots test-system format protos eval fuzz gaps bench bench-full soak lock audit docs docs-serve docs-tables changelog clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -49,6 +49,17 @@ tests/clients/node_modules/installed: tests/clients/package-lock.json
 
 test-clients: $(VENV)/installed-dev .venv-clients/openai-2/installed .venv-clients/openai-3/installed $(VENV)-bench-litellm/installed tests/clients/node_modules/installed  ## the real clients, against the running gateway (needs Node 20)
 	$(BIN)/python tests/clients/run.py
+
+tests/page/node_modules/installed: tests/page/package-lock.json
+	@command -v npm >/dev/null || { echo "the page's tests need Node 20 and its npm; neither is on the path" >&2; exit 1; }
+	npm ci --prefix tests/page --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+test-page: $(VENV)/installed-dev tests/page/node_modules/installed  ## the page in a real browser (needs Node 20 and Chromium)
+	$(BIN)/python tests/page/browse.py
+
+screenshots: $(VENV)/installed-dev tests/page/node_modules/installed  ## take the pictures in docs/images anew, with this machine's fonts
+	$(BIN)/python tests/page/browse.py --screenshots
 
 test-system: $(VENV)/installed-dev  ## under the real systemd and behind real proxies (needs root, and packages of Debian's)
 	$(BIN)/pytest tests/system
@@ -126,3 +137,7 @@ clean:  ## remove the virtual environment and every cache
 
 changelog: $(VENV)/installed-dev  ## show what the changelog will say of the next release, made of changes/
 	@$(BIN)/towncrier build --draft
+
+clean:  ## remove the virtual environment and every cache
+	rm -rf $(VENV) $(VENV)-* tests/clients/node_modules tests/page/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
+	find brunix_twisted twisted tests -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete

@@ -71,6 +71,7 @@ ENDPOINTS: Final[dict[str, DialectName]] = {
     "/health": "none",
     "/health/live": "none",
     "/openapi.json": "none",
+    "/page/{id}": "none",
 }
 """The routes' patterns, and whose API each belongs to. Any other path is ``other``."""
 

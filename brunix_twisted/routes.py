@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final, cast
 
 import attrs
@@ -30,6 +31,7 @@ from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import count_tokens
 from brunix_twisted.model import Model, Processes
+from brunix_twisted.page import HTML, Asset, wants_page
 from brunix_twisted.records import DialectName, endpoint_of
 from brunix_twisted.site import GatewayRequest
 
@@ -62,6 +64,9 @@ class Gateway:
     """The routes, and what they need to answer."""
 
     app = Klein()
+
+    assets: Mapping[str, Asset] = MappingProxyType({})
+    """The page and its files, by name; empty where there is none."""
 
     def __init__(  # noqa: PLR0913 - what its routes need
         self,
@@ -193,8 +198,19 @@ class Gateway:
 
     @app.route("/", methods=["GET"])
     def root(self, request: GatewayRequest) -> bytes:
-        """Say what Ollama's clients look for to see whether it is there."""
+        """Show the page to a browser, and tell Ollama's clients what they look for to see whether it is there."""
+        if self.assets:
+            request.setHeader(b"Vary", b"Origin, Accept")
+            if wants_page(b",".join(request.requestHeaders.getRawHeaders(b"Accept", ())).decode("latin-1")):
+                return _asset(request, self.assets[HTML])
         return _body(request, ollama.ROOT_BODY, b"text/plain; charset=utf-8")
+
+    @app.route("/page/<path:name>", methods=["GET"])
+    def page(self, request: GatewayRequest, name: str) -> bytes:
+        """Hand out what the page is made of."""
+        if name == HTML or name not in self.assets:
+            raise _nothing_here(request.path.decode("ascii"))
+        return _asset(request, self.assets[name])
 
     @app.route("/openapi.json", methods=["GET"])
     def openapi(self, request: GatewayRequest) -> bytes:
@@ -268,6 +284,16 @@ def _body(request: GatewayRequest, body_bytes: bytes, content_type: bytes) -> by
     # Without it the answer would go out in chunks.
     request.setHeader(b"Content-Length", b"%d" % len(body_bytes))
     return body_bytes
+
+
+def _asset(request: GatewayRequest, asset: Asset) -> bytes:
+    for name, value in asset.headers:
+        request.setHeader(name, value)
+    request.setHeader(b"ETag", asset.etag)
+    if asset.is_held(request.getHeader(b"If-None-Match")):
+        request.setResponseCode(HTTPStatus.NOT_MODIFIED)
+        return b""
+    return _body(request, asset.body_bytes, asset.content_type)
 
 
 def _health(

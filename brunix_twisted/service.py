@@ -23,6 +23,7 @@ from brunix_twisted.engine.blocking import BlockingEngine
 from brunix_twisted.hosts import Hosts
 from brunix_twisted.logs import log_request
 from brunix_twisted.model import Model, Processes
+from brunix_twisted.page import load as load_page
 from brunix_twisted.producer import Terms
 from brunix_twisted.reactors import Reactor
 from brunix_twisted.records import Observer, Readings
@@ -127,6 +128,8 @@ class GatewayService(Service):
             answers=answers,
             processes=lambda: self.processes,
         )
+        if settings.page:
+            gateway.assets = load_page()
         self._site = GatewaySite(
             gateway.app.resource(),
             reactor=cast("IReactorTime", self._reactor),

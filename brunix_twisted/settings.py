@@ -291,6 +291,13 @@ class Settings:
         "machine's own and those in `.localhost`, `.local` and `.internal`. Any other is refused with 403, unless the "
         "gateway listens beyond this machine and nothing is set here.",
     )
+    page: bool = _setting(
+        "PROXY_PAGE",
+        "on",
+        _ON_OFF,
+        "Whether a browser gets a page at `/`, to see whether all is up, to ask, and to connect clients. With `off` "
+        "nothing is left of it.",
+    )
     max_body_bytes: int = _setting(
         "PROXY_MAX_BODY_BYTES",
         "4194304",

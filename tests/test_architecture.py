@@ -40,6 +40,7 @@ LEVELS = {
     "traceparent": 1,
     "model": 0,
     "errors": 0,
+    "page": 1,
     "settings": 0,
     "reactors": 0,
     "origins": 0,

@@ -94,7 +94,12 @@ _ENDPOINTS: Final = (
     _Endpoint("/api/tags", "List the model"),
     _Endpoint("/api/ps", "List the model as running"),
     _Endpoint("/api/version", "Say which release of Ollama this stands in for"),
-    _Endpoint("/", "Say that this is there", answers=("text/plain",)),
+    _Endpoint("/", "Say that this is there, to a browser by a page", answers=("text/plain", "text/html")),
+    _Endpoint(
+        "/page/{name}",
+        "Hand out what the page is made of",
+        answers=("text/javascript", "text/css", "image/svg+xml", "application/json"),
+    ),
     _Endpoint("/health", "Say whether a question would be answered", statuses=("200", "503")),
     _Endpoint("/health/live", "Say that this process serves"),
     _Endpoint("/openapi.json", "This description"),
