@@ -157,7 +157,7 @@ class Settings:
         "PROXY_THREAD_WORKERS",
         "20",
         _whole_number(1, 10_000),
-        "How many questions may be with the engine at once: threads of the pool, one for each. Each gateway process "
+        "How many questions may be asked of the engine in parallel: threads of the pool, one for each. Each gateway process "
         "has so many.",
     )
     engine_client: Literal["blocking", "aio"] = _setting(
