@@ -1,0 +1,113 @@
+"""``brunix ask``: one question, its answer on the standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+
+import attrs
+
+from brunix_twisted.cli.answer import DEFAULT_MODEL, Answer, listed_model
+from brunix_twisted.cli.terminal import CLOSED_PIPE, INTERRUPTED, abandon_output, out, told
+from brunix_twisted.cli.troubles import Trouble, TroubleError
+from brunix_twisted.cli.wire import Target
+
+
+class NoQuestionError(Exception):
+    """Nothing was asked; the text says what to write."""
+
+
+def question(words: str | None, stdin_is_terminal: bool, read: bytes) -> str:  # noqa: FBT001 - a value, no switch
+    """
+    Put the question together: what was written, and what was piped in, below it.
+
+    :param words: the argument; ``-`` and None are the standard input alone.
+    :param read: what the standard input held, if it is no terminal or was asked for.
+    :raises NoQuestionError: there is none.
+    """
+    try:
+        piped = read.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise NoQuestionError("what was piped in is no UTF-8 text") from None
+    asked = "\n\n".join(text for text in ("" if words in {None, "-"} else (words or "").strip(), piped) if text)
+    if asked:
+        return asked
+    if words is None and stdin_is_terminal:
+        raise NoQuestionError("there is no question: brunix ask 'How do I …?'")
+    raise NoQuestionError("the question is empty")
+
+
+def ask(options: Namespace, target: Target) -> int:
+    """Run the command."""
+    terminal = sys.stdin is None or sys.stdin.isatty()
+    try:
+        wanted = sys.stdin is not None and (options.question == "-" or not terminal)
+        words = question(options.question, terminal, sys.stdin.buffer.read() if wanted else b"")
+        return _answer(words, options, target)
+    except NoQuestionError as error:
+        told(f"brunix ask: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        abandon_output()
+        return CLOSED_PIPE
+
+
+def _answer(words: str, options: Namespace, target: Target) -> int:
+    answer: Answer | None = None
+    try:
+        model = options.model or listed_model(target) or DEFAULT_MODEL
+        answer = Answer(target, words, model=model, session_id=options.session, stream=options.stream)
+        return _as_json(answer, options.timeout) if options.json else _as_text(answer, options.timeout)
+    except TroubleError as error:
+        return _failed(error.trouble, answer, as_json=options.json)
+    finally:
+        # Whatever ended it: the gateway sees its client leave, and cancels the engine's call.
+        if answer is not None:
+            answer.close()
+
+
+def _as_text(answer: Answer, silence_s: float) -> int:
+    last = ""
+    try:
+        for text in answer.texts(silence_s):
+            out(text)
+            last = text or last
+    finally:
+        # What is said next begins a line of its own, however the answer ended.
+        if last and not last.endswith("\n"):
+            out("\n")
+    return 0
+
+
+def _as_json(answer: Answer, silence_s: float) -> int:
+    text = "".join(answer.texts(silence_s))
+    out(
+        json.dumps(
+            {
+                "answer": text,
+                "model": answer.model,
+                "session_id": answer.session_id,
+                "request_id": answer.request_id,
+                "finish_reason": answer.finish_reason,
+                "usage": answer.usage,
+            },
+            ensure_ascii=False,
+        )
+        + "\n"
+    )
+    return 0
+
+
+def _failed(trouble: Trouble, answer: Answer | None, *, as_json: bool) -> int:
+    request_id = answer.request_id if answer else ""
+    if as_json:
+        out(json.dumps({"error": attrs.asdict(trouble), "request_id": request_id}, ensure_ascii=False) + "\n")
+    told(f"brunix ask: {trouble.says}")
+    if trouble.remedy:
+        told(f"  {trouble.remedy}")
+    if request_id:
+        told(f"  In the gateway's log this is request {request_id}.")
+    return 1

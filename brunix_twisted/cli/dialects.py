@@ -1,0 +1,180 @@
+"""
+The APIs by which a question can be put, as data: to add one is to add a line to :data:`DIALECTS`. Pure.
+
+What is told of an API is what a client needs of it: where it is, what is sent, and where in an answer the text is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Literal
+
+import attrs
+
+from brunix_twisted.cli.wire import Piece
+
+Framing = Literal["sse", "ndjson"]
+Messages = list[dict[str, str]]
+
+
+@attrs.frozen
+class Event:
+    """One thing that a stream said."""
+
+    data: Any
+    """What its JSON held; None for a sign of life, which says nothing."""
+    at_s: float
+    """When its last byte came."""
+
+
+@attrs.frozen(kw_only=True)
+class Dialect:
+    """An API's way to ask one question."""
+
+    id: str
+    name: str
+    path: str
+    framing: Framing
+    body: Callable[[Messages, int | None], dict[str, Any]]
+    """The request, but for ``model`` and ``stream``; takes the most tokens of the answer."""
+    text: Callable[[Any], str]
+    """The text in one event. Raises LookupError or TypeError where there is none."""
+    ends: Callable[[Any], bool]
+    """Whether an event says that the answer is complete. Raises likewise."""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def request(self, model: str, messages: Messages, most_tokens: int | None = None) -> dict[str, Any]:
+        """Write the body of a streamed request."""
+        return {"model": model, "stream": True, **self.body(messages, most_tokens)}
+
+    def text_of(self, event: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+        """Read the text in an event, if there is any."""
+        try:
+            return self.text(event) or ""
+        except (LookupError, TypeError):
+            return ""
+
+    def is_end(self, event: Any) -> bool:  # noqa: ANN401 - likewise
+        """Whether the answer is complete with this event."""
+        try:
+            return bool(self.ends(event))
+        except (LookupError, TypeError):
+            return False
+
+    def events(self, pieces: Iterable[Piece]) -> Iterator[Event]:
+        """Read a stream."""
+        return _sse(pieces) if self.framing == "sse" else _ndjson(pieces)
+
+
+def _lines(pieces: Iterable[Piece]) -> Iterator[tuple[bytes, float]]:
+    rest = b""
+    at_s = 0.0
+    for piece in pieces:
+        at_s = piece.at_s
+        *lines, rest = (rest + piece.data).split(b"\n")
+        for line in lines:
+            yield line.rstrip(b"\r"), at_s
+    if rest:
+        yield rest, at_s
+
+
+def _sse(pieces: Iterable[Piece]) -> Iterator[Event]:
+    # What is asked here writes an event's data in one line.
+    for line, at_s in _lines(pieces):
+        if line.startswith(b":"):
+            yield Event(None, at_s)
+        elif line.startswith(b"data:"):
+            data = line[5:].strip()
+            yield Event("[DONE]" if data == b"[DONE]" else _json(data), at_s)
+
+
+def _ndjson(pieces: Iterable[Piece]) -> Iterator[Event]:
+    for line, at_s in _lines(pieces):
+        if line:
+            yield Event(_json(line), at_s)
+
+
+def _json(data: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _options(most: int | None) -> dict[str, Any]:
+    return {} if most is None else {"options": {"num_predict": most}}
+
+
+def _limited(name: str, most: int | None) -> dict[str, Any]:
+    return {} if most is None else {name: most}
+
+
+def _last(messages: Messages) -> str:
+    return messages[-1]["content"]
+
+
+CHAT: Final = Dialect(
+    id="chat",
+    name="OpenAI's chat completions",
+    path="/v1/chat/completions",
+    framing="sse",
+    body=lambda messages, most: {
+        "messages": messages,
+        "stream_options": {"include_usage": True},
+        **_limited("max_tokens", most),
+    },
+    text=lambda event: event["choices"][0]["delta"]["content"],
+    ends=lambda event: event["choices"][0]["finish_reason"],
+)
+GENERATE: Final = Dialect(
+    id="ollama-generate",
+    name="Ollama's generate",
+    path="/api/generate",
+    framing="ndjson",
+    body=lambda messages, most: {"prompt": _last(messages), **_options(most)},
+    text=lambda event: event["response"],
+    ends=lambda event: event["done"],
+)
+DIALECTS: Final = (
+    CHAT,
+    GENERATE,
+    Dialect(
+        id="completions",
+        name="OpenAI's completions",
+        path="/v1/completions",
+        framing="sse",
+        body=lambda messages, most: {"prompt": _last(messages), **_limited("max_tokens", most)},
+        text=lambda event: event["choices"][0]["text"],
+        ends=lambda event: event["choices"][0]["finish_reason"],
+    ),
+    Dialect(
+        id="ollama-chat",
+        name="Ollama's chat",
+        path="/api/chat",
+        framing="ndjson",
+        body=lambda messages, most: {"messages": messages, **_options(most)},
+        text=lambda event: event["message"]["content"],
+        ends=lambda event: event["done"],
+    ),
+    Dialect(
+        id="responses",
+        name="OpenAI's responses",
+        path="/v1/responses",
+        framing="sse",
+        body=lambda messages, most: {"input": _last(messages), **_limited("max_output_tokens", most)},
+        text=lambda event: event["delta"] if event["type"] == "response.output_text.delta" else "",
+        ends=lambda event: event["type"] in {"response.completed", "response.incomplete"},
+    ),
+    Dialect(
+        id="messages",
+        name="Anthropic's messages",
+        path="/v1/messages",
+        framing="sse",
+        # The one API in which the most tokens must be told.
+        body=lambda messages, most: {"messages": messages, "max_tokens": most or 4096},
+        text=lambda event: event["delta"]["text"] if event["type"] == "content_block_delta" else "",
+        ends=lambda event: event["type"] == "message_stop",
+        headers=(("anthropic-version", "2023-06-01"),),
+    ),
+)

@@ -1,0 +1,43 @@
+"""How long a connection is kept over which nothing is asked."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from brunix_twisted.cli.doctor.findings import Finding
+from brunix_twisted.cli.doctor.limits import STEP_S
+from brunix_twisted.cli.wire import Connection, Target
+
+LONGEST_S: Final = 70.0
+"""The gateway lets go of it after 60 seconds."""
+_GATEWAY_S: Final = 55.0
+_SHORT_S: Final = 5.0
+
+
+def measure_idle(target: Target, limit_s: float) -> float | None:
+    """Give after how many seconds it is closed, None for not at all. Raises what asking over a network raises."""
+    with Connection(target) as connection:
+        connection.ask("GET", "/health/live", limit_s=STEP_S).body()
+        began_s = time.monotonic()
+        return None if connection.stays_open(limit_s) else time.monotonic() - began_s
+
+
+def judge_idle(closed_s: float | None, waited_s: float) -> Finding:
+    """Say whether something lets go of it before the gateway does."""
+    if closed_s is None:
+        says = f"a connection without a request is still open after {waited_s:.0f} s"
+        return Finding("idle", "ok", says, figures={"open_s": waited_s})
+    figures = {"closed_after_s": round(closed_s, 1)}
+    says = f"a connection without a request is closed after {closed_s:.1f} s"
+    if closed_s >= _GATEWAY_S:
+        return Finding("idle", "ok", f"{says}; the gateway itself does that after 60", figures=figures)
+    return Finding(
+        "idle",
+        "warning" if closed_s < _SHORT_S else "note",
+        says,
+        "The gateway keeps it for 60 seconds: something in between lets go of it sooner. A client that uses it again "
+        "just then fails, and most try once more.",
+        "nginx: keepalive_timeout; HAProxy: timeout http-keep-alive.",
+        figures,
+    )

@@ -1,0 +1,202 @@
+"""The order of the checks, from the address to the engine; one that cannot be gone beyond ends the visit."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from urllib.parse import quote
+
+import attrs
+
+from brunix_twisted.cli import troubles
+from brunix_twisted.cli.doctor import exchange, identity, idle, report, way
+from brunix_twisted.cli.doctor.findings import Finding, status
+from brunix_twisted.cli.doctor.interview import QUESTION, Interview
+from brunix_twisted.cli.doctor.limits import STEP_S, Limits, start
+from brunix_twisted.cli.terminal import CLOSED_PIPE, INTERRUPTED, abandon_output, told
+from brunix_twisted.cli.troubles import EXPECTED, Trouble, TroubleError
+from brunix_twisted.cli.wire import Place, Target
+
+
+@attrs.define
+class Visit:
+    """One run of the doctor."""
+
+    target: Target
+    environment: Mapping[str, str]
+    given: str
+    """The address as somebody wrote it."""
+    corrections: Sequence[str]
+    options: Namespace
+    limits: Limits
+    questions: int = 0
+    """How many the engine was asked."""
+
+    def findings(self) -> Iterator[Finding]:
+        """Go the whole way, and give the findings as they are made."""
+        where = self.target.address
+        yield from way.judge_corrections(self.given, where, self.corrections)
+        places = yield from self._places()
+        if not places:
+            return
+        found = yield from self._identity(places)
+        if found is None:
+            return
+        yield identity.judge_between(found)
+        health = identity.judge_health(where, found)
+        yield health
+        model = yield from self._model(found)
+        yield from self._guarded("connection", self._exchange)
+        yield from self._guarded("body size", self._large_body)
+        yield from self._guarded("browsers", self._browsers)
+        yield from self._guarded("names", self._names)
+        if not self.options.ask:
+            yield Finding("answers", "note", "the engine was asked nothing, as you wished")
+        elif health.level == "problem" or model is None:
+            yield Finding("answers", "note", "the engine was asked nothing, for it would not have answered")
+        else:
+            yield from self._interview(model)
+
+    def _guarded(self, check: str, run: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+        """Let a check that meets a broken network end with a finding."""
+        try:
+            yield from run()
+        except EXPECTED as error:
+            trouble = troubles.of_exception(error, self.target.address)
+            says = f"this could not be looked at: {trouble.says}"
+            yield Finding(check, "warning", says, figures={"kind": trouble.kind})
+
+    # The way.
+
+    def _places(self) -> Generator[Finding, None, list[Place]]:
+        """Find where to connect to; nothing where nobody is."""
+        where = self.target.address
+        try:
+            places = way.look_up(self.target, self.limits.step_s())
+            reached = way.reach(self.target, places, self.limits.step_s() / min(len(places), 2))
+        except TroubleError as error:
+            yield _problem("address", error.trouble)
+            return []
+        yield from way.judge_places(where, reached)
+        yield from self._guarded("proxies", self._detour)
+        return [each.place for each in reached if each.trouble is None]
+
+    def _detour(self) -> Iterable[Finding]:
+        where = self.target.address
+        proxy = way.proxy_for(where, self.environment)
+        detour = None if proxy is None else way.try_detour(self.target, *proxy, self.limits.step_s())
+        return [way.judge_detour(where, detour)]
+
+    def _identity(self, places: Sequence[Place]) -> Generator[Finding, None, identity.Identity | None]:
+        """Find out who answers; None where it is not the gateway."""
+        try:
+            if self.target.address.secure:
+                yield way.judge_tls(way.measure_tls(self.target, self.limits.step_s()))
+            found = identity.measure_identity(self.target, self.limits.step_s())
+        except EXPECTED as error:
+            yield self._nobody(error, places[0])
+            return None
+        judged = identity.judge_identity(self.target.address, found)
+        yield judged
+        return found if judged.level == "ok" else None
+
+    def _nobody(self, error: Exception, place: Place) -> Finding:
+        """Say why nothing that was understood came back."""
+        where = self.target.address
+        trouble = troubles.of_exception(error, where)
+        unclear = trouble.kind in {"closed", "no_http", "timeout", "unreachable", "broken_off"}
+        if not where.secure and unclear and way.speaks_tls(self.target, place, STEP_S):
+            trouble = troubles.https(where)
+        if trouble.kind == "plain_http":
+            trouble = attrs.evolve(trouble, remedy=self._try_plain(trouble.remedy))
+        return _problem("tls" if where.secure else "gateway", trouble)
+
+    def _try_plain(self, remedy: str) -> str:
+        try:
+            identity.page(way.plain(self.target), "/health/live", STEP_S)
+        except EXPECTED:
+            return remedy
+        return remedy.replace("Most likely it is plain HTTP", "It is plain HTTP")
+
+    # What costs the engine nothing.
+
+    def _model(self, found: identity.Identity) -> Generator[Finding, None, str | None]:
+        """Find the name to ask by; None where there is none."""
+        names, wanted = identity.listed(found.models), self.options.model
+        tried = wanted or f"{next(iter(names), '')}:latest"
+        try:
+            known = identity.page(self.target, f"/v1/models/{quote(tried, safe='/:@+')}", self.limits.step_s()).ok
+        except EXPECTED as error:
+            yield _problem("model", troubles.of_exception(error, self.target.address))
+            return None
+        yield identity.judge_model(names, wanted, known)
+        # Where the name is wrong, everything else can still be looked at by the right one.
+        return wanted if wanted and known else next(iter(names), None)
+
+    def _exchange(self) -> Iterable[Finding]:
+        return exchange.judge_exchange(exchange.measure_exchange(self.target, self.limits.step_s()))
+
+    def _large_body(self) -> Iterable[Finding]:
+        try:
+            answer = exchange.measure_large_body(self.target, self.limits.step_s())
+        except ConnectionError:
+            answer = None
+        return [exchange.judge_large_body(answer, self.target.address)]
+
+    def _browsers(self) -> Iterable[Finding]:
+        origin = self.options.origin
+        seen, strange = (
+            exchange.measure_preflight(self.target, page, self.limits.step_s())
+            for page in (origin or exchange.SOME_PAGE, exchange.STRANGE_PAGE)
+        )
+        return [exchange.judge_preflight(seen, strange, asked=origin is not None)]
+
+    def _names(self) -> Iterable[Finding]:
+        answer = exchange.measure_strange_host(self.target, self.limits.step_s())
+        return [exchange.judge_strange_host(answer, self.target.address)]
+
+    # What the engine is asked, and what takes patience.
+
+    def _interview(self, model: str) -> Iterator[Finding]:
+        interview = Interview(self.target, self.limits, model, self.options.question or QUESTION, self.options.metrics)
+        idling: list[Finding] = []
+        beside = start(lambda: idling.extend(self._guarded("idle", self._idle)))
+        yield from interview.findings()
+        self.questions = interview.asked
+        beside.join(self.limits.left_s)
+        yield from idling
+
+    def _idle(self) -> Iterable[Finding]:
+        if self.limits.patience_s is None:
+            return []
+        limit_s = min(idle.LONGEST_S, self.limits.patience_s)
+        return [idle.judge_idle(idle.measure_idle(self.target, limit_s), limit_s)]
+
+
+def _problem(check: str, trouble: Trouble) -> Finding:
+    return Finding(check, "problem", trouble.says, "", trouble.remedy, {"kind": trouble.kind})
+
+
+def doctor(options: Namespace, target: Target, corrections: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the command."""
+    root, out = target.address.root, sys.stdout
+    given = options.address or environment.get("BRUNIX_URL") or root
+    visit = Visit(target, environment, given, corrections, options, Limits(options.patient))
+    findings: list[Finding] = []
+    try:
+        if not options.json:
+            report.write(report.heading(root), out)
+        for finding in visit.findings():
+            findings.append(finding)
+            if not options.json:
+                report.write(report.block(report.clean(finding, out), out, environment), out)
+        conclude = report.as_json if options.json else report.summary
+        report.write(conclude(root, findings, visit.questions, visit.limits.took_s), out)
+    except KeyboardInterrupt:
+        told("\nbrunix doctor: stopped")
+        return INTERRUPTED
+    except BrokenPipeError:
+        abandon_output()
+        return CLOSED_PIPE
+    return status(findings)

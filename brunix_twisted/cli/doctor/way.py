@@ -1,0 +1,301 @@
+"""The way to the gateway: the name, the addresses, TLS, and the proxies that clients may take instead."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import attrs
+
+from brunix_twisted.cli import troubles
+from brunix_twisted.cli.address import Address, shown
+from brunix_twisted.cli.doctor.findings import Finding
+from brunix_twisted.cli.troubles import EXPECTED, Trouble, TroubleError
+from brunix_twisted.cli.wire import Connection, Place, Target, dial, resolve
+
+_MOST_PLACES: Final = 4
+_SOON_DAYS: Final = 14
+
+
+@attrs.frozen
+class Reached:
+    """What became of connecting to one of the name's addresses."""
+
+    place: Place
+    took_s: float
+    trouble: Trouble | None = None
+    server: str = ""
+    """Who answers there, as far as that can be told apart."""
+
+
+def look_up(target: Target, limit_s: float) -> list[Place]:
+    """
+    Find the addresses, each once.
+
+    :raises TroubleError: there are none.
+    """
+    where = target.address
+    try:
+        return list(dict.fromkeys(resolve(where.host, where.port, limit_s)))
+    except EXPECTED as error:
+        raise TroubleError(troubles.of_exception(error, where)) from error
+
+
+def reach(target: Target, places: Sequence[Place], limit_s: float) -> list[Reached]:
+    """Connect to each address, and ask who is there."""
+    reached = []
+    for place in places[:_MOST_PLACES]:
+        began_s = time.monotonic()
+        try:
+            dial(place, limit_s).close()
+        except EXPECTED as error:
+            trouble = troubles.of_exception(error, target.address)
+            reached.append(Reached(place, time.monotonic() - began_s, trouble))
+            continue
+        took_s = time.monotonic() - began_s
+        server = ""
+        if len(places) > 1:
+            with suppress(*EXPECTED), Connection(target, place) as connection:
+                response = connection.ask("GET", "/health/live", limit_s=limit_s)
+                server = f"{response.status} {response.header('Server')} {response.body()[:200]!r}"
+        reached.append(Reached(place, took_s, None, server))
+    return reached
+
+
+def judge_places(where: Address, reached: Sequence[Reached]) -> list[Finding]:
+    """Say which of the name's addresses can be reached."""
+    well = [each for each in reached if each.trouble is None]
+    if not well:
+        trouble = reached[0].trouble or Trouble("unreachable", f"{where.root} cannot be reached")
+        tried = ", ".join(each.place.address for each in reached)
+        says = trouble.says if len(reached) == 1 else f"{trouble.says} (tried: {tried})"
+        return [Finding("address", "problem", says, "", trouble.remedy, {"kind": trouble.kind})]
+    figures = {
+        "addresses": [
+            {
+                "address": each.place.address,
+                "connect_ms": round(each.took_s * 1000, 2),
+                "trouble": each.trouble.kind if each.trouble else None,
+            }
+            for each in reached
+        ]
+    }
+    ill = [each for each in reached if each.trouble is not None]
+    names = " and ".join(each.place.address for each in well)
+    if ill:
+        missing = " and ".join(each.place.address for each in ill)
+        first = reached[0].trouble is not None
+        return [
+            Finding(
+                "address",
+                "warning" if first else "note",
+                f"{where.host} is {missing} too, where nothing answers; {names} does",
+                f"A client that tries {missing} {'first, and ' if first else 'and '}only that finds no gateway, "
+                "and one that tries all of them may lose time.",
+                f"Give clients {attrs.evolve(where, host=well[0].place.address)}, or have the gateway listen on both: "
+                f"PROXY_LISTEN='tcp6:{where.port}:interface=\\:\\:'."
+                if where.host == "localhost"
+                else "Take the address that does not answer out of the name's records, or let something listen there.",
+                figures,
+            )
+        ]
+    if len({each.server for each in well}) > 1:
+        return [
+            Finding(
+                "address",
+                "problem",
+                f"{where.host} is {names}, and different servers answer there",
+                "Which of them a client meets depends on the client.",
+                "Write the address itself in place of the name, or stop the other server.",
+                figures,
+            )
+        ]
+    return [Finding("address", "ok", f"{names} answers after {well[0].took_s * 1000:.1f} ms", figures=figures)]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+@attrs.frozen
+class Tls:
+    """What TLS came to."""
+
+    version: str
+    issuer: str
+    days_left: float
+
+
+def measure_tls(target: Target, limit_s: float) -> Tls:
+    """
+    Connect with TLS.
+
+    :raises TroubleError: that cannot be done.
+    """
+    try:
+        with Connection(target) as connection:
+            connection.open(limit_s)
+            tls = connection.socket
+            assert isinstance(tls, ssl.SSLSocket)  # noqa: S101 - the address says so
+            certificate = tls.getpeercert() or {}
+            issuer = _pairs(certificate.get("issuer", ()))
+            until_s = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+            return Tls(
+                tls.version() or "TLS",
+                str(issuer.get("organizationName") or issuer.get("commonName") or "somebody without a name"),
+                (until_s - time.time()) / 86_400,
+            )
+    except EXPECTED as error:
+        raise TroubleError(troubles.of_exception(error, target.address)) from error
+
+
+def _pairs(name: Any) -> dict[str, str]:  # noqa: ANN401 - as ssl writes a name
+    return {key: value for part in name for key, value in part}
+
+
+def judge_tls(tls: Tls) -> Finding:
+    """Say how long the certificate will do."""
+    figures = {"version": tls.version, "issuer": tls.issuer, "days_left": round(tls.days_left, 1)}
+    if tls.days_left < _SOON_DAYS:
+        return Finding(
+            "tls",
+            "warning",
+            f"the certificate ends in {tls.days_left:.1f} days",
+            "From then on no client gets through.",
+            "Renew it, and see why that does not happen by itself.",
+            figures,
+        )
+    return Finding(
+        "tls",
+        "ok",
+        f"{tls.version}, the certificate is {tls.issuer}'s and holds {tls.days_left:.0f} days",
+        "",
+        "",
+        figures,
+    )
+
+
+def speaks_tls(target: Target, place: Place, limit_s: float) -> bool:
+    """Whether TLS is spoken there. Nothing is sent over the connection, so nobody's certificate matters."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with dial(place, limit_s) as connection:
+            connection.settimeout(limit_s)
+            with context.wrap_socket(connection, server_hostname=target.address.host):
+                return True
+    except OSError:
+        return False
+
+
+@attrs.frozen
+class Detour:
+    """A proxy that clients on this machine would ask in the gateway's place."""
+
+    variable: str
+    proxy: str
+    """Without a password."""
+    works: bool | None
+    """Whether the gateway can be reached by it; None: not tried."""
+    said: str = ""
+
+
+def proxy_for(where: Address, environment: Mapping[str, str]) -> tuple[str, str] | None:
+    """Find the variable that names a proxy for an address, and the proxy; None where clients go straight."""
+    excepted = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    for part in (part.strip().lower() for part in excepted.split(",")):
+        if part == "*" or (part and _is_excepted(where, part)):
+            return None
+    for name in (f"{where.scheme}_proxy", "all_proxy"):
+        for variable in (name, name.upper()):
+            if proxy := environment.get(variable, "").strip():
+                return variable, proxy
+    return None
+
+
+def _is_excepted(where: Address, part: str) -> bool:
+    host, _, port = part.rpartition(":")
+    if host and port.isdigit() and "]" not in port and ":" not in host.strip("[]"):
+        return host == where.host and int(port) == where.port
+    name = part.strip("[]").lstrip("*").lstrip(".")
+    return where.host == name or where.host.endswith(f".{name}")
+
+
+def try_detour(target: Target, variable: str, proxy: str, limit_s: float) -> Detour:
+    """Ask the proxy for the gateway, as a client would."""
+    where = target.address
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return Detour(variable, "what is no address", works=False)
+    public = f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+    if parts.scheme != "http" or not host:
+        return Detour(variable, public, None)
+    head = (
+        f"CONNECT {_bracketed(where.host)}:{where.port} HTTP/1.1\r\nHost: {_bracketed(where.host)}:{where.port}\r\n\r\n"
+        if where.secure
+        else f"GET {where.root}/health/live HTTP/1.1\r\nHost: {where.authority}\r\nConnection: close\r\n\r\n"
+    )
+    try:
+        place = resolve(host, port or 80, limit_s)[0]
+        with dial(place, limit_s) as connection:
+            connection.settimeout(limit_s)
+            connection.sendall(head.encode("ascii"))
+            answer = connection.recv(4096).split(b"\r\n", 1)[0].decode("latin-1")
+    except OSError as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return Detour(variable, public, works=False, said=reason)
+    return Detour(variable, public, " 200" in answer, answer)
+
+
+def judge_detour(where: Address, detour: Detour | None) -> Finding:
+    """Say whether clients here would go another way than this command, which goes straight."""
+    if detour is None:
+        return Finding("proxies", "ok", "no proxy is set in the environment for this address")
+    figures = {"variable": detour.variable, "proxy": detour.proxy, "works": detour.works}
+    todo = f"Set NO_PROXY={where.host} where clients run, beside what it holds already."
+    if detour.works:
+        return Finding(
+            "proxies",
+            "note",
+            f"{detour.variable} is set: many clients ask {detour.proxy}, which does reach the gateway",
+            "What is told below is the straight way, which this command takes; that proxy may hold streams back.",
+            todo,
+            figures,
+        )
+    outcome = "which was not tried" if detour.works is None else f"which fails: {detour.said or 'it says nothing'}"
+    return Finding(
+        "proxies",
+        "warning",
+        f"{detour.variable} is set: many clients ask {detour.proxy} for the gateway, {outcome}",
+        "Packages for Python, curl and many others heed the variable; this command goes straight.",
+        todo,
+        figures,
+    )
+
+
+def judge_corrections(given: str, where: Address, corrections: Sequence[str]) -> list[Finding]:
+    """Say how the address should have been written."""
+    if not corrections:
+        return []
+    return [
+        Finding(
+            "url",
+            "note",
+            f"the address was read as {where.root}",
+            " ".join(corrections),
+            f"Clients of OpenAI's API take {where.root}/v1, those of Ollama's and Anthropic's {where.root}.",
+            {"given": shown(given), "url": where.root},
+        )
+    ]
+
+
+def plain(target: Target) -> Target:
+    """Give the same server without TLS."""
+    return attrs.evolve(target, address=attrs.evolve(target.address, scheme="http"))

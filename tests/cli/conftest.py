@@ -1,0 +1,90 @@
+"""Gateways as processes of their own, which the command line's tests share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from cli.running import WITHOUT_PROXIES
+from scripted_engine import ScriptedEngine
+from test_tap import free_port, twistd, wait_for_port
+
+TOKENS_PER_SECOND = 40
+SECRET = "The doctor's words come one after the other, " * 8
+
+
+@attrs.frozen
+class Gateway:
+    """A gateway that runs."""
+
+    port: int
+    metrics: int = 0
+    """The port of its metrics."""
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture(scope="module")
+def shared_engine() -> Iterator[ScriptedEngine]:
+    engine = ScriptedEngine()
+    yield engine
+    engine.stop()
+
+
+@pytest.fixture(scope="module")
+def served(shared_engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway before the scripted engine, which does as the question says."""
+    metrics = free_port()
+    with twistd(
+        tmp_path_factory.mktemp("gateway"),
+        PROXY_LISTEN="tcp:0:interface=127.0.0.1",
+        PROXY_METRICS_LISTEN=f"tcp:{metrics}:interface=127.0.0.1",
+        PROXY_HEARTBEAT_S="0.2",
+        BRUNIX_GRPC_TARGET=shared_engine.target,
+    ) as process:
+        yield Gateway(wait_for_port(process), metrics)
+
+
+@pytest.fixture(scope="module")
+def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway before the embedded engine, which takes more than a second for an answer."""
+    folder = tmp_path_factory.mktemp("paced")
+    docs = folder / "docs"
+    docs.mkdir()
+    (docs / "help.md").write_text(f"# Help\n\nWhat you can be helped with, in a few sentences: {SECRET}\n", "utf-8")
+    port = free_port()
+    environment = {
+        "BRUNIX_DOCS": os.fspath(docs),
+        "BRUNIX_ENGINE_LISTEN": f"127.0.0.1:{port}",
+        "BRUNIX_ENGINE_TOKENS_PER_SECOND": str(TOKENS_PER_SECOND),
+    }
+    engine = subprocess.Popen(
+        [sys.executable, "-m", "brunix_twisted.embedded"],
+        env=WITHOUT_PROXIES | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert engine.stdout
+        assert any(str(port) in line for line in engine.stdout), "the embedded engine does not start"
+        metrics = free_port()
+        with twistd(
+            Path(folder),
+            PROXY_LISTEN="tcp:0:interface=127.0.0.1",
+            PROXY_METRICS_LISTEN=f"tcp:{metrics}:interface=127.0.0.1",
+            BRUNIX_GRPC_TARGET=f"127.0.0.1:{port}",
+        ) as process:
+            yield Gateway(wait_for_port(process), metrics)
+    finally:
+        engine.kill()
+        engine.communicate()

@@ -1,0 +1,324 @@
+"""``brunix ask`` before a real gateway and the scripted engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import threading
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from brunix_twisted.cli.ask import NoQuestionError, question
+from cli.conftest import Gateway
+from cli.running import COMMAND, WITHOUT_PROXIES, answering, between, brunix, http
+from fake_reactor import LIMIT_S
+from scripted_engine import ScriptedEngine, script
+from test_tap import free_port, twistd, wait_for_port
+
+GONE = 141
+INTERRUPTED = 130
+
+
+def asking(*arguments: str, url: str) -> subprocess.Popen[bytes]:
+    """Start the command, and leave it running."""
+    return subprocess.Popen(  # noqa: S603 - this interpreter
+        [*COMMAND, "ask", "--url", url, *arguments],
+        env=WITHOUT_PROXIES,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("how", [[], ["--no-stream"]], ids=["streamed", "whole"])
+def test_an_answer(served: Gateway, how: list[str]) -> None:
+    """An answer does not get to the terminal, or something else does."""
+    done = brunix("ask", "one two three", "--url", served.url, *how)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one two three \n", "")
+
+
+def test_the_answer_comes_word_by_word(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """A reader waits for the end of an answer before its first word is shown."""
+    with asking(script("one ", {"wait": "shown"}, "two"), url=served.url) as running:
+        assert running.stdout
+        assert running.stdout.read(4) == b"one "
+        shared_engine.go("shown")
+        assert running.communicate(timeout=LIMIT_S) == (b"two\n", b"")
+    assert running.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "asked"),
+    [
+        (["what is this?"], b"some text\n", "what is this?\n\nsome text"),
+        (["-"], "größer\n".encode(), "größer"),
+        ([], b"only this", "only this"),
+        (["what is this?"], b"", "what is this?"),
+    ],
+    ids=["both", "dash", "none", "empty"],
+)
+def test_standard_input(
+    served: Gateway, shared_engine: ScriptedEngine, arguments: list[str], stdin: bytes, asked: str
+) -> None:
+    """What was piped in is not a part of the question, or takes its place."""
+    done = brunix("ask", *arguments, "--url", served.url, stdin=stdin)
+    assert done.returncode == 0
+    assert shared_engine.calls[-1].request.query == asked
+
+
+@pytest.mark.parametrize(
+    ("words", "terminal", "read"),
+    [(None, True, b""), ("", True, b""), ("-", False, b" \n"), ("q", False, b"\xff\xfe\x00")],
+)
+def test_no_question(words: str | None, terminal: bool, read: bytes) -> None:  # noqa: FBT001 - as pytest gives it
+    """Nothing is asked of the engine, or something that nobody can read."""
+    with pytest.raises(NoQuestionError):
+        question(words, terminal, read)
+
+
+def test_status_without_a_question(served: Gateway) -> None:
+    """A script does not notice that its question was empty."""
+    done = brunix("ask", "--url", served.url)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "brunix ask: the question is empty\n")
+
+
+def test_session_model_and_headers(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """The session, the model or a header that somebody names is not the one that is asked with."""
+    done = brunix(
+        "ask", "q", "--url", f"{served.url}/v1/", "--session", "ticket-1", "--header", "X-Request-Id: mine", "--json"
+    )
+    told = json.loads(done.stdout)
+    assert told == {
+        "answer": "q ",
+        "model": "brunix",
+        "session_id": "ticket-1",
+        "request_id": "mine",
+        "finish_reason": "stop",
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+    assert shared_engine.calls[-1].request.session_id == "ticket-1"
+    whole = json.loads(brunix("ask", "q", "--url", served.url, "--json", "--no-stream").stdout)
+    assert (whole["answer"], whole["usage"], shared_engine.calls[-1].rpc) == ("q ", told["usage"], "AskAgent")
+
+
+def test_a_key_for_what_stands_before_the_gateway(served: Gateway) -> None:
+    """A gateway behind something that wants a key cannot be asked."""
+    seen: list[bytes] = []
+
+    def note(data: bytes) -> bytes:
+        seen.append(data)
+        return data
+
+    with between(served.port, request=note) as proxy:
+        done = brunix("ask", "q", "--url", proxy.url, environment={"BRUNIX_API_KEY": "key"})
+        assert done.returncode == 0
+        assert all(b"Authorization: Bearer key\r\n" in data for data in seen if b"HTTP/1.1\r\n" in data)
+        seen.clear()
+        brunix(
+            "ask", "q", "--url", proxy.url, "--header", "authorization: other", environment={"BRUNIX_API_KEY": "key"}
+        )
+        assert all(
+            b"authorization: other\r\n" in data and b"Bearer" not in data for data in seen if b"HTTP/1.1\r\n" in data
+        )
+        assert len(seen) >= 2
+
+
+def test_control_c_frees_the_engine(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """Who stops a long answer leaves the engine working, or reads a traceback."""
+    with asking(script("one ", {"hang": True}), url=served.url) as running:
+        assert running.stdout
+        assert running.stdout.read(4) == b"one "
+        call = shared_engine.calls[-1]
+        running.send_signal(signal.SIGINT)
+        assert call.ended.wait(LIMIT_S)
+        _, said = running.communicate(timeout=LIMIT_S)
+    assert (running.returncode, said) == (INTERRUPTED, b"")
+
+
+def test_control_c_before_the_first_word(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """Who does not want to wait any longer has to wait, or reads a traceback."""
+    known = len(shared_engine.calls)
+    with asking(script({"hang": True}), "--no-stream", url=served.url) as running:
+        call = shared_engine.call(known)
+        running.send_signal(signal.SIGINT)
+        assert call.ended.wait(LIMIT_S)
+        assert running.communicate(timeout=LIMIT_S) == (b"", b"")
+    assert running.returncode == INTERRUPTED
+
+
+def test_the_reader_has_gone(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """``brunix ask … | head -1`` ends with a traceback, or leaves the engine working."""
+    with asking(
+        script("one\n", {"wait": "closed"}, {"repeat": ["x\n", 1000]}, {"hang": True}), url=served.url
+    ) as running:
+        assert running.stdout
+        assert running.stderr
+        assert running.stdout.readline() == b"one\n"
+        call = shared_engine.calls[-1]
+        running.stdout.close()
+        shared_engine.go("closed")
+        assert call.ended.wait(LIMIT_S)
+        assert running.stderr.read() == b""
+        assert running.wait(LIMIT_S) == GONE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "todo"),
+    [
+        (["--model", "gpt-7"], "The model 'gpt-7' does not exist", "PROXY_MODEL_ALIASES"),
+        (["--session", "a b"], "session", ""),
+    ],
+)
+def test_the_gateway_refuses(served: Gateway, arguments: list[str], says: str, todo: str) -> None:
+    """Somebody does not learn what was wrong with a question, and what would be right."""
+    done = brunix("ask", "q", "--url", served.url, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr
+    assert todo in done.stderr
+    assert "In the gateway's log this is request " in done.stderr
+
+
+def test_an_answer_that_breaks(served: Gateway) -> None:
+    """A truncated answer is taken for a whole one."""
+    steps = script("one ", {"status": "INTERNAL"})
+    done = brunix("ask", steps, "--url", served.url)
+    assert (done.returncode, done.stdout) == (1, "one \n")
+    assert done.stderr.startswith("brunix ask: ")
+    told = json.loads(brunix("ask", steps, "--url", served.url, "--json").stdout)
+    assert told["error"]["kind"] == "engine_error"
+
+
+def test_an_answer_without_an_end() -> None:
+    """An answer that a proxy ends politely in its middle is taken for a whole one."""
+    half = b'data: {"choices":[{"delta":{"content":"one "},"finish_reason":null}]}\n\n'
+    with answering(http("200 OK", half, "Content-Type: text/event-stream")) as port:
+        done = brunix("ask", "q", "--model", "m", "--url", f"http://127.0.0.1:{port}")
+    assert (done.returncode, done.stdout) == (1, "one \n")
+    assert "the answer broke off before its end" in done.stderr
+
+
+def test_a_connection_that_breaks(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """An answer that something in between cuts off is taken for a whole one."""
+    with between(served.port) as proxy, asking(script("one ", {"hang": True}), url=proxy.url) as running:
+        assert running.stdout
+        assert running.stdout.read(4) == b"one "
+        call = shared_engine.calls[-1]
+        proxy.close()
+        rest, said = running.communicate(timeout=LIMIT_S)
+        assert (running.returncode, rest) == (1, b"\n")
+        assert b"the connection ended before the answer did" in said
+        assert call.ended.wait(LIMIT_S)
+
+
+def test_a_silent_gateway(served: Gateway) -> None:
+    """The command waits for ever."""
+    done = brunix("ask", script({"hang": True}), "--no-stream", "--url", served.url, "--timeout", "0.3")
+    assert done.returncode == 1
+    assert "took longer than 0.3 s" in done.stderr
+
+
+def test_the_engine_is_away(tmp_path: Path) -> None:
+    """Somebody looks for the fault at the gateway, when it is the engine that is away."""
+    target = f"127.0.0.1:{free_port()}"
+    with twistd(tmp_path, PROXY_LISTEN="tcp:0:interface=127.0.0.1", BRUNIX_GRPC_TARGET=target) as process:
+        done = brunix("ask", "q", "--url", f"http://127.0.0.1:{wait_for_port(process)}")
+    assert done.returncode == 1
+    assert "BRUNIX_GRPC_TARGET" in done.stderr
+
+
+def test_nobody_is_there() -> None:
+    """Somebody reads a traceback, or not what to do."""
+    done = brunix("ask", "q", "--url", f"http://127.0.0.1:{free_port()}", "--json")
+    assert done.returncode == 1
+    assert "nothing listens at" in done.stderr
+    assert "twistd --nodaemon" in done.stderr
+    assert json.loads(done.stdout)["error"]["kind"] == "refused"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (http("200 OK", b"hello", "Content-Type: text/html"), "no answer of OpenAI's API"),
+        (http("302 Found", b"", "Location: https://login.example/"), "sends elsewhere, to https://login.example/"),
+        (http("401 Unauthorized", b'{"error": "An API key is wanted"}'), "An API key is wanted"),
+        (http("502 Bad Gateway", b"<html><title>502 Bad Gateway</title></html>"), "something before the gateway"),
+        (http("404 Not Found", b"<html><title>404 Not Found</title></html>"), "404 Not Found"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "speaks no HTTP"),
+        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", "HTTP/2"),
+        (b"\x15\x03\x01\x00\x02\x02\x0a", "speaks TLS"),
+        (b"", "closes them without an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "the connection ended before the answer did"),
+    ],
+)
+def test_somebody_else_is_there(answer: bytes, says: str) -> None:
+    """Somebody who has another server's address learns nothing of that."""
+    with answering(answer) as port:
+        done = brunix("ask", "q", "--no-stream", "--url", f"http://127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_drips() -> None:
+    """A server that sends a byte now and then keeps the command for ever."""
+    server = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def drip() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not stop.wait(0.05):
+                connection.sendall(b"X-Drip: 1\r\n")
+
+    threading.Thread(target=drip, daemon=True).start()
+    try:
+        # The model is looked up first, and that has a deadline in all.
+        done = brunix("ask", "q", "--url", f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert done.returncode == 1
+    finally:
+        stop.set()
+        server.close()
+
+
+def test_nothing_for_the_terminal_to_obey(served: Gateway) -> None:
+    """An answer moves the cursor, renames the window or hides what stands above it."""
+    leader, follower = pty.openpty()
+    evil = script("a\x1b]0;owned\x07\x1b[2Jb\tc\r\nd")
+    done = subprocess.run(  # noqa: S603 - this interpreter
+        [*COMMAND, "ask", evil, "--url", served.url],
+        env=WITHOUT_PROXIES,
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=subprocess.PIPE,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert os.read(leader, 1000) == b"a]0;owned[2Jb\tc\r\nd\r\n"
+    for end in (leader, follower):
+        os.close(end)
+    # A file gets what the engine said.
+    assert brunix("ask", evil, "--url", served.url).stdout == "a\x1b]0;owned\x07\x1b[2Jb\tc\r\nd\n"
+
+
+def test_every_word_is_asked_of_the_gateway_itself(served: Gateway) -> None:
+    """A proxy in the environment gets the questions, which the page says it does not."""
+    done = brunix(
+        "ask",
+        "q",
+        "--url",
+        served.url,
+        environment={"http_proxy": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1"},
+    )
+    assert done.returncode == 0
+    connection = HTTPConnection("127.0.0.1", served.port, timeout=LIMIT_S)
+    connection.request("GET", "/health/live")
+    assert connection.getresponse().status == 200
+    connection.close()

@@ -1,0 +1,230 @@
+"""``brunix chat`` on a terminal, as somebody types."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from cli.conftest import Gateway
+from cli.running import COMMAND, WITHOUT_PROXIES, brunix
+from fake_reactor import LIMIT_S
+from scripted_engine import ScriptedEngine, script
+from test_tap import free_port
+
+CONTROL_C: Final = b"\x03"
+CONTROL_D: Final = b"\x04"
+UP: Final = b"\x1b[A"
+LEFT: Final = b"\x1b[D"
+PROMPT: Final = b"> "
+
+
+class Terminal:
+    """A terminal in which a chat runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes], leader: int) -> None:
+        self.process = process
+        self._leader = leader
+        self.shown = b""
+        """What has been shown since the last :meth:`until`."""
+
+    def type(self, keys: bytes) -> None:
+        """Press these keys."""
+        os.write(self._leader, keys)
+
+    def until(self, wanted: bytes) -> bytes:
+        """Wait until this is shown, and give what was shown up to it."""
+        deadline_s = time.monotonic() + LIMIT_S
+        while wanted not in self.shown:
+            ready, _, _ = select.select([self._leader], [], [], max(0, deadline_s - time.monotonic()))
+            assert ready, f"{wanted!r} is not shown: {self.shown!r}"
+            try:
+                self.shown += os.read(self._leader, 4096)
+            except OSError:
+                raise AssertionError(f"{wanted!r} is not shown, and the chat has ended: {self.shown!r}") from None
+        before, _, self.shown = self.shown.partition(wanted)
+        return before
+
+    def end(self) -> int:
+        """Wait for the end, and give the status. What is still shown has to be read, or it is waited for."""
+        with suppress(OSError):
+            while select.select([self._leader], [], [], LIMIT_S)[0] and os.read(self._leader, 4096):
+                pass
+        return self.process.wait(LIMIT_S)
+
+
+@contextmanager
+def chat(url: str, *arguments: str) -> Iterator[Terminal]:
+    """Begin a chat on a terminal of its own."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(  # noqa: S603 - this interpreter
+        # In a session of its own the terminal is its own, and Control-C reaches it.
+        ["setsid", "--ctty", *COMMAND, "chat", "--url", url, *arguments],  # noqa: S607 - Linux
+        env=WITHOUT_PROXIES | {"TERM": "xterm", "INPUTRC": os.devnull},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    try:
+        yield Terminal(process, leader)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(leader)
+
+
+def test_a_conversation(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """A follow-up question is asked in another session, and the engine knows nothing of the first."""
+    known = len(shared_engine.calls)
+    with chat(served.url) as terminal:
+        assert b"brunix at " in terminal.until(PROMPT)
+        terminal.type(b"one two\n")
+        terminal.until(b"one two \r\n\r\n")
+        terminal.until(PROMPT)
+        terminal.type(b"three\n")
+        terminal.until(b"three \r\n\r\n")
+        terminal.until(PROMPT)
+        session = shared_engine.calls[known].request.session_id
+        terminal.type(b"/session\n")
+        terminal.until(f"[{session}]".encode())
+        terminal.until(PROMPT)
+        terminal.type(b"/new\n")
+        terminal.until(b"[a new conversation]")
+        terminal.until(PROMPT)
+        terminal.type(b"four\n")
+        terminal.until(b"four \r\n\r\n")
+        terminal.until(PROMPT)
+        terminal.type(b"/session ticket-7\n")
+        terminal.until(b"[ticket-7]")
+        terminal.until(PROMPT)
+        terminal.type(b"five\n")
+        terminal.until(b"five \r\n\r\n")
+        terminal.until(PROMPT)
+        terminal.type(b"/quit\n")
+        assert terminal.end() == 0
+    sessions = [call.request.session_id for call in shared_engine.calls[known:]]
+    assert sessions[:2] == [session, session]
+    assert sessions[2] not in {session, "ticket-7"}
+    assert sessions[3:] == ["ticket-7"]
+
+
+def test_control_c_stops_the_answer_alone(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """Who stops a long answer leaves the chat with it, or the engine works on."""
+    known = len(shared_engine.calls)
+    with chat(served.url, "--session", "kept") as terminal:
+        terminal.until(PROMPT)
+        terminal.type(script("begun ", {"hang": True}).encode() + b"\n")
+        terminal.until(b"\r\nbegun ")
+        terminal.type(CONTROL_C)
+        terminal.until(b"[stopped;")
+        assert shared_engine.calls[known].ended.wait(LIMIT_S)
+        terminal.until(PROMPT)
+        terminal.type(b"and now\n")
+        terminal.until(b"and now \r\n")
+        assert shared_engine.calls[known + 1].request.session_id == "kept"
+
+
+def test_control_c_at_the_prompt(served: Gateway) -> None:
+    """Who drops a line that is half typed leaves the chat."""
+    with chat(served.url) as terminal:
+        terminal.until(PROMPT)
+        terminal.type(b"half a quest")
+        terminal.until(b"half a quest")
+        terminal.type(CONTROL_C)
+        terminal.until(PROMPT)
+        terminal.type(b"one\n")
+        terminal.until(b"one \r\n")
+
+
+def test_control_d_leaves(served: Gateway) -> None:
+    """Control-D does not leave, or leaves with a traceback."""
+    with chat(served.url) as terminal:
+        terminal.until(PROMPT)
+        terminal.type(CONTROL_D)
+        assert terminal.end() == 0
+
+
+def test_a_line_can_be_edited(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """The arrow keys write letters in place of moving."""
+    with chat(served.url) as terminal:
+        terminal.until(PROMPT)
+        terminal.type(b"acd" + LEFT + LEFT + b"b\n")
+        terminal.until(b"abcd \r\n\r\n")
+        assert shared_engine.calls[-1].request.query == "abcd"
+        terminal.until(PROMPT)
+        terminal.type(UP + b"e\n")
+        terminal.until(b"abcde \r\n\r\n")
+
+
+def test_commands(served: Gateway) -> None:
+    """A slash too many becomes a question to the engine, or there is no help."""
+    with chat(served.url) as terminal:
+        terminal.until(PROMPT)
+        terminal.type(b"/help\n")
+        terminal.until(b"Control-C stops an answer")
+        terminal.until(PROMPT)
+        terminal.type(b"/hlep\n")
+        terminal.until(b"[there is no /hlep; /help says what there is]")
+        terminal.until(PROMPT)
+        terminal.type(b"/session\n")
+        terminal.until(b"no session yet")
+        terminal.until(PROMPT)
+        terminal.type(b"\n")
+        terminal.until(PROMPT)
+        terminal.type(b"/exit\n")
+        assert terminal.end() == 0
+
+
+def test_a_failure_does_not_end_it(served: Gateway) -> None:
+    """A chat ends with the first question that fails."""
+    with chat(served.url) as terminal:
+        terminal.until(PROMPT)
+        terminal.type(script("half ", {"status": "INTERNAL"}).encode() + b"\n")
+        terminal.until(b"\r\nhalf \r\n[")
+        terminal.until(PROMPT)
+        terminal.type(b"one\n")
+        terminal.until(b"one \r\n")
+
+
+def test_history_only_where_it_is_wanted(served: Gateway, tmp_path: Path) -> None:
+    """What somebody asked is kept in a file that they did not want, or that others can read."""
+    kept = tmp_path / "history"
+    with chat(served.url) as terminal:
+        terminal.until(PROMPT)
+        terminal.type(b"secret\n")
+        terminal.until(b"secret \r\n\r\n")
+        terminal.until(PROMPT)
+        terminal.type(CONTROL_D)
+        assert terminal.end() == 0
+    assert not kept.exists()
+    for question in (b"first", b"second"):
+        with chat(served.url, "--history", os.fspath(kept)) as terminal:
+            terminal.until(PROMPT)
+            terminal.type(question + b"\n")
+            terminal.until(question + b" \r\n\r\n")
+            terminal.until(PROMPT)
+            terminal.type(CONTROL_D)
+            assert terminal.end() == 0
+    assert kept.read_text("utf-8").split() == ["first", "second"]
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_without_a_terminal(served: Gateway) -> None:
+    """A script cannot have a conversation."""
+    done = brunix("chat", "--url", served.url, stdin="one\n\ntwo\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one \n\ntwo \n\n", "")
+
+
+def test_nobody_is_there() -> None:
+    """Somebody types a question before they learn that nobody is there."""
+    done = brunix("chat", "--url", f"http://127.0.0.1:{free_port()}", stdin="one\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing listens at" in done.stderr

@@ -1,0 +1,444 @@
+"""What is made of measurements, where nothing has to be measured; and two that no other machine lends itself to."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from email.message import Message
+from email.utils import formatdate
+from typing import Any
+
+import attrs
+import pytest
+
+from brunix_twisted.cli.address import read
+from brunix_twisted.cli.dialects import DIALECTS, Dialect
+from brunix_twisted.cli.doctor.exchange import Exchange, Preflight, judge_exchange, judge_preflight, may, skew
+from brunix_twisted.cli.doctor.findings import Finding
+from brunix_twisted.cli.doctor.identity import Identity, Page, between, judge_health, judge_identity, judge_model
+from brunix_twisted.cli.doctor.idle import judge_idle
+from brunix_twisted.cli.doctor.sessions import Cancelled, judge_cancel, judge_sessions
+from brunix_twisted.cli.doctor.streams import Heard, first_text_s, judge_answer, judge_silence, judge_stream, lumps
+from brunix_twisted.cli.doctor.way import Reached, Tls, judge_places, judge_tls, look_up, proxy_for, reach
+from brunix_twisted.cli.troubles import Trouble, fault
+from brunix_twisted.cli.wire import Piece, Place, Target
+from cli.conftest import Gateway
+
+WHERE, _ = read("http://localhost:8000")
+
+
+def headers(**given: str) -> Message:
+    """Make headers; an underscore stands for a dash."""
+    message = Message()
+    for name, value in given.items():
+        message[name.replace("_", "-")] = value
+    return message
+
+
+# The way.
+
+
+@pytest.mark.parametrize("first", ["::1", "127.0.0.1"])
+def test_localhost_is_two_addresses(monkeypatch: pytest.MonkeyPatch, served: Gateway, first: str) -> None:
+    """A client that tries ::1 alone does not find the gateway on 127.0.0.1, and nobody sees why."""
+    families = {"::1": socket.AF_INET6, "127.0.0.1": socket.AF_INET}
+    order = sorted(families, key=lambda address: address != first)
+
+    def both(_host: str, port: int, **_: object) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
+        return [(families[address], socket.SOCK_STREAM, 0, "", (address, port)) for address in order]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    target = Target(attrs.evolve(WHERE, port=served.port))
+    (finding,) = judge_places(target.address, reach(target, look_up(target, 5), 5))
+    assert finding.level == ("warning" if first == "::1" else "note")
+    assert finding.says == "localhost is ::1 too, where nothing answers; 127.0.0.1 does"
+    assert f"http://127.0.0.1:{served.port}" in finding.todo
+
+
+def reached(*servers: str | None) -> list[Reached]:
+    """Make so many addresses, None for one that does not answer."""
+    places = [Place(socket.AF_INET, (f"10.0.0.{number}", 8000)) for number in range(len(servers))]
+    away = Trouble("refused", "nothing listens")
+    return [
+        Reached(place, 0.001, away if server is None else None, server or "")
+        for place, server in zip(places, servers, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("servers", "level"),
+    [
+        (["a"], "ok"),
+        (["a", "a"], "ok"),
+        (["a", "b"], "problem"),
+        ([None], "problem"),
+        ([None, None], "problem"),
+        ([None, "a"], "warning"),
+        (["a", None], "note"),
+    ],
+)
+def test_places(servers: list[str | None], level: str) -> None:
+    """Two servers behind one name, or none, are taken for one."""
+    (finding,) = judge_places(WHERE, reached(*servers))
+    assert finding.level == level
+
+
+@pytest.mark.parametrize(("days", "level"), [(0.5, "warning"), (13, "warning"), (30, "ok")])
+def test_certificates_end(days: float, level: str) -> None:
+    """Nobody learns that a certificate is about to end."""
+    assert judge_tls(Tls("TLSv1.3", "somebody", days)).level == level
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "variable"),
+    [
+        ("http://host", {}, None),
+        ("http://host", {"http_proxy": "p"}, "http_proxy"),
+        ("http://host", {"HTTP_PROXY": "p"}, "HTTP_PROXY"),
+        ("http://host", {"HTTPS_PROXY": "p"}, None),
+        ("https://host", {"HTTPS_PROXY": "p"}, "HTTPS_PROXY"),
+        ("https://host", {"ALL_PROXY": "p"}, "ALL_PROXY"),
+        ("http://host", {"http_proxy": "p", "no_proxy": "host"}, None),
+        ("http://host", {"http_proxy": "p", "NO_PROXY": "*"}, None),
+        ("http://a.host", {"http_proxy": "p", "NO_PROXY": " x , .host "}, None),
+        ("http://a.host", {"http_proxy": "p", "NO_PROXY": "*.host"}, None),
+        ("http://ahost", {"http_proxy": "p", "NO_PROXY": "host"}, "http_proxy"),
+        ("http://host:8000", {"http_proxy": "p", "NO_PROXY": "host:8000"}, None),
+        ("http://host:8000", {"http_proxy": "p", "NO_PROXY": "host:9000"}, "http_proxy"),
+        ("http://[::1]:8000", {"http_proxy": "p", "NO_PROXY": "::1"}, None),
+        ("http://[::1]:8000", {"http_proxy": "p", "NO_PROXY": "[::1]"}, None),
+    ],
+)
+def test_proxies_for(url: str, environment: dict[str, str], variable: str | None) -> None:
+    """Somebody is told of a proxy that clients do not ask, or not of one that they do."""
+    found = proxy_for(read(url)[0], environment)
+    assert (found and found[0]) == variable
+
+
+# Who answers.
+
+
+def page(status: int = 200, body: bytes = b"{}", **given: Any) -> Page:  # noqa: ANN401 - headers
+    return Page(status, headers(**given), body)
+
+
+OURS = page(body=b'{"status": "ok", "version": "0.1.0"}')
+
+
+@pytest.mark.parametrize(
+    ("health", "models", "word"),
+    [
+        (OURS, page(), "brunix_twisted 0.1.0"),
+        (page(404), page(body=b'{"data": [{"owned_by": "brunix"}]}'), "unknown release"),
+        (page(200, b""), page(body=b'{"data": [{"owned_by": "vllm"}]}'), "vLLM"),
+        (page(body=b'{"status": "ok"}'), page(Server="llama.cpp"), "llama.cpp"),
+        (page(404, b"no", Server="Apache"), page(404), "another server (Apache"),
+        (page(200, b"[]"), page(200, b"[]"), "another server"),
+    ],
+)
+def test_identity(health: Page, models: Page, word: str) -> None:
+    """Another server is taken for the gateway, or the gateway for another."""
+    assert word in judge_identity(WHERE, Identity(health, models, page(404))).says
+
+
+@pytest.mark.parametrize(
+    ("health", "level"),
+    [
+        (OURS, "ok"),
+        (page(503, b'{"status": "draining", "version": "0"}'), "problem"),
+        (page(503, b'{"status": "unavailable", "version": "0", "reason": "why"}'), "problem"),
+        (page(404, b"<html>"), "warning"),
+        (page(200, b'{"status": "ok", "version": "0", "processes": {"running": 1, "configured": 2}}'), "warning"),
+        (page(200, b'{"status": "ok", "version": "0", "processes": {"running": 2, "configured": 2}}'), "ok"),
+    ],
+)
+def test_health(health: Page, level: str) -> None:
+    """A gateway that is stopping, or has lost its engine or a process, is taken for one that is well."""
+    assert judge_health(WHERE, Identity(health, page(), page())).level == level
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        ({"Server": "TwistedWeb/26.10"}, []),
+        ({"Server": "nginx/1.22.1"}, ["nginx/1.22.1"]),
+        ({"Server": "cloudflare", "CF_Ray": "8a"}, ["Cloudflare", "cloudflare"]),
+        ({"Via": "1.1 squid", "Server": "TwistedWeb/26.10"}, ["1.1 squid"]),
+    ],
+)
+def test_what_is_between(given: dict[str, Any], seen: list[str]) -> None:
+    """A proxy that shows itself is not named."""
+    assert between(Identity(page(**given), page(), page())) == seen
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "known", "level"),
+    [
+        (["brunix"], None, True, "ok"),
+        ([], None, False, "problem"),
+        (["brunix"], "brunix:latest", True, "ok"),
+        (["brunix"], "gpt-4o", False, "problem"),
+    ],
+)
+def test_model(names: list[str], asked: str | None, known: bool, level: str) -> None:  # noqa: FBT001 - as pytest gives it
+    """A wrong name is taken for a right one."""
+    assert judge_model(names, asked, known).level == level
+
+
+# Requests.
+
+
+def test_clocks() -> None:
+    """A clock that is right is said to be wrong, since dates are in whole seconds, or one that is wrong to be right."""
+    now_s = 1_795_000_000.9
+    assert skew(formatdate(now_s, usegmt=True), now_s, 0.01) == 0
+    assert skew(formatdate(now_s - 1.5, usegmt=True), now_s, 1.5) == 0
+    assert skew(formatdate(now_s + 100, usegmt=True), now_s, 0.01) == pytest.approx(99.1)
+    assert skew(formatdate(now_s - 100, usegmt=True), now_s, 0.01) == pytest.approx(-99.9, abs=0.1)
+    assert skew("", now_s, 0) is None
+    assert skew("yesterday", now_s, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "level"),
+    [
+        ({}, "connection", "ok"),
+        ({}, "request id", "ok"),
+        ({}, "clock", "ok"),
+        ({"http_version": 10}, "connection", "warning"),
+        ({"kept": False}, "connection", "note"),
+        ({"got_id": "other"}, "request id", "note"),
+        ({"got_id": ""}, "request id", "warning"),
+        ({"skew_s": -86_400.0 * 3}, "clock", "warning"),
+        ({"skew_s": None}, "clock", "note"),
+    ],
+)
+def test_exchange(change: dict[str, Any], check: str, level: str) -> None:
+    """Something in between that loses ids or connections is not told of."""
+    seen = attrs.evolve(Exchange(11, True, "id", "id", 0.0, 0.001), **change)  # noqa: FBT003 - a value
+    assert {finding.check: finding.level for finding in judge_exchange(seen)}[check] == level
+
+
+def preflight(status: int, allowed: Sequence[str], asks: str = "authorization, content-type") -> Preflight:
+    return Preflight("https://chat.example", status, allowed, "GET, POST", asks)
+
+
+@pytest.mark.parametrize(
+    ("seen", "allowed"),
+    [
+        (preflight(204, ["https://chat.example"]), True),
+        (preflight(204, ["*"]), True),
+        (preflight(204, ["https://other.example"]), False),
+        (preflight(204, []), False),
+        (preflight(403, ["https://chat.example"]), False),
+        (preflight(204, ["https://chat.example", "*"]), False),
+        (preflight(204, ["https://chat.example"], "content-type"), False),
+        # A star does not stand for a key: https://fetch.spec.whatwg.org/#cors-non-wildcard-request-header-name
+        (preflight(204, ["https://chat.example"], "*"), False),
+    ],
+)
+def test_preflights(seen: Preflight, *, allowed: bool) -> None:
+    """A page is said to be allowed that browsers refuse."""
+    assert may(seen) == allowed
+    refused = preflight(403, [])
+    assert judge_preflight(seen, refused, asked=True).level == ("ok" if allowed else "problem")
+    if allowed:
+        assert judge_preflight(seen, seen, asked=True).level == "note"
+    elif len(seen.allowed) < 2:
+        assert judge_preflight(seen, refused, asked=False).level == "note"
+
+
+@pytest.mark.parametrize(
+    ("closed_s", "level"), [(None, "ok"), (1.0, "warning"), (20.0, "note"), (60.1, "ok"), (75.0, "ok")]
+)
+def test_idle(closed_s: float | None, level: str) -> None:
+    """Something that drops connections at once is not told of, or the gateway's own habit is."""
+    assert judge_idle(closed_s, 80).level == level
+
+
+# Answers.
+
+
+def heard(**given: Any) -> Heard:  # noqa: ANN401 - as in Heard
+    """Make an answer of 50 pieces in two seconds, as it should be, but for what is given."""
+    times = [0.1 + number * 0.04 for number in range(50)]
+    right = Heard(
+        dialect="chat", status=200, head_s=0.1, end_s=2.1, text_s=times, text="x" * 200, body_bytes=12_000,
+        complete=True, first_s=0.09, session_id="s",
+    )  # fmt: skip
+    return attrs.evolve(right, **given)
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "word"),
+    [
+        ({}, "ok", "piece by piece"),
+        ({"making_s": 2.0, "first_s": None}, "ok", "piece by piece"),
+        ({"text_s": [2.0] * 50}, "problem", "arrives within"),
+        ({"text_s": [2.0] * 50, "encoding": "gzip"}, "problem", "arrives within"),
+        ({"text_s": [2.0 + number / 1000 for number in range(50)]}, "problem", "arrives within"),
+        ({"text_s": [0.1 + number // 17 for number in range(50)]}, "warning", "lumps"),
+        ({"encoding": "gzip"}, "warning", "compressed"),
+        ({"text_s": [0.1 + number / 1000 for number in range(50)]}, "note", "too quickly"),
+        ({"text_s": [0.1] * 50, "making_s": 0.1}, "note", "too quickly"),
+        ({"first_s": None}, "note", "nothing tells"),
+    ],
+)
+def test_streams(change: dict[str, Any], level: str, word: str) -> None:
+    """An answer that is held back is said to stream, or one that streams to be held back."""
+    finding = judge_stream("it", heard(**change))
+    assert finding is not None
+    assert (finding.level, word in finding.says) == (level, True), finding
+
+
+def test_nothing_to_judge_a_stream_by() -> None:
+    """A conclusion is drawn of an answer that was none."""
+    assert judge_stream("it", heard(text_s=())) is None
+    assert judge_stream("it", heard(trouble=Trouble("engine_error", "failed"))) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "word"),
+    [
+        ({}, "ok", "answers"),
+        ({"complete": False, "stopped": True}, "ok", "answers"),
+        ({"complete": False}, "problem", "cut off after 2.1 s, 0.0 s after the last"),
+        ({"complete": False, "end_s": 62.0}, "problem", "59.9 s after"),
+        ({"text_s": ()}, "warning", "without a word"),
+        ({"text_s": (), "stopped": True}, "warning", "not a word"),
+        ({"status": 404, "trouble": Trouble("unknown_url", "nothing")}, "note", "does not have it"),
+        ({"status": 404, "trouble": Trouble("not_offered", "nothing")}, "note", "does not have it"),
+        ({"status": 404, "trouble": Trouble("model_not_found", "nothing")}, "problem", "nothing"),
+        ({"status": 404, "trouble": Trouble("not_the_gateway", "nothing")}, "problem", "nothing"),
+    ],
+)
+def test_answers(change: dict[str, Any], level: str, word: str) -> None:
+    """A truncated answer is taken for a whole one, or what a release does not have for a fault."""
+    finding = judge_answer("it", heard(**change))
+    assert (finding.level, word in finding.says) == (level, True), finding
+
+
+def test_silences() -> None:
+    """Signs of life that come are not told of, or some that do not."""
+    silent = heard(head_s=15.0, sign_s=[15.0, 30.0], text_s=[40.0], end_s=40.1)
+    assert judge_silence([silent], patient=False).level == "ok"
+    assert "after 15.0 to 15.0 s" in judge_silence([silent], patient=False).says
+    assert judge_silence([heard()], patient=True).level == "note"
+    assert "--patient" in judge_silence([heard()], patient=False).todo
+    assert judge_silence([], patient=False).level == "note"
+
+
+def test_moments() -> None:
+    """The pieces that came at once are counted one by one."""
+    assert [lumps([]), lumps([1.0]), lumps([1.0, 1.001, 1.002]), lumps([1.0, 1.1, 1.101])] == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("queue;dur=0.1, first;dur=412.6", 0.4126), ("first;dur=5", 0.005), ("queue;dur=0.1", None), ("", None)],
+)
+def test_server_timing(text: str, expected: float | None) -> None:
+    """The gateway's own account of its engine is misread."""
+    assert first_text_s(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "unnamed", "named", "levels"),
+    [
+        ({}, {}, {}, ["ok", "ok"]),
+        ({}, {"session_id": "t"}, {"session_id": "t"}, ["problem", "note"]),
+        ({"session_id": ""}, None, None, ["warning"]),
+        ({}, None, None, []),
+        ({"session_id": "", "trouble": Trouble("x", "x")}, None, None, []),
+    ],
+)
+def test_sessions(
+    first: dict[str, Any], unnamed: dict[str, Any] | None, named: dict[str, Any] | None, levels: list[str]
+) -> None:
+    """A conversation that loses its memory is not told of."""
+    found = judge_sessions(
+        heard(**first),
+        None if unnamed is None else heard(**unnamed),
+        None if named is None else heard(**named),
+    )
+    assert [finding.level for finding in found] == levels
+
+
+@pytest.mark.parametrize(
+    ("seen", "level"),
+    [
+        (None, "note"),
+        (Cancelled(began=False), "note"),
+        (Cancelled(began=False, trouble="refused"), "note"),
+        (Cancelled(began=True), "warning"),
+        (Cancelled(began=True, seen_s=3.0), "warning"),
+        (Cancelled(began=True, seen_s=0.01), "ok"),
+    ],
+)
+def test_cancelling(seen: Cancelled | None, level: str) -> None:
+    """An engine that works for nobody is taken for one that is free."""
+    assert judge_cancel(seen).level == level
+
+
+# The APIs.
+
+
+STREAMS = {
+    "chat": b'data: {"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}\n\n: keep-alive\n\n'
+    b'data: {"choices":[{"delta":{"content":"hi"},"finish_reason":null}]}\n\n'
+    b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
+    "completions": b'data: {"choices":[{"text":"hi","finish_reason":null}]}\r\n\r\n: x\n'
+    b'data: {"choices":[{"text":"","finish_reason":"stop"}]}\n\n',
+    "ollama-chat": b'{"message":{"content":"hi"},"done":false}\n{"message":{"content":""},"done":true}\n',
+    "ollama-generate": b'{"response":"hi","done":false}\n{"response":"","done":true,"eval_duration":5}',
+    "responses": b'event: response.created\ndata: {"type":"response.created","response":{"error":null}}\n\n: x\n\n'
+    b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"hi"}\n\n'
+    b'data: {"type":"response.completed","response":{"error":null}}\n\n',
+    "messages": b'event: ping\ndata: {"type":"ping"}\n\n: x\n'
+    b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"hi"}}\n\n'
+    b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.id)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_dialects(dialect: Dialect, size: int) -> None:
+    """An answer is misread in one of the APIs, or wherever the network cuts it."""
+    stream = STREAMS[dialect.id]
+    pieces = [Piece(stream[at : at + size], float(at)) for at in range(0, len(stream), size)]
+    events = list(dialect.events(pieces))
+    assert "".join(dialect.text_of(event.data) for event in events if event.data is not None) == "hi"
+    assert [dialect.is_end(event.data) for event in events if event.data is not None].count(True) == 1
+    assert any(event.data is None for event in events) == (dialect.framing == "sse")
+    body = dialect.request("m", [{"role": "user", "content": "q"}], 5)
+    assert (body["model"], body["stream"]) == ("m", True)
+    assert "5" in str(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "code"),
+    [
+        (b'{"error": {"message": "m", "type": "t", "param": null, "code": "c"}}', "m", "c"),
+        (b'{"error": {"message": "m", "type": "t", "code": null}}', "m", "t"),
+        (b'{"error": "m"}', "m", ""),
+        (b'{"type": "error", "error": {"type": "t", "message": "m"}}', "m", "t"),
+        (b'{"type": "response.failed", "response": {"error": {"code": "c", "message": "m"}}}', "m", "c"),
+        (b"<html><title> 502  Bad\nGateway</title><body>x", "502 Bad Gateway", ""),
+        (b"plain &amp; simple", "plain & simple", ""),
+        (b"", "", ""),
+        (b"\xff", "\ufffd", ""),
+        (b"[" * 100_000, "", None),
+    ],
+)
+def test_faults(body: bytes, message: str, code: str | None) -> None:
+    """What a server says of a failure is lost, or its page shown with all its tags."""
+    read_fault = fault(body)
+    if code is not None:
+        assert (read_fault.message, read_fault.code) == (message, code)
+
+
+def test_a_finding_is_json() -> None:
+    """A program that reads the findings gets something that changes under its hands."""
+    assert attrs.asdict(Finding("check", "ok", "says")) == {
+        "check": "check", "level": "ok", "says": "says", "means": "", "todo": "", "figures": {},
+    }  # fmt: skip
