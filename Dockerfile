@@ -40,7 +40,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
 FROM ${PYTHON_IMAGE}
 
 LABEL org.opencontainers.image.title="brunix_twisted" \
-      org.opencontainers.image.description="An OpenAI- and Ollama-compatible HTTP gateway to the Brunix Assistance Engine" \
+      org.opencontainers.image.description="An OpenAI-, Anthropic- and Ollama-compatible HTTP gateway to the Brunix Assistance Engine" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT"
 

@@ -197,7 +197,7 @@ def banner(where: Address, model_id: str) -> str:
     return (
         f"brunix is up: {where}  model: {model_id}\n"
         f"  for OpenAI clients: {where.url}/v1{note}\n"
-        f"  for Ollama clients: {where.url}{note}\n"
+        f"  for Ollama and Anthropic clients: {where.url}{note}\n"
         f"  try:  curl {socket_option}{url} -d {body}"
     )
 

@@ -658,7 +658,7 @@ def test_entrypoint(tmp_path: Path, who: str) -> None:
     ) as process:
         gateway = Supervised(process)
         try:
-            gateway.until("for Ollama clients")
+            gateway.until("for Ollama and Anthropic clients")
             # The first to serve answers the probe.
             while len(gateway.pids) < 2:
                 gateway.until("Process . serves")

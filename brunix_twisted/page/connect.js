@@ -130,7 +130,7 @@ export class Connect {
     const unknown = this.#model ? null : element("p", { class: "notice" }, "The gateway has not told its model’s name; brunix stands for it here.");
     this.basics.replaceChildren(
       fact("Address for OpenAI’s clients", `${given.URL}/v1`),
-      fact("Address for Ollama’s clients", given.URL),
+      fact("Address for Ollama’s and Anthropic’s clients", given.URL),
       fact("Model", given.MODEL),
     );
     this.shown.replaceChildren(...[unknown, ...described(client, given)].filter(Boolean));
