@@ -125,14 +125,23 @@ lock: $(VENV)-audit/installed  ## write requirements.lock, what the gateway runs
 audit: $(VENV)-audit/installed  ## look the locked releases up among the known vulnerabilities
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --requirement requirements.lock
 
+# In an environment of its own: neither the gateway nor its tests need any of it.
+$(VENV)-docs/installed: pyproject.toml | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/installed-dev $(VENV)-docs/installed  ## make a site of the documentation in site/, and look it over
+	$(VENV)-docs/bin/mkdocs build --quiet --strict
+	$(BIN)/pytest tests/site
+
+docs-serve: $(VENV)-docs/installed  ## show that site on http://127.0.0.1:8001, made anew at each change
+	$(VENV)-docs/bin/mkdocs serve
+
 docs-tables: $(VENV)/installed-dev  ## write the tables in docs/ anew from the code
 	$(BIN)/python tests/parameter_tables.py
 	$(BIN)/python tests/settings_table.py
 	$(BIN)/python tests/metrics_table.py
-
-clean:  ## remove the virtual environment and every cache
-	rm -rf $(VENV) $(VENV)-* tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
-	find brunix_twisted twisted tests -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete
 	$(BIN)/python tests/client_sections.py
 
 changelog: $(VENV)/installed-dev  ## show what the changelog will say of the next release, made of changes/

@@ -40,18 +40,18 @@ LEVELS = {
     "heads": 1,
     "records": 1,
     "traceparent": 1,
+    "page": 1,
     "model": 0,
     "errors": 0,
-    "page": 1,
     "settings": 0,
     "reactors": 0,
     "origins": 0,
     "hosts": 0,
     "certificates": 0,
+    "connect": 0,
 }
 BESIDE = {
     ("tap", "service"),
-    "connect": 0,
     ("tap", "processes"),
     ("tap", "check"),
     ("tap", "exporter"),
@@ -108,10 +108,10 @@ OUTSIDE = {
 # What a pure room must not even take from the standard library: whatever waits, or answers differently each time.
 IMPURE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 PURE = {
+    "connect",
     "dialects",
     "sessions",
     "answers",
-    "connect",
     "limits",
     "heads",
     "records",
