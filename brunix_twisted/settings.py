@@ -157,8 +157,8 @@ class Settings:
         "PROXY_THREAD_WORKERS",
         "20",
         _whole_number(1, 10_000),
-        "How many questions may be asked of the engine in parallel: threads of the pool, one for each. Each gateway process "
-        "has so many.",
+        "How many questions may be asked of the engine in parallel: threads of the pool, one for each. Each gateway "
+        "process has so many.",
     )
     engine_client: Literal["blocking", "aio"] = _setting(
         "PROXY_ENGINE_CLIENT",
