@@ -102,8 +102,8 @@ class Run:
         self._waiting = b""
         self.pids: dict[str, int] = {}
         self.groups: dict[str, int] = {}
-        # A test run in the background is deaf to these two, and so would be all that it starts.
-        usual = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
+        # A test run that outlives its terminal is deaf to this, and so would be all that it starts.
+        usual = signal.signal(signal.SIGHUP, signal.SIG_DFL)
         try:
             self.process = subprocess.Popen(  # noqa: S603 - the script under test
                 command,
@@ -117,8 +117,7 @@ class Run:
                 start_new_session=True,
             )
         finally:
-            for number, handler in usual.items():
-                signal.signal(number, handler)
+            signal.signal(signal.SIGHUP, usual)
             os.close(write_fd)
 
     def _line(self) -> str:

@@ -98,20 +98,15 @@ class Supervised:
 @contextmanager
 def supervised(folder: Path, *arguments: str, reactor: str = "default", **environment: str) -> Iterator[Supervised]:
     """Start twistd in a folder of its own, with a process group of its own, and leave nothing of it behind."""
-    # Whatever runs the tests in the background may ignore it, and twistd would go on to do so.
-    usual = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        process = subprocess.Popen(  # noqa: S603 - this environment's own twistd
-            [TWISTD, f"--reactor={reactor}", "--nodaemon", "--pidfile=", "brunix", *arguments],
-            cwd=folder,
-            env=CLEAN | {"PROXY_PROCESSES": "2", "PROXY_LISTEN": LISTEN} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    finally:
-        signal.signal(signal.SIGINT, usual)
+    process = subprocess.Popen(  # noqa: S603 - this environment's own twistd
+        [TWISTD, f"--reactor={reactor}", "--nodaemon", "--pidfile=", "brunix", *arguments],
+        cwd=folder,
+        env=CLEAN | {"PROXY_PROCESSES": "2", "PROXY_LISTEN": LISTEN} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
         yield Supervised(process)
     finally:

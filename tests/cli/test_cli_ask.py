@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -25,15 +27,20 @@ GONE = 141
 INTERRUPTED = 130
 
 
-def asking(*arguments: str, url: str) -> subprocess.Popen[bytes]:
-    """Start the command, and leave it running."""
-    return subprocess.Popen(  # noqa: S603 - this interpreter
+@contextmanager
+def asking(*arguments: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the command, leave it running, and have it end with the test."""
+    with subprocess.Popen(  # noqa: S603 - this interpreter
         [*COMMAND, "ask", "--url", url, *arguments],
         env=WITHOUT_PROXIES,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
 
 
 @pytest.mark.parametrize("how", [[], ["--no-stream"]], ids=["streamed", "whole"])

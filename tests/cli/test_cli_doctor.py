@@ -523,7 +523,10 @@ def test_control_c(served: Gateway) -> None:
         text=True,
     ) as running:
         assert running.stdout
-        assert any(line.startswith("ok       names") for line in running.stdout)
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=LIMIT_S)
+        try:
+            assert any(line.startswith("ok       names") for line in running.stdout)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=LIMIT_S)
+        finally:
+            running.kill()
     assert (running.returncode, said) == (130, "\nbrunix doctor: stopped\n")
