@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from typing import Final
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -25,11 +28,17 @@ TWISTD = Path(sys.executable).with_name("twistd")
 CLEAN = {name: text for name, text in os.environ.items() if not name.startswith(("PROXY_", "BRUNIX_"))}
 
 
+# Below those that the system gives to whoever wants any, each of which may be taken again a moment after it was free.
+_PORTS: Final = range(20_000, 32_000)
+_ports: Final = count(random.randrange(len(_PORTS)))  # noqa: S311 - so that the tests of two workers seldom meet
+
+
 def free_port() -> int:
-    """Find a port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """Find a port that nobody listens on now, another one each time."""
+    while True:
+        port = _PORTS[next(_ports) % len(_PORTS)]
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextmanager

@@ -52,6 +52,18 @@ class Terminal:
         before, _, self.shown = self.shown.partition(wanted)
         return before
 
+    def at_rest(self) -> None:
+        """
+        Wait until the chat waits for a key.
+
+        While it still shows the last one, Python takes note of a signal and acts on it with the next key.
+        """
+        deadline_s = time.monotonic() + LIMIT_S
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        while stat.read_text("utf-8").rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < deadline_s
+            time.sleep(0.001)
+
     def end(self) -> int:
         """Wait for the end, and give the status. What is still shown has to be read, or it is waited for."""
         with suppress(OSError):
@@ -123,6 +135,7 @@ def test_control_c_stops_the_answer_alone(served: Gateway, shared_engine: Script
         terminal.until(PROMPT)
         terminal.type(script("begun ", {"hang": True}).encode() + b"\n")
         terminal.until(b"\r\nbegun ")
+        terminal.at_rest()
         terminal.type(CONTROL_C)
         terminal.until(b"[stopped;")
         assert shared_engine.calls[known].ended.wait(LIMIT_S)
@@ -138,6 +151,7 @@ def test_control_c_at_the_prompt(served: Gateway) -> None:
         terminal.until(PROMPT)
         terminal.type(b"half a quest")
         terminal.until(b"half a quest")
+        terminal.at_rest()
         terminal.type(CONTROL_C)
         terminal.until(PROMPT)
         terminal.type(b"one\n")
