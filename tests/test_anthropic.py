@@ -42,6 +42,7 @@ def text(said: str, **more: object) -> dict[str, object]:
 CACHED: Final = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 CALL: Final = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"path": "a.py"}}
 IMAGE: Final = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
+REMINDER: Final = {"type": "text", "text": "<system-reminder>\nBe kind.\n</system-reminder>\n"}
 THOUGHT: Final = {"type": "thinking", "thinking": "Hm", "signature": "x"}
 
 
@@ -112,6 +113,24 @@ CONVERSATIONS: Final[list[tuple[list[dict[str, object]], dict[str, object]]]] = 
      {"queries": ("why?",), "prompt": "Hi\nHello!\nAnd\nwhy?", "history": (Turn("Hi", "Hello!"),)}),
     # The beginning of an answer, which the engine cannot go on from: the question is asked.
     ([USER, HELLO], {"prompt": "Hi\nHello!", "history": None}),
+    # What an agent tells its model, in messages and in blocks of its own: it counts, and nobody asks it.
+    ([{"role": "user", "content": [REMINDER, text("Hi")]}, {"role": "system", "content": [text("Be brief")]}],
+     {"prompt": f"{REMINDER['text']}\nHi\nBe brief"}),
+    ([{"role": "user", "content": [text("Hi"), REMINDER]}, {"role": "system", "content": "Be brief"}, HELLO,
+      {"role": "user", "content": [text("Why?", **CACHED)]}],
+     {"queries": ("Why?",), "prompt": f"Hi\n{REMINDER['text']}\nBe brief\nHello!\nWhy?",
+      "history": (Turn("Hi", "Hello!"),)}),
+    ([USER, {"role": "user", "content": [REMINDER]}, HELLO, {"role": "user", "content": [REMINDER, text("Why?")]},
+      {"role": "user", "content": [REMINDER, REMINDER]}],
+     {"queries": ("Why?",), "prompt": "\n".join(
+         ["Hi", REMINDER["text"], "Hello!", REMINDER["text"], "Why?", REMINDER["text"], REMINDER["text"]]),
+      "history": (Turn("Hi", "Hello!"),)}),
+    ([USER, {"role": "assistant", "content": [CALL]}, {"role": "user", "content": [result("42"), REMINDER]}],
+     {"prompt": f"Hi\n\n{REMINDER['text']}\n42", "history": None}),
+    # The user's own words are asked, whatever they look like.
+    ([{"role": "user", "content": REMINDER["text"]}], {"queries": (REMINDER["text"],), "prompt": REMINDER["text"]}),
+    ([{"role": "user", "content": [text("What is <system-reminder>?")]}],
+     {"queries": ("What is <system-reminder>?",), "prompt": "What is <system-reminder>?"}),
     # Tools: what they say counts, and no session holds it.
     ([USER, {"role": "assistant", "content": [text("Let me see"), CALL]},
       {"role": "user", "content": [result("42"), text("Why?")]}],

@@ -53,6 +53,8 @@ def test_text(content: Content, text: str) -> None:
         # Instructions are left out wherever they stand.
         ([SYSTEM, DEVELOPER, HI], "Hi", ()),
         ([SYSTEM, HI, DEVELOPER, HELLO, SYSTEM, WHY], "Why?", (Turn("Hi", "Hello!"),)),
+        ([HI, SYSTEM], "Hi", ()),
+        ([HI, HELLO, WHY, DEVELOPER, SYSTEM], "Why?", (Turn("Hi", "Hello!"),)),
         # Parts are read in earlier turns too.
         (
             [Message(role="user", content=[Part(text="a"), IMAGE, Part(text="b")]), HELLO, WHY],
@@ -74,7 +76,6 @@ def test_text(content: Content, text: str) -> None:
         # The question is not what was said last.
         ([HI, HELLO], "Hi", None),
         ([HI, CALL, RESULT], "Hi", None),
-        ([HI, SYSTEM], "Hi", None),
     ],
 )
 def test_question(messages: list[Message], query: str, turns: tuple[Turn, ...] | None) -> None:

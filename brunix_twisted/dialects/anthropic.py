@@ -293,16 +293,43 @@ class _Message:
 
 
 def _question(messages: Sequence[Message]) -> tuple[str, tuple[Turn, ...] | None]:
-    """Find the question and the turns before it as :func:`question` does."""
-    query, history = question([_Message(_role(message), message.content) for message in messages])
+    """
+    Find the question and the turns before it as :func:`question` does.
+
+    Claude Code puts reminders for its model between the user's words. They are not asked, and are no part of the
+    conversation.
+    """
+    query, history = question([_Message(_role(message), _without_reminders(message)) for message in messages])
     with_tools = any(_is_tools(block) for message in messages for block in _blocks(message.content))
     return query, None if with_tools else history
 
 
 def _role(message: Message) -> str:
-    """A user message that only brings a tool's result asks nothing: the question is in one before it."""
-    only_tools = any(map(_is_tools, _blocks(message.content))) and not text_of(message.content).strip()
-    return "tool" if only_tools and message.role == "user" else message.role
+    """
+    Tell whose message this is.
+
+    A user message that only brings a tool's result asks nothing: the question is in one before it. One that holds
+    nothing but reminders is the client's own.
+    """
+    if message.role != "user":
+        return message.role
+    blocks = _blocks(message.content)
+    if blocks and all(map(_is_reminder, blocks)):
+        return "system"
+    only_tools = any(map(_is_tools, blocks)) and not text_of(_without_reminders(message)).strip()
+    return "tool" if only_tools else "user"
+
+
+def _without_reminders(message: Message) -> Content:
+    if message.role != "user" or not isinstance(message.content, list):
+        return message.content
+    return [block for block in message.content if not _is_reminder(block)]
+
+
+def _is_reminder(block: Block) -> bool:
+    """Whether an agent says this to its model, in a block of its own beside what the user says."""
+    text = (block.text or "").strip()
+    return block.type == "text" and text.startswith("<system-reminder>") and text.endswith("</system-reminder>")
 
 
 def _blocks(content: Content) -> list[Block]:

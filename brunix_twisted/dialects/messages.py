@@ -67,7 +67,8 @@ def question(messages: Sequence[Message], parameter: str = "messages") -> tuple[
             "The last user message has no text, and only text can be asked",
             param=f"{parameter}[{last}].content",
         )
-    return query, _turns(messages[:last]) if last == len(messages) - 1 else None
+    answered = any(message.role not in _INSTRUCTIONS for message in messages[last + 1 :])
+    return query, None if answered else _turns(messages[:last])
 
 
 def _turns(messages: Sequence[Message]) -> tuple[Turn, ...] | None:

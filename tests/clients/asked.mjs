@@ -4,9 +4,11 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { appendFileSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
 
 export const URL = process.env.BRUNIX_URL;
 export const SCRIPTED_URL = process.env.SCRIPTED_URL;
+export const FULL_URL = process.env.FULL_URL;
 export const DOWN_URL = process.env.DOWN_URL;
 
 export const QUESTION = "Which variable sets the number of worker threads?";
@@ -50,6 +52,23 @@ export function documented(client, language, url = URL, model = "brunix") {
   // The runner looks whether every text was asked for.
   appendFileSync(process.env.DOCUMENTED, `${client} ${language}\n`);
   return code.replaceAll("@URL@", url).replaceAll("@MODEL@", model);
+}
+
+// What a program needs in its environment to meet a wall when it asks anything beyond this machine, and whom it asked.
+export async function wall() {
+  const asked = [];
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", (data) => {
+      asked.push(data.toString().split("\r\n")[0]);
+      socket.destroy();
+    });
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const proxy = `http://127.0.0.1:${server.address().port}`;
+  const env = { HTTP_PROXY: proxy, HTTPS_PROXY: proxy, ALL_PROXY: proxy, NO_PROXY: "127.0.0.1,localhost" };
+  for (const [name, value] of Object.entries(env)) env[name.toLowerCase()] = value;
+  return { asked, env, close: () => server.close() };
 }
 
 // How a command ended, and what it printed.

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 URL: Final = os.environ["BRUNIX_URL"]
 SCRIPTED_URL: Final = os.environ["SCRIPTED_URL"]
+FULL_URL: Final = os.environ["FULL_URL"]
 DOWN_URL: Final = os.environ["DOWN_URL"]
 _ENGINE_URL: Final = os.environ["ENGINE_URL"]
 _CLIENTS: Final[dict[str, Any]] = {

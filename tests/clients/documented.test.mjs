@@ -24,3 +24,6 @@ answers("openai-node", documented("openai-node", "js"));
 answers("ollama-js", documented("ollama-js", "js"));
 answers("ai-sdk", documented("ai-sdk", "js"));
 answers("ai-sdk-ollama", documented("ai-sdk-ollama", "js"));
+answers("ai-sdk-responses", documented("ai-sdk-responses", "js"));
+answers("ai-sdk-anthropic", documented("ai-sdk-anthropic", "js"));
+answers("anthropic-node", documented("anthropic-node", "js"));

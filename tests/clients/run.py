@@ -1,5 +1,5 @@
 """
-Start three gateways, and run the tests of the real clients against them: all, or the command that is given.
+Start four gateways, and run the tests of the real clients against them: all, or the command that is given.
 
 The tests run in environments of their own, in which nothing of this project is installed, and learn from the
 environment what to ask:
@@ -7,6 +7,7 @@ environment what to ask:
 ================  ====================================================================================================
 ``BRUNIX_URL``    the gateway and the embedded engine, started as ``make run`` starts them
 ``SCRIPTED_URL``  a gateway before the scripted engine, which does as the question says; it is soon silent too long
+``FULL_URL``      a gateway before the same engine, which answers one question at a time and refuses all others
 ``DOWN_URL``      a gateway before no engine at all
 ``ENGINE_URL``    tells what the scripted engine saw: ``/TAG`` waits until the call with this tag in its question ended,
                   and ``/go/NAME`` lets every script go on that waits for this name
@@ -50,7 +51,7 @@ from scripted_engine import Asked, ScriptedEngine  # noqa: E402 - found by the l
 CLEAN: Final = {
     name: text
     for name, text in os.environ.items()
-    if not name.startswith(("PROXY_", "BRUNIX_", "OPENAI_", "OLLAMA_", "PYTEST_"))
+    if not name.startswith(("PROXY_", "BRUNIX_", "OPENAI_", "OLLAMA_", "ANTHROPIC_", "CLAUDE", "CODEX_", "PYTEST_"))
     and not name.lower().endswith("_proxy")
     and name != "VIRTUAL_ENV"
 }
@@ -74,12 +75,15 @@ SUITES: Final[dict[str, list[str]]] = {
     "openai 2": [
         str(_PYTHON / "openai-2/bin/python"),
         *_PYTEST,
-        *(str(HERE / f"test_{name}.py") for name in ("openai", "litellm", "litellm_proxy", "llamaindex")),
+        *(str(HERE / f"test_{name}.py") for name in ("openai", "responses", "litellm", "litellm_proxy", "llamaindex")),
     ],
     "openai 3": [
         str(_PYTHON / "openai-3/bin/python"),
         *_PYTEST,
-        *(str(HERE / f"test_{name}.py") for name in ("openai", "ollama", "langchain", "llm", "curl")),
+        *(
+            str(HERE / f"test_{name}.py")
+            for name in ("openai", "responses", "anthropic", "ollama", "langchain", "llm", "curl")
+        ),
     ],
     "node": ["node", "--test", *sorted(map(str, HERE.glob("*.test.mjs")))],
 }
@@ -232,6 +236,18 @@ def main(command: list[str]) -> int:
                     "/health",
                     BRUNIX_GRPC_TARGET=scripted.target,
                     PROXY_HEARTBEAT_S="0.3",
+                    PROXY_DRAIN_S="0",
+                )
+            ),
+            "FULL_URL": stack.enter_context(
+                started(
+                    "the gateway that is soon full",
+                    twistd,
+                    folder / "full.log",
+                    "/health",
+                    BRUNIX_GRPC_TARGET=scripted.target,
+                    PROXY_THREAD_WORKERS="1",
+                    PROXY_QUEUE_SIZE="0",
                     PROXY_DRAIN_S="0",
                 )
             ),
