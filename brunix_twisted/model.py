@@ -93,8 +93,6 @@ class Ask:
     """Whether the prompt stands before the text in the answer."""
     repeated: Mapping[str, Any] = attrs.Factory(dict)
     """What the answer repeats of the request, as it was given there."""
-    resumable: bool = False
-    """Whether a later question may continue this one's answer by its id."""
     stored: bool = False
     """Whether the answer, once it is complete, can be had again by its id."""
     editor: EditorContext = EditorContext()

@@ -115,7 +115,7 @@ class Gateway:
     async def openai_responses(self, request: GatewayRequest) -> None:
         """Answer a conversation, and keep the answer by its id."""
         answered = await self._completion.complete(request, self._openai_responses)
-        if answered is not None and answered.ask.resumable:
+        if answered is not None:
             ask, head = answered.ask, answered.head
             body = responses.response_body(ask, head, answered.ending) if ask.stored else None
             self._answers.keep(head.id, answered.session_id, body)

@@ -27,7 +27,6 @@ PLAIN: Final = Ask(
     stream=False,
     prompt="Hi",
     history=(),
-    resumable=True,
     stored=True,
 )
 

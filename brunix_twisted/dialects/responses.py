@@ -86,7 +86,6 @@ class Responses:
             # What goes on from an earlier answer does not say what was before.
             history=None if continues else history,
             continues=continues,
-            resumable=True,
             stored=request.store is not False,
             limits=_limits(request.max_output_tokens),
             editor=read_editor(request.user),
