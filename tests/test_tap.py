@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -22,6 +23,7 @@ import pytest
 
 from brunix_twisted.settings import table
 from brunix_twisted.tap import Options
+from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine
 
 TWISTD = Path(sys.executable).with_name("twistd")
@@ -166,6 +168,15 @@ def test_bad_value(tmp_path: Path, row: object) -> None:
         assert line.startswith(f"twistd brunix: {variable} is 'a b'; allowed: ")
 
 
+def daemons_log(path: Path, wanted: str) -> str:
+    """Read what a daemon has logged, once this is there: it tells the shell that started it first."""
+    deadline_s = time.monotonic() + LIMIT_S
+    while wanted not in (log := path.read_text("utf-8")):
+        assert time.monotonic() < deadline_s, log
+        time.sleep(0.01)
+    return log
+
+
 @pytest.mark.parametrize("daemon", [False, True], ids=["foreground", "daemon"])
 def test_port_in_use(tmp_path: Path, *, daemon: bool) -> None:
     """An operator would see a traceback, or a gateway that seems to run, when the port is taken."""
@@ -180,8 +191,8 @@ def test_port_in_use(tmp_path: Path, *, daemon: bool) -> None:
             timeout=60,
             check=False,
         )
-    log = (tmp_path / "twistd.log").read_text("utf-8") if daemon else done.stdout
     assert done.returncode == 1
+    log = daemons_log(tmp_path / "twistd.log", "Address already in use") if daemon else done.stdout
     assert "Traceback" not in log + done.stderr
     (line,) = [line for line in log.splitlines() if "PROXY_LISTEN" in line]
     assert f"twistd brunix: PROXY_LISTEN is '{listen}': " in line
