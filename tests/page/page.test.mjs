@@ -538,7 +538,8 @@ test("a user who wants it dark would be dazzled", async (t) => {
   assert.equal(await light.evaluate(() => localStorage.length), 0);
   await emulate(light, { "prefers-color-scheme": "dark" });
   assert.deepEqual(await colours(light), byDark);
-  assert.equal(await light.$eval("#theme", (theme) => theme.ariaPressed), "true");
+  // The browser tells the page of it a moment later.
+  await light.waitForFunction(() => document.getElementById("theme").ariaPressed === "true");
 });
 
 test("who cannot bear motion would see some", async (t) => {
