@@ -1,8 +1,8 @@
 """
 The one way by which everything that is asked gets its answer.
 
-The APIs, streamed and whole, chats and prompts differ in the dialect that is handed in, and in nothing
-here. Everything runs on the reactor's thread.
+The APIs, streamed and whole, chats and prompts differ in the dialect that is handed in, and in nothing here. Everything
+runs on the reactor's thread.
 """
 
 from __future__ import annotations

@@ -18,18 +18,15 @@ from twisted.internet.interfaces import IReactorTime
 from brunix_twisted import errors
 from brunix_twisted.errors import Kind
 from brunix_twisted.model import Choice
-from brunix_twisted.records import ENDPOINTS, REASONS, Draft, Record, endpoint_of
+from brunix_twisted.records import ENDPOINTS, QUESTIONS, REASONS, Draft, Record, endpoint_of
 from brunix_twisted.routes import Gateway
+from endpoints import CHAT, GENERATE, PATHS
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, run_gateway, stop_gateway
 from log_lines import log_lines
 from metrics_table import record
 from received import connect
 from scripted_engine import ScriptedEngine, script
-
-CHAT = "/v1/chat/completions"
-GENERATE = "/api/generate"
-
 
 # One request.
 
@@ -104,6 +101,12 @@ def test_cut(reason: str, *, cut: bool) -> None:
 
 
 # Endpoints: the only labels that come from a path.
+
+
+def test_every_question_is_among_the_endpoints() -> None:
+    """The time to the first word would be measured at some of the endpoints that ask, and be an error at the others."""
+    assert set(QUESTIONS) == set(PATHS)
+    assert set(QUESTIONS) <= set(ENDPOINTS)
 
 
 def test_every_route_has_an_endpoint() -> None:
