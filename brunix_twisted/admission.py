@@ -8,9 +8,10 @@ caller anything; this one refuses early, keeps its order, and lets go of whoever
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, fail, maybeDeferred, succeed
 
 from brunix_twisted import errors
 from brunix_twisted.errors import GatewayError
@@ -21,10 +22,10 @@ T = TypeVar("T")
 
 class Admission:
     """
-    The way to the engine. All methods belong to the reactor's thread.
+    Limits how many engine calls run at once. All methods belong to the reactor's thread.
 
-    First :meth:`admit`, which fires when there is a place, then :meth:`hold`, which gives it back when the call has
-    ended: not earlier, however long its caller is gone.
+    A place is acquired, the call started, and the place released in :meth:`run` alone, so that no exception can leave
+    a place taken.
     """
 
     def __init__(self, reactor: Reactor, *, places: int, queue_size: int, queue_timeout_s: float) -> None:
@@ -40,6 +41,7 @@ class Admission:
         self.queue_size = queue_size
         self._queue_timeout_s = queue_timeout_s
         self._waiting: deque[Deferred[None]] = deque()
+        self._admitting = False
         self._idle: list[Deferred[None]] = []
 
     @property
@@ -52,63 +54,66 @@ class Admission:
         """How many wait for one."""
         return len(self._waiting)
 
-    def admit(self) -> Deferred[None]:
+    def run(self, start: Callable[[], Deferred[T]]) -> Deferred[T]:
         """
-        Wait for a place. Cancelling the Deferred leaves the queue.
+        Call ``start`` once there is a place, and hold that place until the Deferred it returns has fired.
 
-        Fails with GatewayError (OVERLOADED) at once when the queue is full, or after ``queue_timeout_s``.
+        Fires with that Deferred's result, or with what ``start`` raised. Fails with GatewayError (OVERLOADED) at once
+        when the queue is full, or after ``queue_timeout_s``. Cancelling the returned Deferred leaves the queue; once
+        ``start`` was called, cancelling stops nothing and the place stays taken until the call has ended.
         """
-        if self._free:
-            self._free -= 1
-            return succeed(None)
+        if self._free and not self._waiting:
+            return self._occupied(start)
         if len(self._waiting) >= self.queue_size:
             return fail(_overloaded("too many questions are waiting already"))
         place: Deferred[None] = Deferred(self._waiting.remove)
         self._waiting.append(place)
         deadline = self._reactor.callLater(self._queue_timeout_s, self._give_up, place)
 
-        def no_deadline(result: T) -> T:
+        def no_deadline(result: None) -> None:
             if deadline.active():
                 deadline.cancel()
             return result
 
-        return place.addBoth(no_deadline)
+        return place.addBoth(no_deadline).addCallback(lambda _: self._occupied(start))
 
-    def _give_up(self, place: Deferred[None]) -> None:
-        self._waiting.remove(place)
-        place.errback(_overloaded("no place became free in time"))
-
-    def hold(self, done: Deferred[T]) -> Deferred[T]:
-        """
-        Hold the place until ``done`` has fired, whatever becomes of who waits for it; fires then, with its result.
-
-        Only for a caller who has just been admitted, once for each time.
-        """
-
-        def left(result: T) -> T:
-            self._release()
-            return result
-
-        # One of its own, because cancelling that one would tell of the end before it has come.
+    def _occupied(self, start: Callable[[], Deferred[T]]) -> Deferred[T]:
+        # A Deferred of its own: cancelling it must not release the place before the call has ended.
         held: Deferred[T] = Deferred()
-        done.addBoth(left).chainDeferred(held)
+        ensureDeferred(self._occupy(start)).chainDeferred(held)
         return held
 
-    def _release(self) -> None:
-        if self._waiting:
-            # The place goes from hand to hand: a newcomer cannot slip in between.
-            self._waiting.popleft().callback(None)
+    async def _occupy(self, start: Callable[[], Deferred[T]]) -> T:
+        self._free -= 1
+        try:
+            return await maybeDeferred(start)
+        finally:
+            self._free += 1
+            self._admit_waiting()
+
+    def _admit_waiting(self) -> None:
+        # A loop, not recursion: a call that cannot be started ends, and so comes back here, before this has returned.
+        if self._admitting:
             return
-        self._free += 1
+        self._admitting = True
+        try:
+            while self._free and self._waiting:
+                self._waiting.popleft().callback(None)
+        finally:
+            self._admitting = False
         if self._free == self.places:
             idle, self._idle = self._idle, []
             for deferred in idle:
                 deferred.callback(None)
 
-    def refuse(self, error: GatewayError) -> None:
-        """Send away everyone who waits in the queue."""
+    def _give_up(self, place: Deferred[None]) -> None:
+        self._waiting.remove(place)
+        place.errback(_overloaded("no place became free in time"))
+
+    def refuse(self, error: Callable[[], GatewayError]) -> None:
+        """Send away everyone who waits in the queue, each with an error of its own."""
         while self._waiting:
-            self._waiting.popleft().errback(error)
+            self._waiting.popleft().errback(error())
 
     def when_idle(self) -> Deferred[None]:
         """Fire once no call is under way."""

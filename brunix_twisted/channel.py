@@ -92,8 +92,11 @@ class GatewayChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the site's connections."""
         self._stage = _CLOSING
-        super().connectionLost(reason)
-        self.factory.connection_lost(self)
+        try:
+            super().connectionLost(reason)
+        finally:
+            # Whatever a request makes of it: the site waits for every connection that it knows.
+            self.factory.connection_lost(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Take what the client sent, and see to it that the rest comes in time."""

@@ -8,13 +8,13 @@ runs on the reactor's thread.
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Callable
 from secrets import token_hex
-from typing import TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from brunix_twisted import errors
 from brunix_twisted.admission import Admission
@@ -25,11 +25,9 @@ from brunix_twisted.limits import Cutter, count_tokens
 from brunix_twisted.model import Answered, Ask, Choice, Ending, Head, Question
 from brunix_twisted.producer import AnswerProducer, Terms
 from brunix_twisted.reactors import Reactor
-from brunix_twisted.records import EngineCall, Rpc
+from brunix_twisted.records import EngineCall
 from brunix_twisted.sessions import Chosen, Sessions
 from brunix_twisted.site import GatewayRequest
-
-T = TypeVar("T")
 
 
 class Completion:
@@ -81,12 +79,13 @@ class Completion:
         head = Head(id=token_hex(16), created_s=time.time())
         encoder = dialect.encoder(ask, head)
         terms = self._terms if ask.stream else self._whole_terms
-        answer = AnswerProducer(self._reactor, request, encoder, terms, lambda: self._cut_off(request))
+        answer = AnswerProducer(self._reactor, request, encoder, terms, lambda: self._stalled(request))
         answer.starting = lambda: self._time(request)
         draft.answer = answer
         self._answers[answer] = ask.stream
         try:
-            choices, admitted_s = await self._relay(request, ask, chosen, answer)
+            choices = [await self._ask(request, ask, chosen, answer, index) for index in range(len(ask.queries))]
+            admitted_s = draft.calls[0].began_s if draft.calls else asked_s
             ending = self._ending(ask, choices, asked_s, admitted_s, answer.first_text_s)
             # Before the end is written, for that is what the record is made at.
             draft.completed(choices, ending.prompt_tokens)
@@ -99,61 +98,61 @@ class Completion:
             error = self._as_gateway_error(request, fault)
             draft.failed(error.kind)
             if not answer.started:
+                if error is fault:
+                    raise
                 raise error from fault
             self._log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
             answer.fail(error)
             return None
         finally:
-            answer.stopProducing()
+            # First: the drain waits for every answer that is in here.
             del self._answers[answer]
+            answer.stopProducing()
             if self.draining and not self._answers:
                 self._drained.callback(None)
 
-    async def _relay(
-        self, request: GatewayRequest, ask: Ask, chosen: Chosen, answer: AnswerProducer
-    ) -> tuple[list[Choice], float]:
-        choices = []
-        draft = request.draft
-        admitted_s = self._reactor.seconds()
-        for index, query in enumerate(ask.queries):
-            question = Question(
-                query=query,
-                session_id=chosen.session_ids[index],
-                request_id=request.request_id,
-                stream=ask.stream,
-                editor=ask.editor,
-            )
-            # Made before there is a place, for whoever fails with one in hand keeps it for ever.
-            call: Call = self._engine.call(question)
-            cutter = Cutter(ask.limits)
-            statuses = call.statuses
-            call.trace = request.trace
-            if request.span is not None:
-                call = request.span.call(call, question, ask, cutter)
-            draft.queued(self._reactor.seconds())
-            try:
-                await self._admission.admit()
-            except (GatewayError, CancelledError):
-                self._sessions.give_back(chosen, self._reactor.seconds())
-                raise
+    async def _ask(
+        self, request: GatewayRequest, ask: Ask, chosen: Chosen, answer: AnswerProducer, index: int
+    ) -> Choice:
+        """Ask the engine one of a request's questions, and send what it says."""
+        query, draft = ask.queries[index], request.draft
+        question = Question(
+            query=query,
+            session_id=chosen.session_ids[index],
+            request_id=request.request_id,
+            stream=ask.stream,
+            editor=ask.editor,
+        )
+        call: Call = self._engine.call(question)
+        cutter = Cutter(ask.limits)
+        asked = EngineCall("AskAgentStream" if ask.stream else "AskAgent", call.statuses, cutter)
+        call.trace = request.trace
+        if request.span is not None:
+            call = request.span.call(call, question, ask, cutter)
+
+        def start(begin: Callable[[], Deferred[None]]) -> Deferred[None]:
             placed_s = self._reactor.seconds()
             draft.admitted(placed_s)
-            if index == 0:
-                admitted_s = placed_s
             if ask.echo:
                 answer.echo(index, query)
-            rpc: Rpc = "AskAgentStream" if ask.stream else "AskAgent"
-            asked = EngineCall(rpc, statuses, cutter, placed_s)
+            # Last: once the call has begun, nothing here may raise before it has ended.
+            ended = begin()
+            asked.began_s = placed_s
             draft.calls.append(asked)
-            choices.append(await answer.relay(index, call, cutter, partial(self._hold, asked)))
-        return choices, admitted_s
+            return ended.addBoth(left)
 
-    def _hold(self, asked: EngineCall, done: Deferred[None]) -> Deferred[None]:
-        def left(result: T) -> T:
+        def left(result: Failure | None) -> Failure | None:
             asked.ended_s = self._reactor.seconds()
             return result
 
-        return self._admission.hold(done.addBoth(left))
+        draft.queued(self._reactor.seconds())
+        try:
+            return await answer.relay(index, call, cutter, lambda begin: self._admission.run(lambda: start(begin)))
+        except (Exception, CancelledError):
+            if asked not in draft.calls:
+                # Nothing was asked, so the session still holds the conversation that it was chosen for.
+                self._sessions.give_back(chosen, self._reactor.seconds())
+            raise
 
     def _time(self, request: GatewayRequest) -> None:
         if timing := request.draft.server_timing(self._reactor.seconds()):
@@ -164,14 +163,13 @@ class Completion:
         """How many streamed answers are under way, or wait for a place."""
         return sum(self._answers.values())
 
-    def _cut_off(self, request: GatewayRequest) -> None:
+    def _stalled(self, request: GatewayRequest) -> None:
         request.draft.reason = "stalled"
         self._log.warn(
             "Request {request_id}: cut off, for its client has read nothing for {stall_timeout_s:g} s",
             request_id=request.request_id,
             stall_timeout_s=self._terms.stall_timeout_s,
         )
-        request.channel.forceAbortClient()
 
     def _ending(
         self, ask: Ask, choices: list[Choice], asked_s: float, admitted_s: float, first_text_s: float | None
@@ -201,16 +199,15 @@ class Completion:
         ``timeout_s`` seconds end with an error.
         """
         self.draining = True
-        stopping = _stopping()
-        self._admission.refuse(stopping)
+        self._admission.refuse(_stopping)
         if not self._answers:
             return succeed(None)
 
         def abort() -> None:
             # Who asks several questions may have come to wait again.
-            self._admission.refuse(stopping)
+            self._admission.refuse(_stopping)
             for answer in tuple(self._answers):
-                answer.abort(stopping)
+                answer.abort(_stopping())
 
         deadline = self._reactor.callLater(timeout_s, abort)
 

@@ -67,3 +67,12 @@ class GatewayError(Exception):
     def __str__(self) -> str:
         """Everything, for the log."""
         return f"{self.kind.status} {self.message}" + (f" ({self.detail})" if self.detail else "")
+
+
+def answer_too_large(detail: str) -> GatewayError:
+    """
+    Make the error of an answer that is larger than ``PROXY_MAX_ANSWER_BYTES``.
+
+    :param detail: how that was noticed.
+    """
+    return GatewayError(ENGINE_ERROR, "The engine's answer is larger than this gateway passes on", detail=detail)

@@ -4,17 +4,20 @@ One answer on its way to the client's socket.
 A client that reads slowly makes Twisted pause the producer; what waits before it grows to its bound, and then the
 engine waits. A client that has stopped reading costs neither memory nor a place with the engine for long, for it is
 cut off.
+
+It fails closed: whatever raises between the arrival of a text and its bytes in the transport ends this answer as
+failed, and cancels its call. No exception leaves this module for the reactor, so none can reach another answer.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -52,9 +55,15 @@ class Response(Protocol):
     def conclude(self, data: bytes) -> None:
         """Send the last piece, and the answer's end with it."""
 
+    def disconnect(self) -> None:
+        """Drop the connection at once, so that the client sees that the answer is not whole."""
 
-Hold = Callable[[Deferred[None]], Deferred[None]]
-"""Holds a place with the engine until a call has ended; fires then, with the call's own result."""
+
+Run = Callable[[Callable[[], Deferred[None]]], Deferred[None]]
+"""
+Starts a call once there is a place for it; see :meth:`brunix_twisted.admission.Admission.run`. Cancelling the Deferred
+ends the wait for a place.
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +78,8 @@ class Terms:
     """How long the client may read nothing of what waits for it."""
     buffer_bytes: int = BUFFER_BYTES
     """How much text may wait for the client before the engine has to."""
+    max_answer_bytes: int = 16 * 1024 * 1024
+    """How large the text of an answer may become, all its choices together, in UTF-8."""
 
 
 @attrs.define(eq=False)
@@ -79,6 +90,9 @@ class _Relay:
     call: Call
     cutter: Cutter
     done: Deferred[Choice]
+    waiting: Deferred[None] | None = None
+    """Fires when the call has ended; cancelling it before the call has started gives up the wait for a place."""
+    started: bool = False
     left: bool = False
     """Whether the call has ended: nothing more will come."""
     ended: bool = False
@@ -86,8 +100,8 @@ class _Relay:
     failure: Failure | None = None
     patience: IDelayedCall | None = None
     """Ends a call whose first text does not come."""
-    texts: list[str] = attrs.Factory(list)
-    """What has been sent of the choice's text."""
+    text_bytes: bytearray = attrs.Factory(bytearray)
+    """What has been sent of the choice's text, in UTF-8: a list of its tokens would take ten times the memory."""
 
     def choice(self) -> Choice:
         """Say how the text ended, once it has."""
@@ -95,15 +109,18 @@ class _Relay:
         return Choice(
             finish_reason=cutter.finish_reason or "stop",
             completion_tokens=cutter.tokens,
-            text="".join(self.texts),
+            text=self.text_bytes.decode(),
             cut=cutter.finish_reason is not None,
             stop=cutter.stop,
         )
 
     def stop(self) -> None:
-        """End the call, whether it waits for the engine or for room."""
+        """End the call, whether it waits for a place, for the engine or for room."""
         self.need_not_hurry()
-        self.call.cancel()
+        if self.started:
+            self.call.cancel()
+        elif self.waiting is not None:
+            self.waiting.cancel()
 
     def need_not_hurry(self) -> None:
         """Let the engine take its time from now on."""
@@ -120,26 +137,34 @@ class AnswerProducer:
     that whatever fails before has its real HTTP status.
     """
 
+    _log = Logger()
+
     starting: Callable[[], None] | None = None
     """Called when the headers are about to go out."""
 
     def __init__(
-        self, reactor: Reactor, request: Response, encoder: Encoder, terms: Terms, cut_off: Callable[[], None]
+        self, reactor: Reactor, request: Response, encoder: Encoder, terms: Terms, stalled: Callable[[], None]
     ) -> None:
         """
         Prepare to answer a request.
 
-        :param cut_off: breaks off the connection of a client that has stopped reading.
+        :param stalled: called when the client has read nothing for too long, just before it is disconnected.
         """
         self._reactor = reactor
         self._request = request
         self._encoder = encoder
         self._terms = terms
-        self._cut_off = cut_off
+        self._on_stalled = stalled
         self._relay: _Relay | None = None
+        self._relayed_bytes = 0
+        """Of text, in the choices before the current one."""
+        self._fault: Failure | None = None
+        """What raised here: the answer cannot become whole any more."""
+        self._unwritable = False
+        """Whether a write has raised: nobody knows how much of it the client will get."""
         self._begun = False
         self._echoes = b""
-        self._unsent: deque[bytes] = deque()
+        self._unsent = memoryview(b"")
         self._paused = False
         self._hurried = False
         self._stall: IDelayedCall | None = None
@@ -155,30 +180,45 @@ class AnswerProducer:
     def _after(self, timeout_s: float, function: Callable[..., None], *arguments: object) -> IDelayedCall | None:
         return self._reactor.callLater(timeout_s, function, *arguments) if timeout_s else None
 
-    def relay(self, index: int, call: Call, cutter: Cutter, hold: Hold) -> Deferred[Choice]:
+    def relay(self, index: int, call: Call, cutter: Cutter, run: Run) -> Deferred[Choice]:
         """
         Send what one engine call says as the text of one choice.
 
-        Fires when all of it has been written, or fails with GatewayError after everything before the failure has
-        been. Cancelling stops the call.
+        Fires when all of it has been written. Fails, after everything before the failure has been written, with
+        GatewayError or with whatever else was raised on the way; the call is cancelled then. Cancelling stops the call.
+
+        :param run: calls what it is given when the call may be started.
         """
 
         def arrived() -> None:
-            relay.need_not_hurry()
-            self._drain()
+            try:
+                relay.need_not_hurry()
+            finally:
+                self._drain()
 
-        relay = _Relay(index, call, cutter, Deferred(lambda _: self.stopProducing()))
-        relay.patience = self._after(self._terms.first_token_timeout_s, self._too_slow)
-        self._relay = relay
+        def start() -> Deferred[None]:
+            relay.started = True
+            relay.patience = self._after(self._terms.first_token_timeout_s, self._too_slow)
+            try:
+                return call.start(arrived, self._terms.buffer_bytes)
+            except BaseException:
+                # It may have been started in part. One that has started ends by itself or is cancelled.
+                call.cancel()
+                raise
 
         def left(result: Failure | None) -> None:
             relay.need_not_hurry()
+            if relay.left:
+                return  # aborted before
             relay.left = True
             if isinstance(result, Failure):
                 relay.failure = result
             self._drain()
 
-        hold(call.start(arrived, self._terms.buffer_bytes)).addBoth(left)
+        relay = _Relay(index, call, cutter, Deferred(lambda _: self.stopProducing()))
+        self._relay = relay
+        relay.waiting = run(start)
+        relay.waiting.addBoth(left).addErrback(self._fail_closed)
         return relay.done
 
     def _too_slow(self) -> None:
@@ -190,12 +230,32 @@ class AnswerProducer:
         self._echoes += self._encoder.delta(index, text)
 
     def finish(self, ending: Ending) -> None:
-        """Send the end of a complete answer."""
-        self._end(self._opening() + self._encoder.finish(ending))
+        """
+        Send the end of a complete answer.
+
+        Whatever it raises, the answer is not whole, and :meth:`fail` has to end it.
+        """
+        if self._fault is not None:
+            self._fault.raiseException()
+        data_bytes = self._opening() + self._encoder.finish(ending)
+        try:
+            self._end(data_bytes)
+        except BaseException:
+            # An error cannot follow events that are numbered and were lost.
+            self._unwritable = True
+            raise
 
     def fail(self, error: GatewayError) -> None:
-        """Send the end of an answer that has started and will not be complete."""
-        self._end(self._encoder.fail(error))
+        """
+        Send the end of an answer that has started and will not be complete.
+
+        Disconnects the client where that cannot be done in the answer's own form. Raises nothing.
+        """
+        try:
+            self._end(self._encoder.fail(error))
+        except Exception:  # noqa: BLE001 - whatever it is, the client must not wait for an end that never comes
+            self._log.failure("An answer's error could not be sent; disconnecting its client")
+            self._disconnect()
 
     def abort(self, error: GatewayError) -> None:
         """
@@ -207,9 +267,9 @@ class AnswerProducer:
         if relay is None:
             return
         if not relay.left:
-            relay.stop()
             relay.left = True
             relay.failure = Failure(error)
+            self._stop(relay)
         # A client that reads no more would hold the end back for ever. What is left is no more than the buffer.
         self._hurried = True
         self.resumeProducing()
@@ -237,22 +297,54 @@ class AnswerProducer:
         self._gone = True
         self._silence()
         if self._relay is not None:
-            self._relay.stop()
+            self._stop(self._relay)
+
+    def _stop(self, relay: _Relay) -> None:
+        try:
+            relay.stop()
+        except Exception:  # noqa: BLE001 - whoever stops has to go on stopping
+            self._log.failure("An engine call could not be cancelled")
 
     def _stalled(self) -> None:
         self.stopProducing()
-        self._cut_off()
+        try:
+            self._on_stalled()
+        finally:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        self._gone = True
+        self._silence()
+        self._request.disconnect()
+
+    def _fail_closed(self, fault: Failure) -> None:
+        """End the answer as failed, because something raised: what was lost with it must not look complete."""
+        if self._fault is not None:
+            # Not even what came before the failure can be sent.
+            self._unwritable = True
+        self._fault = self._fault or fault
+        if self._unwritable:
+            self._unsent = memoryview(b"")
+        relay = self._relay
+        if relay is not None:
+            relay.ended = True
+            self._stop(relay)
+        self._drain()
 
     def _drain(self) -> None:
-        """Write everything that waits, unless the client is not ready for it."""
+        """Write everything that waits, unless the client is not ready for it. Raises nothing."""
         # A write may come back here; the one that is under way goes on by itself.
-        if not self._draining:
-            self._draining = True
-            try:
-                while self._advance():
-                    pass
-            finally:
-                self._draining = False
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._advance():
+                pass
+        except Exception:  # noqa: BLE001 - the one guard of the answer's path
+            self._draining = False
+            self._fail_closed(Failure())
+        finally:
+            self._draining = False
 
     def _advance(self) -> bool:
         """Do the next of what there is to do now, if there is anything."""
@@ -264,7 +356,7 @@ class AnswerProducer:
         elif self._paused:
             return False
         elif self._unsent:
-            self._write(self._unsent.popleft())
+            self._write_piece()
         elif relay.left or not relay.call.is_empty:
             self._send(relay)
         else:
@@ -272,38 +364,48 @@ class AnswerProducer:
         return True
 
     def _send(self, relay: _Relay) -> None:
+        """Turn what has come into bytes to be written."""
         cutter = relay.cutter
-        pieces = []
-        for text in relay.call.take(_PIECE_BYTES):
-            if self.first_text_s is None:
-                self.first_text_s = self._reactor.seconds()
-            pieces.append(self._opening())
-            if allowed := cutter.feed(text):
-                relay.texts.append(allowed)
-                pieces.append(self._encoder.delta(relay.index, allowed))
-            if cutter.finish_reason:
-                break
-        ended = cutter.finish_reason is not None or (relay.left and relay.call.is_empty)
-        if ended and relay.failure is None and (rest := cutter.flush()):
-            relay.texts.append(rest)
-            pieces.append(self._encoder.delta(relay.index, rest))
-        data_bytes = b"".join(pieces)
-        self._unsent.extend(
-            data_bytes[start : start + _PIECE_BYTES] for start in range(_PIECE_BYTES, len(data_bytes), _PIECE_BYTES)
-        )
-        self._write(data_bytes[:_PIECE_BYTES])
+        pieces: list[bytes] = []
+        try:
+            for text in relay.call.take(_PIECE_BYTES):
+                if self.first_text_s is None:
+                    self.first_text_s = self._reactor.seconds()
+                pieces.append(self._opening())
+                self._add(relay, cutter.feed(text), pieces)
+                if cutter.finish_reason:
+                    break
+            ended = cutter.finish_reason is not None or (relay.left and relay.call.is_empty)
+            if ended and relay.failure is None:
+                self._add(relay, cutter.flush(), pieces)
+        finally:
+            # What was there before a failure is sent before it.
+            self._unsent = memoryview(b"".join(pieces))
+        self._write_piece()
         if ended:
             relay.ended = True
             # However long the client takes to read the rest, the engine is free.
             relay.stop()
 
+    def _add(self, relay: _Relay, text: str, pieces: list[bytes]) -> None:
+        if not text:
+            return
+        relay.text_bytes += text.encode()
+        max_bytes = self._terms.max_answer_bytes
+        if self._relayed_bytes + len(relay.text_bytes) > max_bytes:
+            raise errors.answer_too_large(f"more than PROXY_MAX_ANSWER_BYTES={max_bytes}")
+        pieces.append(self._encoder.delta(relay.index, text))
+
     def _conclude(self, relay: _Relay) -> None:
-        self._relay = None
         # Text that was cut is complete, whether or not the engine had the time to fail after it.
-        if relay.failure is not None and relay.cutter.finish_reason is None:
-            relay.done.errback(relay.failure)
+        failure = self._fault or (relay.failure if relay.cutter.finish_reason is None else None)
+        choice = relay.choice() if failure is None else None
+        self._relay = None
+        self._relayed_bytes += len(relay.text_bytes)
+        if choice is not None:
+            relay.done.callback(choice)
         else:
-            relay.done.callback(relay.choice())
+            relay.done.errback(failure)
 
     def _opening(self) -> bytes:
         """Give what has to stand before the next bytes."""
@@ -314,6 +416,10 @@ class AnswerProducer:
         echoes, self._echoes = self._echoes, b""
         return begin + echoes
 
+    def _write_piece(self) -> None:
+        self._write(bytes(self._unsent[:_PIECE_BYTES]))
+        self._unsent = self._unsent[_PIECE_BYTES:]
+
     def _write(self, data_bytes: bytes) -> None:
         if not data_bytes or self._gone:
             return
@@ -321,29 +427,42 @@ class AnswerProducer:
         if not self.started:
             self._start()
             self._request.registerProducer(self, True)  # noqa: FBT003 - IConsumer's positional "streaming"
-        self._request.write(data_bytes)
+        try:
+            self._request.write(data_bytes)
+        except BaseException:
+            self._unwritable = True
+            raise
 
     def _end(self, data_bytes: bytes) -> None:
         self._silence()
         if self._gone:
             return
+        if self._unwritable:
+            self._disconnect()
+            return
         self._gone = True
-        if self.started:
-            self._request.unregisterProducer()
-        else:
-            # Everything there is: no need for chunks.
-            self._request.setHeader(b"Content-Length", b"%d" % len(data_bytes))
-            self._start()
-        self._request.conclude(data_bytes)
+        try:
+            if self.started:
+                self._request.unregisterProducer()
+            else:
+                # Everything there is: no need for chunks.
+                self._request.setHeader(b"Content-Length", b"%d" % len(data_bytes))
+                self._start()
+            self._request.conclude(data_bytes)
+        except BaseException:
+            if self.started:
+                self._disconnect()
+            raise
 
     def _start(self) -> None:
-        self.started = True
         if self.starting is not None:
             self.starting()
         self._request.setHeader(b"Content-Type", self._encoder.content_type)
         self._request.setHeader(b"Cache-Control", b"no-cache")
         # Asks nginx to pass a stream on as it comes.
         self._request.setHeader(b"X-Accel-Buffering", b"no")
+        # Last: what raises before this is answered with its own status.
+        self.started = True
 
     def _beat(self) -> None:
         heartbeat_s = self._terms.heartbeat_s
@@ -352,7 +471,10 @@ class AnswerProducer:
         # Before the write, which may end the answer and silence this.
         self._heartbeat = self._reactor.callLater(heartbeat_s - (0 if silent else silent_s), self._beat)
         if silent and not self._paused:
-            self._write(self._opening() + self._encoder.heartbeat())
+            try:
+                self._write(self._opening() + self._encoder.heartbeat())
+            except Exception:  # noqa: BLE001 - as in _drain
+                self._fail_closed(Failure())
 
     def _silence(self) -> None:
         _cancel(self._heartbeat)

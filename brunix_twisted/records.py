@@ -175,7 +175,7 @@ class EngineCall:
     """Grows with each attempt; see :class:`brunix_twisted.engine.Call`."""
     text: _Counts
     """Counts the tokens of what it has said so far."""
-    began_s: float
+    began_s: float = 0.0
     ended_s: float | None = None
 
 
@@ -208,8 +208,9 @@ class Draft:
         return self._queue_s if since_s is None else (self._queue_s or 0.0) + now_s - since_s
 
     def failed(self, kind: Kind) -> None:
-        """Take the kind of a failure for the end's reason, unless a better one is known."""
-        if self.reason is None:
+        """Take the kind of a failure for the end's reason, unless another failure is known already."""
+        # An answer whose end could not be sent was taken for complete just before.
+        if self.reason in {None, "complete", "cut"}:
             self.reason = _REASONS.get(kind, "refused")
 
     def completed(self, choices: list[Choice], prompt_tokens: int) -> None:

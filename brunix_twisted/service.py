@@ -111,6 +111,7 @@ class GatewayService(Service):
                 first_token_timeout_s=settings.first_token_timeout_s,
                 stall_timeout_s=settings.stall_timeout_s,
                 buffer_bytes=settings.buffer_bytes,
+                max_answer_bytes=settings.max_answer_bytes,
             ),
         )
         model = Model(
@@ -241,8 +242,15 @@ class GatewayService(Service):
 def _engine(reactor: Reactor, settings: Settings) -> Engine:
     target, timeout_s, tls = settings.grpc_target, settings.engine_timeout_s, tls_of(settings)
     if settings.engine_client == "aio":
-        return AioEngine(target, timeout_s, tls)
-    return BlockingEngine(reactor, target, timeout_s, tls, workers=settings.thread_workers)
+        return AioEngine(target, timeout_s, tls, max_answer_bytes=settings.max_answer_bytes)
+    return BlockingEngine(
+        reactor,
+        target,
+        timeout_s,
+        tls,
+        workers=settings.thread_workers,
+        max_answer_bytes=settings.max_answer_bytes,
+    )
 
 
 def _tracing(reactor: Reactor, settings: Settings) -> Tracing | None:

@@ -205,6 +205,13 @@ class Settings:
         "How much of a stream is held for a client that reads slowly; then the engine has to wait, and its worker with "
         "it.",
     )
+    max_answer_bytes: int = _setting(
+        "PROXY_MAX_ANSWER_BYTES",
+        "16777216",
+        _whole_number(1024, 1_073_741_824),
+        "The largest answer the gateway passes on, in bytes of UTF-8 text. A larger one ends with 502, or in a stream "
+        "with an error, and its engine call is cancelled.",
+    )
     queue_size: int | None = _setting(
         "PROXY_QUEUE_SIZE",
         "auto",

@@ -124,6 +124,10 @@ class GatewayRequest(server.Request):
         finally:
             transport.release()
 
+    def disconnect(self) -> None:
+        """Drop the connection at once, so that the client sees that the answer is not whole."""
+        cast("GatewayChannel", self.channel).forceAbortClient()
+
     def refuse(self, error: GatewayError) -> None:
         """Answer a request that its connection lets go no further."""
         self._begin()
@@ -205,8 +209,9 @@ class GatewayRequest(server.Request):
         self._log.failure("Request {request_id} failed", failure=reason, request_id=self.request_id)
         if self.startedWriting:
             self.draft.failed(errors.INTERNAL)
-            # Nothing that could be added would be read as an error; a connection that breaks is.
-            self.loseConnection()
+            # Nothing that could be added would be read as an error; a connection that breaks is. Closed in good order,
+            # it would still get the end of a body, from the router.
+            self.disconnect()
         else:
             self._answer(self.site.refuse(self, GatewayError(errors.INTERNAL, "The gateway failed; see its log")))
         return reason
@@ -219,8 +224,13 @@ class GatewayRequest(server.Request):
         super().connectionLost(reason)
 
     def log_end(self, status: str) -> None:
-        """Tell of the request's end."""
-        gone = status == "gone"
+        """Tell of the request's end. Raises nothing: what still has to be done for the request comes after this."""
+        try:
+            self._log_end(gone=status == "gone")
+        except Exception:  # noqa: BLE001 - as said
+            self._log.failure("The end of request {request_id} was not recorded", request_id=self.request_id)
+
+    def _log_end(self, *, gone: bool) -> None:
         record = self.draft.conclude(
             self.site.clock.seconds(),
             request_id=self.request_id,
@@ -332,12 +342,15 @@ class GatewaySite(server.Site):
     def _break_off(self) -> None:
         for connection in tuple(self.connections):
             connection.forceAbortClient()
+        # None of them can hold anything back any more, not even one that fails to say that it is gone.
+        if self._closed is not None and not self._closed.called:
+            self._closed.callback(None)
 
     def connection_lost(self, connection: GatewayChannel) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
         self.request_arrived(connection)
-        if self._closed is not None and not self.connections:
+        if self._closed is not None and not self._closed.called and not self.connections:
             self._closed.callback(None)
 
     def tell(self, record: Record) -> None:

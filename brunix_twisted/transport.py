@@ -30,6 +30,7 @@ class Prompt(tcp.Connection):
     """What is changed in a connection. All on the reactor's thread."""
 
     _held: list[bytes] | None = None
+    _aborted = False
 
     @property
     def holds(self) -> bool:
@@ -46,8 +47,15 @@ class Prompt(tcp.Connection):
         if held:
             self.write(b"".join(held))
 
+    def abortConnection(self) -> None:  # noqa: N802 - as in Twisted
+        """Break the connection off; nothing that is written from now on is sent."""
+        self._aborted = True
+        super().abortConnection()
+
     def write(self, data: bytes) -> None:
         """Send what the socket takes now, and the rest when it can."""
+        if self._aborted:
+            return
         if self._held is not None:
             self._held.append(data)
         elif self._tempDataBuffer or self.dataBuffer or not self.connected or self._writeDisconnected:

@@ -15,6 +15,8 @@ from brunix_twisted.engine.blocking import BlockingCall, BlockingEngine
 from brunix_twisted.model import Question
 from fake_reactor import LIMIT_S, FakeReactor
 
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
 Sink = Callable[[str], bool]
 """Takes a piece of text; False means that no more is wanted."""
 
@@ -56,7 +58,9 @@ class BlockingClient:
 
     def __init__(self, target: str, timeout_s: float, tls: Tls | None = None) -> None:
         self._reactor = FakeReactor()
-        self._engine = BlockingEngine(self._reactor.as_reactor, target, timeout_s, tls, workers=1)
+        self._engine = BlockingEngine(
+            self._reactor.as_reactor, target, timeout_s, tls, workers=1, max_answer_bytes=MAX_ANSWER_BYTES
+        )
         self._closed = False
 
     def call(self, question: Question) -> DrivenCall:
@@ -102,7 +106,7 @@ class AioClient:
 
     def __init__(self, target: str, timeout_s: float, tls: Tls | None = None) -> None:
         self._loop, self._thread = _loop()
-        self._engine = AioEngine(target, timeout_s, tls)
+        self._engine = AioEngine(target, timeout_s, tls, max_answer_bytes=MAX_ANSWER_BYTES)
         self._closed = False
 
     def do(self, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the function returns

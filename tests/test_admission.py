@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,9 @@ from fake_reactor import FakeReactor
 
 QUEUE_TIMEOUT_S = 30
 
-STOPPING = GatewayError(errors.STOPPING, "stopping")
+
+def stopping() -> GatewayError:
+    return GatewayError(errors.STOPPING, "stopping")
 
 
 class Gate:
@@ -30,6 +32,7 @@ class Gate:
         self.places = places
         self.under_way: list[Deferred[Any]] = []
         self.events: list[str] = []
+        self.refusals: list[Failure] = []
 
     def call(self) -> Deferred[Any]:
         """Begin a call that ends when the test says so."""
@@ -37,27 +40,24 @@ class Gate:
         self.under_way.append(Deferred())
         return self.under_way[-1]
 
-    def come(self, name: str) -> Deferred[None]:
+    def come(self, name: str, begin: Callable[[], Deferred[Any]] | None = None) -> Deferred[None]:
         """Wait for a place, use it for a call, and tell of it."""
-        place = self.admission.admit()
+        begin = begin or self.call
 
-        def admitted(_: None) -> None:
+        def start() -> Deferred[Any]:
             self.events.append(f"{name} in")
-            self.admission.hold(self.call()).addBoth(out)
+            return begin()
 
         def out(result: object) -> None:
-            how = f"failed: {result.value}" if isinstance(result, Failure) else f"out: {result}"
-            self.events.append(f"{name} {how}")
+            if isinstance(result, Failure) and result.check(GatewayError, CancelledError):
+                if not result.check(CancelledError):
+                    self.refusals.append(result)
+                self.events.append(f"{name} refused")
+            else:
+                how = f"failed: {result.value}" if isinstance(result, Failure) else f"out: {result}"
+                self.events.append(f"{name} {how}")
 
-        def refused(failure: Failure) -> None:
-            if not failure.check(CancelledError):
-                fault = failure.value
-                assert isinstance(fault, GatewayError)
-                assert fault.kind in {errors.OVERLOADED, errors.STOPPING}
-            self.events.append(f"{name} refused")
-
-        place.addCallbacks(admitted, refused)
-        return place
+        return self.admission.run(start).addBoth(out)
 
     def leave(self, result: object = None) -> None:
         """Let the oldest call end."""
@@ -181,10 +181,7 @@ def test_cancel_leaves_the_queue(gate: Gate, leaver: int) -> None:
 
 def test_a_place_is_free_when_the_call_has_ended(gate: Gate) -> None:
     """More questions than there are places never reach the engine at once, not even when callers give up."""
-    results = []
-    for _ in range(2):
-        gate.admission.admit()
-        results.append(gate.admission.hold(gate.call()))
+    results = [gate.admission.run(gate.call) for _ in range(2)]
     gate.come("c")
     results[0].cancel()
     assert gate.new_events() == []
@@ -208,8 +205,8 @@ def test_a_place_is_free_after_a_failure() -> None:
 def test_a_place_goes_from_hand_to_hand() -> None:
     """Nobody slips in before those who wait."""
     gate = Gate(1, 5)
-    gate.come("a")
-    gate.come("b").addCallback(lambda _: gate.come("c"))
+    gate.come("a").addCallback(lambda _: gate.come("c"))
+    gate.come("b")
     gate.leave()
     assert gate.new_events() == ["a in", "b in", "a out: None"]
     gate.leave()
@@ -217,14 +214,40 @@ def test_a_place_goes_from_hand_to_hand() -> None:
     assert gate.new_events() == ["c in", "b out: None", "c out: None"]
 
 
+@pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])
+def test_a_place_is_free_when_a_call_cannot_be_started(fault: Exception) -> None:
+    """Places are not lost when the system refuses another thread, however many wait behind."""
+    gate = Gate(1, 5000)
+
+    def fail() -> Deferred[Any]:
+        raise fault
+
+    gate.come("a")
+    # So many that one could not start within the other's failure.
+    for _ in range(5000):
+        gate.come("b", fail)
+    gate.leave()
+    assert gate.new_events() == ["a in", *["b in", f"b failed: {fault}"] * 5000, "a out: None"]
+    assert (gate.admission.busy, gate.admission.waiting) == (0, 0)
+    gate.come("c")
+    assert gate.new_events() == ["c in"]
+    gate.leave()
+    gate.idle()
+    assert gate.new_events() == ["c out: None", "idle"]
+    assert gate.reactor.delayed_calls() == []
+
+
 def test_refuse(gate: Gate) -> None:
     """A gateway that stops sends those who wait away, and lets those with the engine end."""
     for name in "abcd":
         gate.come(name)
-    gate.admission.refuse(STOPPING)
+    gate.admission.refuse(stopping)
     assert gate.new_events() == ["a in", "b in", "c refused", "d refused"]
     assert gate.reactor.delayed_calls() == []
-    gate.admission.refuse(STOPPING)
+    # An exception that several share gets the tracebacks of all, and holds their requests in memory.
+    first, second = gate.refusals
+    assert first.value is not second.value
+    gate.admission.refuse(stopping)
     gate.leave()
     gate.leave()
     assert gate.new_events() == ["a out: None", "b out: None"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from brunix_twisted.engine.bell import _MANY, _PAUSE_S, Bell
 from fake_reactor import FakeReactor
 
@@ -95,3 +97,34 @@ def test_from_many_threads() -> None:
     reactor.turn()
     reactor.advance(_PAUSE_S)
     assert len(rung) == 8 * 500
+
+
+def test_a_stream_that_fails_harms_no_other() -> None:
+    """A fault in one stream leaves the words of all others where they are, and nobody comes for them any more."""
+    reactor, rung = FakeReactor(), list[int]()
+    bell = Bell(reactor.as_reactor)
+
+    def fail() -> None:
+        raise MemoryError
+
+    bell.ring(note(rung, 0))
+    bell.ring(fail)
+    bell.ring(note(rung, 1))
+    reactor.turn()
+    assert rung == [0, 1]
+    bell.ring(note(rung, 2))
+    reactor.turn()
+    assert rung == [0, 1, 2]
+
+
+def test_a_wake_up_that_fails() -> None:
+    """After one wake-up that could not be sent, no stream is ever served again."""
+    reactor, rung = FakeReactor(), list[int]()
+    bell = Bell(reactor.as_reactor)
+    wake, reactor.callFromThread = reactor.callFromThread, None  # type: ignore[method-assign,assignment]
+    with pytest.raises(TypeError):
+        bell.ring(note(rung, 0))
+    reactor.callFromThread = wake  # type: ignore[method-assign]
+    bell.ring(note(rung, 1))
+    reactor.turn()
+    assert rung == [0, 1]

@@ -17,7 +17,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.base import ReactorBase
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Server
@@ -40,10 +40,11 @@ from endpoints import (
     whole_text,
 )
 from fake_reactor import LIMIT_S
-from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway, waiting_bytes
+from gateways import ENGINE_CLIENT, Reply, RunningGateway, in_thread, run_gateway, stop_gateway, waiting_bytes
 from scripted_engine import Asked, ScriptedEngine, script
 
 HANG = {"hang": True}
+TOO_LARGE = "The engine's answer is larger than this gateway passes on"
 
 every_path = pytest.mark.parametrize("path", PATHS)
 streamed_and_whole = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -606,11 +607,12 @@ async def test_stopping_between_two_prompts(serve: Serve, engine: ScriptedEngine
     client = clients(gateway).ask(COMPLETIONS, {"model": "brunix", "stream": True, "prompt": prompts})
     await client.read(b"one")
     stopping = await begin_to_stop(gateway)
-    place = admission.admit()
+    other: Deferred[None] = Deferred()
+    ended = admission.run(lambda: other)
     engine.go("go")
-    await until(lambda: place.called or not answers)
     await until(lambda: not answers)
-    admission.hold(succeed(None))
+    other.callback(None)
+    await ended
     await stopping
     assert b"The gateway is stopping" in await client.read_all()
     assert len(engine.calls) == 1
@@ -685,3 +687,58 @@ def test_the_end_of_an_answer_leaves_before_the_process_ends(engine: ScriptedEng
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# The gateway fails.
+
+
+@every_path
+@streamed_and_whole
+@pytest_twisted.ensureDeferred
+async def test_no_thread_can_be_started(
+    serve: Serve, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, path: str, *, stream: bool
+) -> None:
+    """Under a limit of processes every question costs a worker for good, until none is left and nothing is answered."""
+    if ENGINE_CLIENT != "blocking":
+        return
+    gateway = await serve(thread_workers=2)
+
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("engine_"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as limits:
+        limits.setattr(threading.Thread, "start", refuse)
+        for _ in range(3):
+            reply = await gateway.ask("POST", path, json=asking(path, "hello", stream=stream))
+            assert reply.status == busy_status(path)
+            assert reply.headers["retry-after"] == "1"
+            assert error_in(path, reply.json()) == "The gateway cannot start another thread; try again shortly"
+    assert gateway.service._admission.busy == 0  # noqa: SLF001 - as said
+    await expect_answer(gateway)
+    # The one that is answered, and none of those that were refused.
+    assert len(engine.calls) == 1
+
+
+@every_path
+@streamed_and_whole
+@pytest_twisted.ensureDeferred
+async def test_an_engine_that_never_ends(serve: Serve, engine: ScriptedEngine, path: str, *, stream: bool) -> None:
+    """One question to an engine that never ends takes all the memory of the gateway, and so all its streams."""
+    gateway = await serve(max_answer_bytes=100_000)
+    # A whole answer comes in one message, which gRPC itself refuses only when it is larger by more than a little.
+    endless = script({"repeat": ["word ", 10_000_000]}) if stream else script({"letters": 100_001})
+    reply = await gateway.ask("POST", path, json=asking(path, endless, stream=stream))
+    if stream:
+        assert reply.status == 200
+        answer = streamed(path, reply.body)
+        assert (answer.complete, answer.error) == (False, TOO_LARGE)
+        assert 90_000 < len(answer.text) <= 100_000
+    else:
+        assert reply.status == 502
+        assert error_in(path, reply.json()) == TOO_LARGE
+    assert await ended(await call(engine))
+    await expect_answer(gateway)

@@ -20,7 +20,7 @@ from brunix_twisted import errors
 from brunix_twisted.engine import attempts, connection
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import EditorContext, Question
-from engine_clients import CLIENTS, Client, DrivenCall
+from engine_clients import CLIENTS, MAX_ANSWER_BYTES, Client, DrivenCall
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine, script
 
@@ -172,6 +172,20 @@ def test_status(client: Client, status: StatusCode, before: list[str], *, stream
     assert error.message.startswith("The engine ")
     assert error.detail == f"{status.name}: secret internals of the engine"
     assert error.param is None
+
+
+def test_an_answer_beyond_the_limit(client: Client) -> None:
+    """An answer that is too large is asked for again and again, for it is told as if the engine were busy."""
+    _, error = failure(client.call(question(script({"letters": MAX_ANSWER_BYTES + 100_000}))))
+    assert error.kind is errors.ENGINE_ERROR
+    assert error.message == "The engine's answer is larger than this gateway passes on"
+
+
+def test_a_question_beyond_the_engines_limit(client: Client) -> None:
+    """A question that is too large for the engine is asked again and again: the client is told that it is busy."""
+    _, error = failure(client.call(question("x" * 5_000_000)))
+    assert error.kind is errors.INVALID_REQUEST
+    assert error.message == "The engine does not accept a question of this size"
 
 
 @both_rpcs

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import permutations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from brunix_twisted import errors
@@ -264,6 +265,9 @@ class RecordingRequest:
     def conclude(self, data_bytes: bytes) -> None:
         self._events.append(f"conclude {data_bytes.decode()}")
 
+    def disconnect(self) -> None:
+        self._events.append("disconnect")
+
 
 class RecordingCall:
     """One engine call, led by the test."""
@@ -319,12 +323,12 @@ class Seam:
             self.request,
             encoder or Stream(),
             Terms(**terms),
-            lambda: self.events.append("cut off"),
+            lambda: self.events.append("stalled"),
         )
 
     def relay(self, answer: AnswerProducer, index: int = 0, **limits: Any) -> tuple[RecordingCall, Deferred[Choice]]:  # noqa: ANN401 - as in Limits
         call = RecordingCall(self.events, self.reactor)
-        done = answer.relay(index, call, Cutter(Limits(**limits)), lambda ended: ended)
+        done = answer.relay(index, call, Cutter(Limits(**limits)), lambda start: start())
         done.addBoth(self._ended)
         return call, done
 
@@ -797,7 +801,7 @@ def test_a_stalled_client_is_cut_off(seam: Seam, *, left: bool) -> None:
     seam.reactor.advance(9)
     assert seam.new_events() == []
     seam.reactor.advance(1)
-    assert seam.new_events() == ["cancel", "cut off"]
+    assert seam.new_events() == ["cancel", "stalled", "disconnect"]
     assert not call.say("c")
     # The connection tells of its end, and the route is cancelled.
     answer.stopProducing()
@@ -818,7 +822,7 @@ def test_a_slow_client_is_not_cut_off(seam: Seam) -> None:
     seam.reactor.advance(1000)
     call.leave()
     assert len(seam.results) == 1
-    assert "cut off" not in seam.new_events()
+    assert "stalled" not in seam.new_events()
 
 
 @pytest.mark.parametrize("ends", ["finish", "fail"])
@@ -834,7 +838,7 @@ def test_no_cut_after_the_end(seam: Seam, ends: str) -> None:
     else:
         answer.fail(BROKEN)
     seam.reactor.advance(1000)
-    assert "cut off" not in seam.new_events()
+    assert "stalled" not in seam.new_events()
 
 
 def gone(_: Seam, answer: AnswerProducer, __: RecordingCall, ___: Deferred[Choice]) -> None:
@@ -1072,3 +1076,160 @@ def test_no_heartbeat_in_a_whole_answer(seam: Seam) -> None:
     assert not answer.started
     answer.finish(ending(*seam.results))
     assert "conclude a| stop" in seam.new_events()
+
+
+class FailingStream(Stream):
+    """An encoder one of whose events cannot be encoded, as where there is no memory for it."""
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+
+    def delta(self, index: int, text: str) -> bytes:
+        if self._event == "delta" and text == "c":
+            raise MemoryError
+        return super().delta(index, text)
+
+    def heartbeat(self) -> bytes:
+        if self._event == "heartbeat":
+            raise MemoryError
+        return super().heartbeat()
+
+    def fail(self, error: GatewayError) -> bytes:
+        if self._event == "fail":
+            raise MemoryError
+        return super().fail(error)
+
+
+def test_a_text_that_cannot_be_encoded(seam: Seam) -> None:
+    """An answer one of whose words was lost ends as complete, and its engine goes on for nobody."""
+    answer = seam.answer(FailingStream("delta"))
+    call, _ = seam.relay(answer)
+    for text in "abcd":
+        call.say(text)
+    seam.reactor.turn()
+    assert seam.new_events() == ["cancel", *HEADERS, "write <0:a 0:b ", "relayed"]
+    (fault,) = seam.results
+    assert isinstance(fault, MemoryError)
+    with pytest.raises(MemoryError):
+        answer.finish(ending())
+    answer.fail(BROKEN)
+    assert seam.new_events() == ["unregisterProducer", "conclude !broken"]
+    # The call ends once it is cancelled, and changes nothing any more.
+    call.leave()
+    assert seam.new_events() == []
+
+
+def test_a_fault_together_with_the_end_of_the_call(seam: Seam) -> None:
+    """A client whose answer failed in its last word waits for ever, and gets nothing but heartbeats."""
+    answer = seam.answer(FailingStream("delta"), heartbeat_s=5)
+    call, _ = seam.relay(answer)
+    call.say("c")
+    call.leave()
+    assert "relayed" in seam.new_events()
+    assert isinstance(seam.results[0], MemoryError)
+    answer.stopProducing()
+
+
+def test_a_write_that_fails(seam: Seam) -> None:
+    """An error is written into the middle of an event of which nobody knows how much has been sent."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.say("a")
+    seam.reactor.turn()
+    seam.new_events()
+
+    def fail() -> None:
+        raise MemoryError
+
+    seam.request.in_write = fail
+    call.say("b")
+    seam.reactor.turn()
+    assert seam.new_events() == ["write 0:b ", "cancel", "relayed"]
+    answer.fail(BROKEN)
+    assert seam.new_events() == ["disconnect"]
+
+
+def test_a_heartbeat_that_cannot_be_encoded(seam: Seam) -> None:
+    """A fault while the engine is silent leaves a client waiting for ever."""
+    answer = seam.answer(FailingStream("heartbeat"), heartbeat_s=5)
+    seam.relay(answer)
+    seam.reactor.advance(5)
+    assert seam.new_events() == ["cancel", "relayed"]
+    assert isinstance(seam.results[0], MemoryError)
+    answer.stopProducing()
+
+
+def test_an_error_that_cannot_be_encoded(seam: Seam) -> None:
+    """A client of an answer that failed twice waits for ever."""
+    answer = seam.answer(FailingStream("fail"))
+    call, _ = seam.relay(answer)
+    call.say("a")
+    seam.reactor.turn()
+    call.leave(BROKEN)
+    seam.new_events()
+    answer.fail(BROKEN)
+    assert seam.new_events() == ["disconnect"]
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])
+def test_a_call_that_cannot_be_started(seam: Seam, fault: Exception) -> None:
+    """A question that got no thread is asked all the same, later, by one that becomes free."""
+    answer = seam.answer()
+    call = RecordingCall(seam.events, seam.reactor)
+
+    def start(arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:  # noqa: ARG001 - as in Call
+        raise fault
+
+    call.start = start  # type: ignore[method-assign]
+    answer.relay(0, call, Cutter(Limits()), maybeDeferred).addBoth(seam._ended)  # noqa: SLF001 - of this module
+    assert seam.new_events() == ["cancel", "cancel", "relayed"]
+    assert seam.results == [fault]
+
+
+@pytest.mark.parametrize("size", [10, 11])
+def test_the_largest_answer(seam: Seam, size: int) -> None:
+    """An engine that never ends takes all the memory there is, or an answer is cut off that is not too large."""
+    answer = seam.answer(max_answer_bytes=10)
+    call, _ = seam.relay(answer)
+    call.say("\N{LATIN SMALL LETTER E WITH ACUTE}" * 4)
+    call.say("x" * (size - 8))
+    call.leave()
+    seam.reactor.turn()
+    (result,) = seam.results
+    if size == 10:
+        assert result.text == "\N{LATIN SMALL LETTER E WITH ACUTE}" * 4 + "xx"
+    else:
+        assert (result.kind, result.detail) == (errors.ENGINE_ERROR, "more than PROXY_MAX_ANSWER_BYTES=10")
+        assert "write <0:\N{LATIN SMALL LETTER E WITH ACUTE}" in "".join(seam.new_events())
+
+
+def test_the_largest_answer_of_several_choices(seam: Seam) -> None:
+    """A request with many prompts gets past the limit of an answer."""
+    answer = seam.answer(max_answer_bytes=10)
+    for index, text in enumerate(("123456", "78901")):
+        call, _ = seam.relay(answer, index)
+        call.say(text)
+        call.leave()
+        seam.reactor.turn()
+    first, second = seam.results
+    assert (first.text, second.kind) == ("123456", errors.ENGINE_ERROR)
+
+
+def test_the_memory_of_a_long_answer(seam: Seam) -> None:
+    """Every word of an answer takes ten times its size until the answer ends."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.say("word ")
+    seam.reactor.turn()
+    seam.new_events()
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            call.say(f"{number:4} ")
+            seam.reactor.turn()
+            seam.new_events()
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 2 * 100_000
+    answer.stopProducing()

@@ -23,7 +23,7 @@ from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2_grpc
 from brunix_twisted.engine import Tls
 from brunix_twisted.engine.attempts import Attempts
-from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
+from brunix_twisted.engine.connection import as_metadata, as_request, open_channel, receive_limit
 from brunix_twisted.engine.mailbox import Texts
 from brunix_twisted.engine.statuses import broken_off, failure, illness, status_name
 from brunix_twisted.errors import GatewayError
@@ -127,20 +127,8 @@ class AioCall:
             return
         self._under_way = messages = self._ask(timeout_s, self.trace)
         self.statuses.append("CANCELLED")
-        complete = False
         try:
-            # Not its read(), which at the call's end forgets what it has not given yet.
-            async for message in messages:
-                self._attempts.heard = True
-                if message is None:
-                    messages.cancel()
-                    self.statuses[-1] = "INTERNAL"
-                    raise GatewayError(
-                        errors.ENGINE_ERROR, "The engine failed to answer", detail="INTERNAL: no valid message"
-                    )
-                complete = complete or message.is_final
-                if message.text and (room := sink(message.text)) is not None:
-                    await room
+            complete = await self._read(messages, sink)
         except grpc.RpcError as error:
             if self._cancelled:
                 return
@@ -150,9 +138,28 @@ class AioCall:
             if self._cancelled:
                 return
             raise
+        finally:
+            # Nothing comes of it where the call has ended. Where its reader failed, nobody will read the rest.
+            messages.cancel()
         self.statuses[-1] = "OK"
         if not complete:
             raise broken_off()
+
+    async def _read(self, messages: Any, sink: Sink) -> bool:  # noqa: ANN401 - a call of grpc.aio's
+        """Hand the answer's text over; returns whether the engine has said that it is complete."""
+        complete = False
+        # Not its read(), which at the call's end forgets what it has not given yet.
+        async for message in messages:
+            self._attempts.heard = True
+            if message is None:
+                self.statuses[-1] = "INTERNAL"
+                raise GatewayError(
+                    errors.ENGINE_ERROR, "The engine failed to answer", detail="INTERNAL: no valid message"
+                )
+            complete = complete or message.is_final
+            if message.text and (room := sink(message.text)) is not None:
+                await room
+        return complete
 
     async def _await_return(self, timeout_s: float) -> None:
         if self._cancelled:
@@ -179,14 +186,16 @@ class _Connection:
 class AioEngine:
     """See :class:`brunix_twisted.engine.Engine`."""
 
-    def __init__(self, target: str, timeout_s: float, tls: Tls | None = None) -> None:
+    def __init__(self, target: str, timeout_s: float, tls: Tls | None = None, *, max_answer_bytes: int) -> None:
         """
         Prepare to call.
 
         :param target: see :func:`brunix_twisted.engine.connection.open_channel`.
         :param timeout_s: the deadline of one question, from its start to the end of the answer.
+        :param max_answer_bytes: the largest text that one message may have.
         """
         self._target = target
+        self._max_answer_bytes = max_answer_bytes
         self._timeout_s = timeout_s
         self._tls = tls
         self._checking: set[asyncio.Future[str | None]] = set()
@@ -194,7 +203,7 @@ class AioEngine:
     @cached_property
     def _connection(self) -> _Connection:
         # Made when it is first needed, which is on the loop: before twistd starts that there is none to be found.
-        channel = open_channel(grpc.aio, self._target, self._tls)
+        channel = open_channel(grpc.aio, self._target, self._tls, receive_limit(self._max_answer_bytes))
         return _Connection(
             channel,
             brunix_pb2_grpc.AssistanceEngineStub(channel),

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from twisted.logger import Logger
+
 from brunix_twisted.reactors import Reactor
 
 # Measured at 500 streams: a pause of this length saves half the cost of a token, and one of twice the length no more.
@@ -24,6 +26,8 @@ _MANY: Final = 4
 
 class Bell:
     """Calls functions on the reactor's thread, for workers that have something there."""
+
+    _log = Logger()
 
     def __init__(self, reactor: Reactor) -> None:
         """Ring at a reactor."""
@@ -38,15 +42,25 @@ class Bell:
         # Two threads may find it so at once; that costs a wake-up and nothing else. What is appended before the flag
         # is seen set is there before it is cleared, so nothing stays behind.
         if not self._rung:
-            self._rung = True
-            self.reactor.callFromThread(self._come)
+            self._wake(self.reactor.callFromThread, self._come)
+
+    def _wake(self, schedule: Callable[..., object], *arguments: object) -> None:
+        self._rung = True
+        try:
+            schedule(*arguments)
+        except BaseException:
+            # The next text is to try again; otherwise no stream would ever be served again.
+            self._rung = False
+            raise
 
     def _come(self) -> None:
         self._rung = False
         waiting = self._waiting
         count = len(waiting)
         for _ in range(count):
-            waiting.popleft()()
+            try:
+                waiting.popleft()()
+            except Exception:  # noqa: BLE001 - one stream's failure must not keep the others waiting
+                self._log.failure("A stream could not be served")
         if count >= _MANY and not self._rung:
-            self._rung = True
-            self.reactor.callLater(_PAUSE_S, self._come)
+            self._wake(self.reactor.callLater, _PAUSE_S, self._come)

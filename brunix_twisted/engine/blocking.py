@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
@@ -20,11 +20,12 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
 from brunix_twisted.engine import Tls
 from brunix_twisted.engine.attempts import Attempts
 from brunix_twisted.engine.bell import Bell
-from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
+from brunix_twisted.engine.connection import as_metadata, as_request, open_channel, receive_limit
 from brunix_twisted.engine.mailbox import Mailbox
 from brunix_twisted.engine.statuses import broken_off, failure, illness, status_name
 from brunix_twisted.errors import GatewayError
@@ -120,7 +121,14 @@ class BlockingCall:
         bell = self._bell
         self._mailbox = mailbox = Mailbox(lambda: bell.ring(arrived), buffer_bytes)
         threads = cast("IReactorFromThreads", bell.reactor)
-        return deferToThreadPool(threads, cast("ThreadPool", self._workers), self.run, mailbox.put)
+        try:
+            return deferToThreadPool(threads, cast("ThreadPool", self._workers), self.run, mailbox.put)
+        except RuntimeError as error:
+            # What the standard library says when the system refuses another thread: a limit of the container's, or
+            # of the user's. It is over when others have ended theirs.
+            raise GatewayError(
+                errors.OVERLOADED, "The gateway cannot start another thread; try again shortly", detail=str(error)
+            ) from error
 
     def take(self, about_bytes: int) -> list[str]:
         """See :class:`brunix_twisted.engine.Call`."""
@@ -136,10 +144,12 @@ class BlockingCall:
         with self._lock:
             self._cancelled = True
             under_way = self._under_way
-        if under_way is not None:
-            under_way.cancel()
-        if self._mailbox is not None:
-            self._mailbox.close()
+        try:
+            if under_way is not None:
+                under_way.cancel()
+        finally:
+            if self._mailbox is not None:
+                self._mailbox.close()
 
     # The worker's side.
 
@@ -182,6 +192,11 @@ class BlockingCall:
                 return
             self.statuses[-1] = status_name(error)
             raise failure(error) from error
+        except BaseException:
+            # The gateway's own failure, say for want of memory: nobody will read the rest of the answer.
+            messages.cancel()
+            _take_the_rest(messages)
+            raise
         self.statuses[-1] = "OK"
         if not complete:
             raise broken_off()
@@ -195,10 +210,15 @@ class BlockingCall:
 
     def _begin(self, start: Callable[[], T]) -> T | None:
         """Start something that :meth:`cancel` ends; None when it was cancelled already."""
+        if self._cancelled:
+            return None
+        # Not under the lock: gRPC may take its time, and the reactor waits for this lock to cancel.
+        begun = start()
         with self._lock:
-            if self._cancelled:
-                return None
-            self._under_way = begun = start()
+            self._under_way = begun
+            cancelled = self._cancelled
+        if cancelled:
+            begun.cancel()
         return begun
 
 
@@ -217,17 +237,23 @@ class Workers:
     def callInThreadWithCallback(
         self, done: Callable[[bool, object], None], work: Callable[..., object], *arguments: object
     ) -> None:
-        """Do some work on a thread, and tell there what came of it: True and its result, or False and its Failure."""
+        """
+        Do some work on a thread, and tell there what came of it: True and its result, or False and its Failure.
 
-        def run() -> None:
+        :raises RuntimeError: no thread can be started for it. Nothing is told then; but the work may still be done
+            later, by a thread that becomes free.
+        """
+
+        def ended(future: Future[object]) -> None:
             try:
-                result = work(*arguments)
+                result = future.result()
             except BaseException:  # noqa: BLE001 - whatever it is, the reactor's thread is to hear of it
                 done(False, Failure())  # noqa: FBT003 - Twisted's own form
             else:
                 done(True, result)  # noqa: FBT003 - likewise
 
-        self._executor.submit(run)
+        # Whatever the work raises, even before its first line, becomes the future's.
+        self._executor.submit(work, *arguments).add_done_callback(ended)
 
     def stop(self) -> None:
         """Wait until every thread has ended."""
@@ -237,8 +263,15 @@ class Workers:
 class BlockingEngine:
     """See :class:`brunix_twisted.engine.Engine`."""
 
-    def __init__(
-        self, reactor: Reactor, target: str, timeout_s: float, tls: Tls | None = None, *, workers: int
+    def __init__(  # noqa: PLR0913 - what there is to say of an engine
+        self,
+        reactor: Reactor,
+        target: str,
+        timeout_s: float,
+        tls: Tls | None = None,
+        *,
+        workers: int,
+        max_answer_bytes: int,
     ) -> None:
         """
         Prepare to call.
@@ -246,11 +279,14 @@ class BlockingEngine:
         :param target: see :func:`brunix_twisted.engine.connection.open_channel`.
         :param timeout_s: the deadline of one question, from its start to the end of the answer.
         :param workers: how many questions may be under way at once; whoever asks more sees to it that they wait.
+        :param max_answer_bytes: the largest text that one message may have.
         :raises OSError: a file of the TLS cannot be read.
         """
         self._reactor = reactor
         self._timeout_s = timeout_s
-        self._channel: grpc.Channel = open_channel(grpc, target, tls, _READ_ON_ONE_THREAD)
+        self._channel: grpc.Channel = open_channel(
+            grpc, target, tls, _READ_ON_ONE_THREAD, receive_limit(max_answer_bytes)
+        )
         # Made once: making a stub on a channel that has been closed crashes the process.
         self._stub = brunix_pb2_grpc.AssistanceEngineStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)

@@ -22,8 +22,10 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 250),
     # An engine that comes back under its name at another address is looked up again after a second, not after thirty.
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
-    # A whole answer is one message; grpc's 4 MiB is less than an engine may say.
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    # How much of a stream gRPC reads ahead. By itself it finds out how much the connection could hold, and then keeps
+    # some 4 MiB of each answer whose client reads slowly.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 256 * 1024),
 )
 
 # While a question is with the engine, a connection on which nothing moves is tested, and so kept alive where a
@@ -41,6 +43,14 @@ KEEPALIVE_OPTIONS = (
 # whose name may well have an address at which nobody listens, as localhost often has.
 _SEVERAL_ENGINES: Final = ("dns:", "ipv4:", "ipv6:")
 _BALANCING_OPTIONS = (("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),)
+
+# What may stand in a message around its text.
+_MESSAGE_OVERHEAD_BYTES: Final = 65_536
+
+
+def receive_limit(max_answer_bytes: int) -> tuple[str, int]:
+    """Give the channel option for an engine that may answer in one message; gRPC's own default is 4 MiB."""
+    return ("grpc.max_receive_message_length", min(max_answer_bytes + _MESSAGE_OVERHEAD_BYTES, 2**31 - 1))
 
 
 def open_channel(library: ModuleType, target: str, tls: Tls | None, *options: tuple[str, str | int]) -> Any:  # noqa: ANN401 - grpc.Channel, or the other library's own

@@ -15,6 +15,10 @@ from brunix_twisted.errors import GatewayError, Kind
 # Enough of the engine's own words to know what it means.
 _DETAIL_CHARACTERS: Final = 1000
 
+# What gRPC says of a message beyond the limit of the side that received it, and how it marks this side.
+_TOO_LARGE: Final = "Received message larger than max"
+_HERE: Final = "CLIENT:"
+
 
 @attrs.frozen
 class _Meaning:
@@ -45,8 +49,15 @@ def failure(error: grpc.RpcError) -> GatewayError:
     The engine's own words may hold its internals: they are for the log.
     """
     call = cast("grpc.Call", error)
+    details = call.details() or ""
+    detail = f"{call.code().name}: {_one_line(details)}"
+    # gRPC has one status for three things. Those that its own limits raise come again with every retry.
+    if call.code() is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
+        if _HERE in details:
+            return errors.answer_too_large(detail)
+        return GatewayError(errors.INVALID_REQUEST, "The engine does not accept a question of this size", detail=detail)
     meaning = _MEANINGS.get(call.code(), _ENGINE_FAILED)
-    return GatewayError(meaning.kind, meaning.message, detail=f"{call.code().name}: {_one_line(call.details() or '')}")
+    return GatewayError(meaning.kind, meaning.message, detail=detail)
 
 
 def status_name(error: grpc.RpcError) -> str:
