@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol, get_args
 import attrs
 
 from brunix_twisted import errors
+from brunix_twisted.dialects.endpoints import DialectName, endpoint_of
 from brunix_twisted.errors import Kind
 from brunix_twisted.model import Choice, Processes
 
@@ -35,7 +36,6 @@ Why a request ended. Answers end ``complete``, or ``cut`` at a stop sequence or 
 ``stalled`` are the client's doing, which left or read no more; the rest are failures, ``refused`` the caller's own.
 """
 
-DialectName = Literal["openai", "anthropic", "ollama", "none"]
 Rpc = Literal["AskAgent", "AskAgentStream"]
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
@@ -51,44 +51,6 @@ _REASONS: Final[dict[Kind, Reason]] = {
     errors.STOPPING: "draining",
     errors.INTERNAL: "internal",
 }
-
-ENDPOINTS: Final[dict[str, DialectName]] = {
-    "/v1/chat/completions": "openai",
-    "/v1/completions": "openai",
-    "/v1/responses": "openai",
-    "/v1/responses/{id}": "openai",
-    "/v1/models": "openai",
-    "/v1/models/{id}": "openai",
-    "/v1/messages": "anthropic",
-    "/v1/messages/count_tokens": "anthropic",
-    "/api/chat": "ollama",
-    "/api/generate": "ollama",
-    "/api/tags": "ollama",
-    "/api/ps": "ollama",
-    "/api/show": "ollama",
-    "/api/version": "ollama",
-    "/": "none",
-    "/health": "none",
-    "/health/live": "none",
-    "/openapi.json": "none",
-    "/page/{id}": "none",
-}
-"""The routes' patterns, and whose API each belongs to. Any other path is ``other``."""
-
-QUESTIONS: Final = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/responses",
-    "/v1/messages",
-    "/api/chat",
-    "/api/generate",
-)
-"""Those of them that ask the engine."""
-
-_NAMED: Final = {pattern.removesuffix("{id}"): pattern for pattern in ENDPOINTS if pattern.endswith("{id}")}
-
-# Whose API a path is in that no route has, by its beginning; the first that fits counts.
-_APIS: Final[dict[str, DialectName]] = {"/v1/messages/": "anthropic", "/v1/": "openai", "/api": "ollama"}
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"})
 
@@ -106,7 +68,7 @@ class Record:
     path: str
     """In its one spelling, but of the caller's choice; for the log."""
     endpoint: str
-    """One of :data:`ENDPOINTS`, or ``other``."""
+    """One of :data:`brunix_twisted.dialects.endpoints.ENDPOINTS`, or ``other``."""
     dialect: DialectName
     status: int | None
     """None for a client that left before the headers."""
@@ -189,6 +151,8 @@ class Draft:
     """Set by whoever knows first."""
     prompt_tokens: int = 0
     trace_id: str = ""
+    anthropic: bool = False
+    """Whether the request names a version of Anthropic's API, which decides where its path does not."""
     answer: _Answer | None = None
     calls: list[EngineCall] = attrs.Factory(list)
     _queue_s: float | None = None
@@ -261,7 +225,7 @@ class Draft:
 
         :param gone: the connection ended before the answer.
         """
-        endpoint, dialect = endpoint_of(path)
+        endpoint, dialect = endpoint_of(path, anthropic=self.anthropic)
         record = Record(
             request_id=request_id,
             spelled_method=method,
@@ -287,14 +251,3 @@ class Draft:
         # It holds the request, which holds this.
         self.answer = None
         return record
-
-
-def endpoint_of(path: str) -> tuple[str, DialectName]:
-    """Say which route a path in its one spelling is for, and whose API that is."""
-    dialect = ENDPOINTS.get(path)
-    if dialect is not None:
-        return path, dialect
-    for beginning, pattern in _NAMED.items():
-        if path.startswith(beginning):
-            return pattern, ENDPOINTS[pattern]
-    return "other", next((dialect for beginning, dialect in _APIS.items() if path.startswith(beginning)), "none")

@@ -6,7 +6,6 @@ The only importer of klein. Everything here runs on the reactor's thread.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -24,6 +23,7 @@ from brunix_twisted import __version__, errors
 from brunix_twisted.answers import Answers
 from brunix_twisted.completion import Completion
 from brunix_twisted.dialects import Models, Refusals, anthropic, ollama, openai, responses
+from brunix_twisted.dialects.endpoints import DialectName, endpoint_of, not_offered
 from brunix_twisted.dialects.framing import JSON, encode_json
 from brunix_twisted.dialects.openai import HeartbeatForm
 from brunix_twisted.dialects.openapi import openapi_body
@@ -32,16 +32,7 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import count_tokens
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.page import HTML, Asset, wants_page
-from brunix_twisted.records import DialectName, endpoint_of
 from brunix_twisted.site import GatewayRequest
-
-# What these APIs have and this gateway has not, on purpose. Its clients are told so, and not that they mistyped.
-_NOT_OFFERED: Final = re.compile(
-    r"/api/(pull|push|create|copy|delete|embed|embeddings|blobs|signout|me|experimental)(/|$)"
-    r"|/v1/(messages/batches|responses/[^/]+/(cancel|input_items)|responses/(compact|input_tokens)|complete)(/|$)"
-    r"|/v1/(assistants|audio|batches|chatkit|containers|conversations|embeddings|evals|files|fine_tuning|images"
-    r"|moderations|realtime|threads|uploads|vector_stores|videos)(/|$)"
-)
 
 # Who renders a failure; where no API is meant, the one that most clients speak.
 _DIALECTS: Final[dict[DialectName, Refusals]] = {
@@ -155,13 +146,14 @@ class Gateway:
     @app.route("/v1/messages", methods=["POST"])
     async def anthropic_messages(self, request: GatewayRequest) -> None:
         """Answer a conversation."""
-        # The name under which Anthropic's packages look for it.
-        request.setHeader(b"request-id", request.request_id.encode("ascii"))
-        await self._completion.complete(request, self._anthropic_messages)
+        _dialect(request)
+        messages = attrs.evolve(self._anthropic_messages, request_id=request.request_id)
+        await self._completion.complete(request, messages)
 
     @app.route("/v1/messages/count_tokens", methods=["POST"])
     def anthropic_count_tokens(self, request: GatewayRequest) -> bytes:
         """Estimate the tokens of a conversation."""
+        _dialect(request)
         return _json(request, anthropic.count_tokens_body(self._model, request.body_bytes(), count_tokens))
 
     # What Ollama's clients call.
@@ -238,7 +230,7 @@ class Gateway:
         gateway_request = cast("GatewayRequest", request)
         fault = failure.value
         path = gateway_request.path.decode("ascii")
-        if isinstance(fault, MethodNotAllowed) and not _NOT_OFFERED.match(path):
+        if isinstance(fault, MethodNotAllowed) and not_offered(path) is None:
             allowed = ", ".join(sorted(fault.valid_methods or ()))
             gateway_request.setHeader(b"Allow", allowed.encode("ascii"))
             fault = GatewayError(errors.WRONG_METHOD, f"This path is only for {allowed}")
@@ -247,16 +239,26 @@ class Gateway:
         return refuse(gateway_request, cast("GatewayError", fault))
 
 
+def _dialect(request: GatewayRequest) -> DialectName:
+    """
+    Name the API that a request is for, by its path; where that is in two of them, by the headers.
+
+    Anthropic's clients always name the version of their API, and look for the request's id in a header of their own.
+    """
+    request.draft.anthropic = request.requestHeaders.hasHeader(b"anthropic-version")
+    _, dialect = endpoint_of(request.path.decode("latin-1"), anthropic=request.draft.anthropic)
+    if dialect == "anthropic":
+        request.setHeader(b"request-id", request.request_id.encode("ascii"))
+    return dialect
+
+
 def _models(request: GatewayRequest) -> Models:
-    """Choose who describes the model: Anthropic's clients, whose path for it is OpenAI's, always say their version."""
-    return openai if request.getHeader(b"anthropic-version") is None else anthropic
+    return anthropic if _dialect(request) == "anthropic" else openai
 
 
 def _nothing_here(path: str) -> GatewayError:
-    if _NOT_OFFERED.match(path):
-        return GatewayError(
-            errors.NOT_OFFERED, f"{path} is not offered: this gateway only asks questions of the one model it has"
-        )
+    if reason := not_offered(path):
+        return GatewayError(errors.NOT_OFFERED, f"{path} is not offered: {reason}")
     return GatewayError(errors.UNKNOWN_PATH, f"There is nothing at {path}")
 
 
@@ -270,9 +272,9 @@ def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
     elif error.kind.retry is False:
         # The OpenAI SDKs repeat what they take for a passing failure; this one says that it is none.
         request.setHeader(b"x-should-retry", b"false")
-    dialect = _DIALECTS[endpoint_of(request.path.decode("latin-1"))[1]]
+    dialect = _DIALECTS[_dialect(request)]
     request.setResponseCode(dialect.error_status(error.kind))
-    return _json(request, dialect.error_body(error))
+    return _json(request, dialect.error_body(error, request.request_id))
 
 
 def _json(request: GatewayRequest, body_bytes: bytes) -> bytes:

@@ -43,12 +43,13 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 
 from brunix_twisted import __version__
+from brunix_twisted.dialects.endpoints import endpoint_of
 from brunix_twisted.engine import Call
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter, count_tokens
 from brunix_twisted.model import Ask, Question, TraceContext
 from brunix_twisted.reactors import Reactor
-from brunix_twisted.records import Record, endpoint_of
+from brunix_twisted.records import Record
 from brunix_twisted.settings import Settings
 
 FLUSH_S: Final = 2.0

@@ -327,7 +327,7 @@ START: Final = (
     f'"stop_details":null,"usage":{{"input_tokens":26,{UNCACHED},"output_tokens":0,{NO_TOOLS},{REST}}},'
     '"stop_reason":null,"stop_sequence":null}}\n\n'
     'event: content_block_start\ndata: {"type":"content_block_start","index":0,'
-    '"content_block":{"type":"text","text":""}}\n\n'
+    '"content_block":{"type":"text","text":"","citations":[]}}\n\n'
     'event: ping\ndata: {"type":"ping"}\n\n'
 )
 
@@ -351,7 +351,7 @@ def end(reason: str, stop: str = "null") -> str:
 
 def whole(said: str, reason: str, stop: str = "null") -> str:
     return (
-        f'{{{MESSAGE},"content":[{{"type":"text","text":"{said}"}}],"container":null,"stop_details":null,'
+        f'{{{MESSAGE},"content":[{{"type":"text","text":"{said}","citations":[]}}],"container":null,"stop_details":null,'
         f'"usage":{{"input_tokens":26,{UNCACHED},"output_tokens":2,{NO_TOOLS},{REST}}},'
         f'"stop_reason":"{reason}","stop_sequence":{stop}}}'
     )
@@ -412,7 +412,7 @@ def test_any_text_arrives(texts: list[str]) -> None:
     body = answered(parsed({}), *texts)
     assert body.isascii()
     message = json.loads(body)
-    assert message["content"] == [{"type": "text", "text": "".join(texts)}]
+    assert message["content"] == [{"type": "text", "text": "".join(texts), "citations": []}]
     assert accumulated(message_events(stream)) == message
 
 

@@ -63,6 +63,7 @@ BESIDE = {
     ("completion", "site"),
     ("site", "channel"),
     ("sessions", "answers"),
+    ("records", "dialects"),
     ("settings", "origins"),
     ("settings", "hosts"),
     ("settings", "certificates"),

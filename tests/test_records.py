@@ -16,9 +16,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from brunix_twisted import errors
+from brunix_twisted.dialects.endpoints import ENDPOINTS, QUESTIONS, endpoint_of
 from brunix_twisted.errors import Kind
 from brunix_twisted.model import Choice
-from brunix_twisted.records import ENDPOINTS, QUESTIONS, REASONS, Draft, Record, endpoint_of
+from brunix_twisted.records import REASONS, Draft, Record
 from brunix_twisted.routes import Gateway
 from endpoints import CHAT, GENERATE, PATHS
 from fake_reactor import LIMIT_S

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -387,8 +386,8 @@ async def test_models_as_anthropic_lists_them(gateway: RunningGateway) -> None:
     models = (await gateway.ask("GET", "/v1/models", headers=version)).json()
     (model,) = models.pop("data")
     assert models == {"has_more": False, "first_id": "brunix", "last_id": "brunix"}
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", model.pop("created_at"))
-    assert model == {"type": "model", "id": "brunix", "display_name": "brunix", "lifecycle": "active"}
+    check("anthropic_model", model)
+    assert (model["id"], model["display_name"]) == ("brunix", "brunix")
     one = (await gateway.ask("GET", "/v1/models/brunix:latest", headers=version)).json()
     assert (one["id"], one["type"]) == ("brunix:latest", "model")
     assert (await gateway.ask("GET", "/v1/models/gpt-7", headers=version)).status == 404

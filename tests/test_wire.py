@@ -171,7 +171,7 @@ ANTHROPIC_MESSAGE: Final[dict[str, Any]] = ANTHROPIC_END | {
     "type": "message",
     "role": "assistant",
     "model": "brunix",
-    "content": [{"type": "text", "text": "Hi"}],
+    "content": [{"type": "text", "text": "Hi", "citations": []}],
     "usage": ANTHROPIC_USAGE,
 }
 ANTHROPIC_ERROR: Final[dict[str, Any]] = {
@@ -180,9 +180,35 @@ ANTHROPIC_ERROR: Final[dict[str, Any]] = {
     "request_id": None,
 }
 PING: Final[dict[str, Any]] = {"type": "ping"}
+NO: Final = {"supported": False}
+ANTHROPIC_MODEL: Final[dict[str, Any]] = {
+    "type": "model",
+    "id": "brunix",
+    "display_name": "brunix",
+    "created_at": "2026-11-22T12:00:00Z",
+    "lifecycle": "active",
+    "deprecated_at": None,
+    "retires_at": None,
+    "line": None,
+    "max_input_tokens": 4096,
+    "max_tokens": None,
+    "capabilities": {
+        "batch": NO,
+        "citations": NO,
+        "code_execution": NO,
+        "context_management": NO
+        | {"clear_thinking_20251015": NO, "clear_tool_uses_20250919": NO, "compact_20260112": NO},
+        "effort": NO | {"low": NO, "medium": NO, "high": NO, "xhigh": NO, "max": NO},
+        "image_input": NO,
+        "pdf_input": NO,
+        "server_tools": NO | {"code_execution": NO, "web_search": NO},
+        "structured_outputs": NO,
+        "thinking": NO | {"types": {"adaptive": NO, "between_tools": NO, "disabled": NO, "enabled": NO}},
+    },
+}
 MESSAGE_STREAM: Final[list[dict[str, Any]]] = [
     {"type": "message_start", "message": ANTHROPIC_MESSAGE | {"content": [], "stop_reason": None}},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "", "citations": []}},
     {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
     {"type": "content_block_stop", "index": 0},
     {"type": "message_delta", "delta": ANTHROPIC_END, "usage": TOKENS},
@@ -293,8 +319,9 @@ GOOD: Final[dict[str, list[dict[str, Any]]]] = {
     "anthropic_message": [
         ANTHROPIC_MESSAGE,
         ANTHROPIC_MESSAGE | {"stop_reason": "stop_sequence", "stop_sequence": "x"},
-        ANTHROPIC_MESSAGE | {"stop_reason": "max_tokens", "content": [{"type": "text", "text": ""}]},
+        ANTHROPIC_MESSAGE | {"stop_reason": "max_tokens", "content": [{"type": "text", "text": "", "citations": []}]},
     ],
+    "anthropic_model": [ANTHROPIC_MODEL],
     "anthropic_tokens_count": [{"input_tokens": 0}],
     "anthropic_usage": [ANTHROPIC_USAGE, ANTHROPIC_USAGE | {"service_tier": "standard", "inference_geo": "eu"}],
     "openai_chat_logprobs": [],
@@ -449,6 +476,7 @@ BAD: Final[list[tuple[str, str, object]]] = [
     ("anthropic_message", "content", []),
     ("anthropic_message", "content", "Hi"),
     ("anthropic_message", "content.0.citations", None),
+    ("anthropic_message", "content.0.citations", GONE),
     ("anthropic_message", "content.0.type", "tool_use"),
     ("anthropic_message", "stop_reason", None),
     ("anthropic_message", "stop_reason", "tool_use"),
@@ -476,6 +504,11 @@ BAD: Final[list[tuple[str, str, object]]] = [
     ("anthropic_error", "error.type", "server_error"),
     ("anthropic_error", "error.message", ""),
     ("anthropic_error", "error.param", None),
+    *(("anthropic_model", key, GONE) for key in ANTHROPIC_MODEL),
+    ("anthropic_model", "created_at", "yesterday"),
+    ("anthropic_model", "capabilities.batch", GONE),
+    ("anthropic_model", "capabilities.thinking", {"supported": False}),
+    ("anthropic_model", "max_input_tokens", 4096.0),
     ("anthropic_tokens_count", "input_tokens", GONE),
     ("anthropic_tokens_count", "input_tokens", 0.5),
     ("anthropic_tokens_count", "output_tokens", 0),

@@ -42,8 +42,8 @@ class Encoder(Protocol):
 class Refusals(Protocol):
     """How a public API tells failures: a module that has these two functions."""
 
-    def error_body(self, error: GatewayError) -> bytes:
-        """Render a failure."""
+    def error_body(self, error: GatewayError, request_id: str | None) -> bytes:
+        """Render a failure, with the request's id where the API has a place for it."""
 
     def error_status(self, kind: Kind) -> int:
         """Give a failure's HTTP status."""

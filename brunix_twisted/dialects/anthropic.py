@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -43,6 +44,23 @@ _TYPES: Final = {
 
 _STOP_REASONS: Final = {"stop": "end_turn", "length": "max_tokens"}
 
+_UNSUPPORTED: Final = {"supported": False}
+_CAPABILITIES: Final = {
+    "batch": _UNSUPPORTED,
+    "citations": _UNSUPPORTED,
+    "code_execution": _UNSUPPORTED,
+    "context_management": _UNSUPPORTED
+    | dict.fromkeys(("clear_thinking_20251015", "clear_tool_uses_20250919", "compact_20260112"), _UNSUPPORTED),
+    "effort": _UNSUPPORTED | dict.fromkeys(("low", "medium", "high", "xhigh", "max"), _UNSUPPORTED),
+    "image_input": _UNSUPPORTED,
+    "pdf_input": _UNSUPPORTED,
+    "server_tools": _UNSUPPORTED | dict.fromkeys(("code_execution", "web_search"), _UNSUPPORTED),
+    "structured_outputs": _UNSUPPORTED,
+    "thinking": _UNSUPPORTED
+    | {"types": dict.fromkeys(("adaptive", "between_tools", "disabled", "enabled"), _UNSUPPORTED)},
+}
+"""What the anthropic package 2.12.0 lists for a model: everything beyond text in and text out."""
+
 CountTokens = Callable[[str], int]
 """The estimate of a text's tokens: :func:`brunix_twisted.limits.count_tokens`."""
 
@@ -52,7 +70,7 @@ def error_status(kind: Kind) -> int:
     return _OVERLOADED if kind is errors.OVERLOADED else kind.status
 
 
-def error_body(error: GatewayError) -> bytes:
+def error_body(error: GatewayError, request_id: str | None = None) -> bytes:
     """
     Render a failure.
 
@@ -67,8 +85,7 @@ def error_body(error: GatewayError) -> bytes:
                 "type": _TYPES.get(error_status(error.kind), fallback),
                 "message": error.message if told else f"{error.param}: {error.message}",
             },
-            # Known to the response's header only; the published types want the key.
-            "request_id": None,
+            "request_id": request_id,
         }
     )
 
@@ -81,6 +98,8 @@ class Messages:
     count_tokens: CountTokens
     """A stream tells the tokens of its question at its beginning, long before there is an :class:`Ending`."""
     heartbeat: HeartbeatForm = "comment"
+    request_id: str | None = None
+    """Stands in the error of an answer that fails."""
 
     def parse(self, body_bytes: bytes) -> Ask:
         """See :class:`brunix_twisted.dialects.Dialect`."""
@@ -102,16 +121,16 @@ class Messages:
     def encoder(self, ask: Ask, head: Head) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         if ask.stream:
-            return _Stream(ask, head, self.count_tokens(ask.prompt), self.heartbeat)
+            return _Stream(ask, head, self.count_tokens(ask.prompt), self.heartbeat, self.request_id)
 
         def body(texts: Sequence[str], ending: Ending) -> bytes:
             (choice,) = ending.choices
             # One block for an empty answer too, as its stream has one: clients read content[0] unguarded.
-            content = [{"type": "text", "text": "".join(texts)}]
+            content = [_text("".join(texts))]
             usage = _usage(ending.prompt_tokens, choice.completion_tokens)
             return encode_json(_message(ask, head, content, usage) | _stop(choice))
 
-        return Whole(len(ask.queries), body, error_body)
+        return Whole(len(ask.queries), body, partial(error_body, request_id=self.request_id))
 
 
 def count_tokens_body(model: Model, body_bytes: bytes, count_tokens: CountTokens) -> bytes:
@@ -127,7 +146,7 @@ def count_tokens_body(model: Model, body_bytes: bytes, count_tokens: CountTokens
 
 def models_body(model: Model, created_s: float) -> bytes:
     """Render the list of models."""
-    data = [_described(model.id, created_s)]
+    data = [_described(model.id, created_s, model.context_length)]
     return encode_json({"data": data, "has_more": False, "first_id": model.id, "last_id": model.id})
 
 
@@ -138,12 +157,25 @@ def model_body(model: Model, name: str, created_s: float) -> bytes:
     :raises GatewayError: UNKNOWN_MODEL.
     """
     require_model(model, name)
-    return encode_json(_described(name, created_s))
+    return encode_json(_described(name, created_s, model.context_length))
 
 
-def _described(name: str, created_s: float) -> dict[str, Any]:
+def _described(name: str, created_s: float, context_length: int) -> dict[str, Any]:
     created = datetime.fromtimestamp(int(created_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"type": "model", "id": name, "display_name": name, "created_at": created, "lifecycle": "active"}
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": created,
+        "lifecycle": "active",
+        "deprecated_at": None,
+        "retires_at": None,
+        "line": None,
+        "capabilities": _CAPABILITIES,
+        "max_input_tokens": context_length,
+        # An answer ends where the engine ends it.
+        "max_tokens": None,
+    }
 
 
 def _event(data: dict[str, Any]) -> bytes:
@@ -167,8 +199,11 @@ class _Stream:
 
     content_type = SSE
 
-    def __init__(self, ask: Ask, head: Head, input_tokens: int, heartbeat: HeartbeatForm) -> None:
+    def __init__(
+        self, ask: Ask, head: Head, input_tokens: int, heartbeat: HeartbeatForm, request_id: str | None
+    ) -> None:
         """Prepare an answer to a question of so many tokens."""
+        self._request_id = request_id
         self._message = _message(ask, head, [], _usage(input_tokens, 0)) | {"stop_reason": None, "stop_sequence": None}
         self._heartbeat = heartbeat
 
@@ -176,7 +211,7 @@ class _Stream:
         return b"".join(
             [
                 _event({"type": "message_start", "message": self._message}),
-                _event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+                _event({"type": "content_block_start", "index": 0, "content_block": _text("")}),
                 # Anthropic sends one here, and it tells the first word's waiters that there will be one.
                 _PING,
             ]
@@ -207,12 +242,16 @@ class _Stream:
 
     def fail(self, error: GatewayError) -> bytes:
         # No message_delta: a client must not take what came so far for the whole answer.
-        return sse_event("error", error_body(error))
+        return sse_event("error", error_body(error, self._request_id))
+
+
+def _text(text: str) -> dict[str, Any]:
+    # The published types have "citations" as a list or null. The Vercel AI SDK rejects a null.
+    return {"type": "text", "text": text, "citations": []}
 
 
 def _message(ask: Ask, head: Head, content: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
-    # Null where the published types want a key that means nothing here. A block's "citations" is the one such key that
-    # is left out, as Anthropic does itself: the Vercel AI SDK refuses a null there.
+    # Null where the published types want a key that means nothing here.
     return {
         "id": f"msg_{head.id}",
         "type": "message",

@@ -30,7 +30,7 @@ API_VERSION: Final = "0.14.0"
 _NO_TIME = re.compile(r"[-+]?(0|(0+(\.0*)?(ns|us|µs|ms|s|m|h))+)")
 
 
-def error_body(error: GatewayError) -> bytes:
+def error_body(error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG001 - Anthropic's has it
     """Render a failure."""
     return encode_json({"error": error.message})
 

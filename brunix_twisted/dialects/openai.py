@@ -38,7 +38,7 @@ count only events, and for them an empty delta is one that adds nothing.
 """
 
 
-def error_body(error: GatewayError) -> bytes:
+def error_body(error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG001 - Anthropic's has it
     """Render a failure. All four keys are always there: some clients read them unguarded."""
     return encode_json(
         {

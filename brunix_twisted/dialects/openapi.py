@@ -149,6 +149,8 @@ def _operation(endpoint: _Endpoint, request: Json | None) -> Json:
 def _error(path: str) -> Json:
     if path.startswith("/api/"):
         return OLLAMA_ERROR
+    if path.startswith("/v1/models"):
+        return {"anyOf": [OPENAI_ERROR, ANTHROPIC_ERROR]}
     return ANTHROPIC_ERROR if path.startswith("/v1/messages") else OPENAI_ERROR
 
 

@@ -1,0 +1,227 @@
+"""
+The paths of the public APIs: those that have a route, those that are documented but not offered, and whose API each is.
+
+A path is compared segment by segment, so ``/v1/modelsX`` and ``/apiary`` are not taken for what they begin with. What
+comes out is from closed sets, and may be a label of a metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import attrs
+
+DialectName = Literal["openai", "anthropic", "ollama", "none"]
+
+ENDPOINTS: Final[dict[str, DialectName]] = {
+    "/v1/chat/completions": "openai",
+    "/v1/completions": "openai",
+    "/v1/responses": "openai",
+    "/v1/responses/{id}": "openai",
+    "/v1/models": "openai",
+    "/v1/models/{id}": "openai",
+    "/v1/messages": "anthropic",
+    "/v1/messages/count_tokens": "anthropic",
+    "/api/chat": "ollama",
+    "/api/generate": "ollama",
+    "/api/tags": "ollama",
+    "/api/ps": "ollama",
+    "/api/show": "ollama",
+    "/api/version": "ollama",
+    "/": "none",
+    "/health": "none",
+    "/health/live": "none",
+    "/openapi.json": "none",
+    "/page/{id}": "none",
+}
+"""The routes' patterns, and whose API each belongs to. Any other path is ``other``."""
+
+QUESTIONS: Final = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/api/chat",
+    "/api/generate",
+)
+"""Those of them that ask the engine."""
+
+# In these the id may contain slashes, as in the name of a model.
+_WITH_SLASHES: Final = frozenset({"/v1/models/{id}", "/page/{id}"})
+
+# Whose API a path is that stands in two of them, where the request's headers do not say.
+_SHARED: Final[tuple[DialectName, ...]] = ("openai", "anthropic")
+
+
+@attrs.frozen
+class _NotOffered:
+    """Why paths of documented APIs have no route."""
+
+    apis: tuple[DialectName, ...]
+    reason: str
+    patterns: tuple[str, ...]
+    """``{id}`` stands for one segment, ``**`` at the end for any number of them."""
+
+
+_NOT_OFFERED: Final = (
+    _NotOffered(
+        ("openai",),
+        "chat completions are not stored. The answers of /v1/responses are",
+        ("/v1/chat/completions/{id}", "/v1/chat/completions/{id}/messages"),
+    ),
+    _NotOffered(
+        ("openai",),
+        "no response runs in the background. Close the connection to cancel one",
+        ("/v1/responses/{id}/cancel",),
+    ),
+    _NotOffered(("openai",), "a response is stored without its input", ("/v1/responses/{id}/input_items",)),
+    _NotOffered(("openai",), "tokens are counted only by /v1/messages/count_tokens", ("/v1/responses/input_tokens",)),
+    _NotOffered(("openai",), "conversations are not compacted", ("/v1/responses/compact",)),
+    _NotOffered(
+        ("openai",),
+        "conversations are not stored. Continue one with previous_response_id or session_id",
+        ("/v1/conversations/**", "/v1/threads/**", "/v1/assistants/**", "/v1/chatkit/**"),
+    ),
+    _NotOffered(("openai",), "requests are not answered in batches", ("/v1/batches/**",)),
+    _NotOffered(("anthropic",), "requests are not answered in batches", ("/v1/messages/batches/**",)),
+    _NotOffered(
+        ("openai",),
+        "the gateway has no accounts to administer",
+        (
+            "/v1/organization/**",
+            "/v1/projects/**",
+            "/v1/safety/**",
+            "/v1/webhook_endpoints/**",
+            "/v1/webhook_event_types/**",
+        ),
+    ),
+    _NotOffered(
+        ("anthropic",),
+        "the gateway has no accounts to administer",
+        ("/v1/organizations/**", "/v1/oauth/**", "/v1/user_profiles/**"),
+    ),
+    _NotOffered(_SHARED, "files are not stored", ("/v1/files/**",)),
+    _NotOffered(("openai",), "files are not stored", ("/v1/uploads/**", "/v1/containers/**", "/v1/vector_stores/**")),
+    _NotOffered(
+        _SHARED, "the gateway answers questions and runs no agents", ("/v1/agents/**", "/v1/skills/**", "/v1/vaults/**")
+    ),
+    _NotOffered(
+        ("anthropic",),
+        "the gateway answers questions and runs no agents",
+        (
+            "/v1/deployment_runs/**",
+            "/v1/deployments/**",
+            "/v1/dreams/**",
+            "/v1/environments/**",
+            "/v1/memory_stores/**",
+            "/v1/sessions/**",
+            "/v1/tunnels/**",
+        ),
+    ),
+    _NotOffered(("anthropic",), "text completions are only offered at /v1/completions", ("/v1/complete",)),
+    _NotOffered(("openai",), "the model makes no embeddings", ("/v1/embeddings",)),
+    _NotOffered(
+        ("openai",),
+        "the model reads and writes only text",
+        ("/v1/audio/**", "/v1/images/**", "/v1/live/**", "/v1/realtime/**", "/v1/videos/**"),
+    ),
+    _NotOffered(
+        ("openai",),
+        "the model only answers questions",
+        ("/v1/content_provenance_checks/**", "/v1/decisions/**", "/v1/moderations"),
+    ),
+    _NotOffered(("openai",), "the model cannot be trained or evaluated", ("/v1/fine_tuning/**", "/v1/evals/**")),
+    _NotOffered(
+        ("ollama",),
+        "there is one model, and it cannot be replaced, copied or removed",
+        ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/**"),
+    ),
+    _NotOffered(("ollama",), "the model makes no embeddings", ("/api/embed", "/api/embeddings")),
+    _NotOffered(
+        ("ollama",), "the gateway has no accounts to administer", ("/api/me", "/api/signout", "/api/user/keys/{id}")
+    ),
+    _NotOffered(
+        ("ollama",),
+        "the gateway answers questions and does nothing else",
+        ("/api/experimental/**", "/api/status", "/api/web_fetch", "/api/web_search"),
+    ),
+)
+
+
+def _segments(path: str) -> tuple[str, ...]:
+    return tuple(path.removeprefix("/").split("/"))
+
+
+def _matches(pattern: Sequence[str], segments: Sequence[str]) -> bool:
+    if pattern[-1] == "**":
+        pattern = pattern[:-1]
+        segments = segments[: len(pattern)]
+    return len(pattern) == len(segments) and all(
+        wanted in ("{id}", segment) for wanted, segment in zip(pattern, segments, strict=True)
+    )
+
+
+# By the first two segments, which always stand as they are, so that a path is compared with a few patterns only.
+_FAMILIES: Final[dict[tuple[str, ...], list[tuple[tuple[str, ...], _NotOffered]]]] = {}
+for _group in _NOT_OFFERED:
+    for _text in _group.patterns:
+        _FAMILIES.setdefault(_segments(_text)[:2], []).append((_segments(_text), _group))
+
+_NAMED: Final = [
+    (_segments(pattern.replace("{id}", "{id}/**") if pattern in _WITH_SLASHES else pattern), pattern)
+    for pattern in ENDPOINTS
+    if pattern.endswith("{id}")
+]
+
+
+def _not_offered(segments: Sequence[str]) -> _NotOffered | None:
+    families = _FAMILIES.get(tuple(segments[:2]), ())
+    return next((group for pattern, group in families if _matches(pattern, segments)), None)
+
+
+def not_offered(path: str) -> str | None:
+    """Say why a documented path has no route; None where it has one, or no API has it."""
+    group = _not_offered(_segments(path))
+    return None if group is None else group.reason
+
+
+def endpoint_of(path: str, *, anthropic: bool = False) -> tuple[str, DialectName]:
+    """
+    Say which route a path in its one spelling is for, and whose API that is.
+
+    :param anthropic: the request names the version of Anthropic's API that it wants. Some paths are in that API and in
+        OpenAI's, and unknown ones may be meant for either: then this decides.
+    """
+    endpoint, apis = _find(path)
+    return endpoint, "anthropic" if anthropic and "anthropic" in apis else apis[0]
+
+
+def _find(path: str) -> tuple[str, tuple[DialectName, ...]]:
+    if path in ENDPOINTS:
+        return path, _apis_of(path)
+    segments = _segments(path)
+    if group := _not_offered(segments):
+        return "other", group.apis
+    for pattern, endpoint in _NAMED:
+        if _matches(pattern, segments):
+            return endpoint, _apis_of(endpoint)
+    return "other", _apis(segments)
+
+
+def _apis_of(endpoint: str) -> tuple[DialectName, ...]:
+    return _SHARED if endpoint in {"/v1/models", "/v1/models/{id}"} else (ENDPOINTS[endpoint],)
+
+
+def _apis(segments: Sequence[str]) -> tuple[DialectName, ...]:
+    """Say whose API an unknown path may be meant for."""
+    match segments:
+        case ["v1", "messages", *_]:
+            return ("anthropic",)
+        case ["v1", "chat" | "completions" | "responses", *_]:
+            return ("openai",)
+        case ["v1", *_]:
+            return _SHARED
+        case ["api", *_]:
+            return ("ollama",)
+    return ("none",)
