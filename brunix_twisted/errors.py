@@ -64,6 +64,12 @@ class GatewayError(Exception):
     detail: str | None = None
     """For the log only."""
 
+    @property
+    def message_with_param(self) -> str:
+        """The message, after the parameter at fault unless it names that; for APIs whose errors hold nothing else."""
+        named = self.param is None or self.param in self.message
+        return self.message if named else f"{self.param}: {self.message}"
+
     def __str__(self) -> str:
         """Everything, for the log."""
         return f"{self.kind.status} {self.message}" + (f" ({self.detail})" if self.detail else "")

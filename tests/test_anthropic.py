@@ -178,8 +178,7 @@ def test_what_an_agent_sends() -> None:
             "metadata": {"user_id": "user_0_account__session_0"},
             "thinking": {"type": "adaptive", "display": "omitted"},
             "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
-            "output_config": {"effort": "high", "format": {"type": "json_schema", "schema": {}}, "task_budget": {}},
-            "output_format": {"type": "json_schema", "schema": {}},
+            "output_config": {"effort": "high", "task_budget": {}},
             "cache_control": {"type": "ephemeral"},
             "container": {"id": "x", "skills": []},
             "mcp_servers": [{"type": "url", "url": "https://x.example", "name": "x"}],
@@ -193,7 +192,7 @@ def test_what_an_agent_sends() -> None:
     )
     assert ask.queries == ("<reminder>…</reminder>\nHi",)
     assert ask.history == ()
-    assert len(ask.ignored) == 16  # all but the stream, the limit, the messages
+    assert len(ask.ignored) == 15  # all but the stream, the limit, the messages
 
 
 def test_any_model_may_be_accepted() -> None:
@@ -205,9 +204,9 @@ def test_any_model_may_be_accepted() -> None:
 # What is sent beside "Hi", and what is said against it.
 BAD: Final[list[tuple[dict[str, object], Kind, str, str]]] = [
     ({"model": "claude-sonnet-5"}, errors.UNKNOWN_MODEL, "model", "The model 'claude-sonnet-5' does not exist"),
-    ({"model": None}, errors.INVALID_REQUEST, "model", "Invalid value for 'model'"),
+    ({"model": None}, errors.INVALID_REQUEST, "model", "Missing required parameter: 'model'"),
     ({"messages": []}, errors.INVALID_REQUEST, "messages", "'messages' must contain a message with the role 'user'"),
-    ({"messages": None}, errors.INVALID_REQUEST, "messages", "Invalid value for 'messages'"),
+    ({"messages": None}, errors.INVALID_REQUEST, "messages", "Missing required parameter: 'messages'"),
     ({"messages": [HELLO]}, errors.INVALID_REQUEST, "messages", "'messages' must contain"),
     ({"messages": [{"role": "tool", "content": "x"}]}, errors.INVALID_REQUEST, "messages[0].role", "Invalid value"),
     ({"messages": [{"role": "user", "content": [IMAGE]}]}, errors.INVALID_REQUEST, "messages[0].content", "The last"),
@@ -218,12 +217,17 @@ BAD: Final[list[tuple[dict[str, object], Kind, str, str]]] = [
     ({"stop_sequences": ["x" * 4097]}, errors.INVALID_REQUEST, "stop_sequences", "'stop_sequences' has 4097 "),
     ({"tool_choice": {"type": "any"}}, errors.INVALID_REQUEST, "tool_choice", "'tool_choice' demands the call of a"),
     ({"tool_choice": {"type": "tool", "name": "f"}}, errors.INVALID_REQUEST, "tool_choice", "'tool_choice' demands"),
+    ({"tool_choice": {"type": "nonsense"}}, errors.INVALID_REQUEST, "tool_choice", "'tool_choice' demands"),
+    ({"output_config": {"format": {"type": "json_schema", "schema": {}}}},
+     errors.INVALID_REQUEST, "output_config.format", "'output_config.format' demands an answer of a JSON schema"),
+    ({"output_format": {"type": "json_schema", "schema": {}}},
+     errors.INVALID_REQUEST, "output_format", "'output_format' demands an answer of a JSON schema"),
     ({"tool_choice": {"name": "f"}}, errors.INVALID_REQUEST, "tool_choice", "'tool_choice' demands"),
     ({"thread": {"type": "continue", "previous_message_id": "msg_1"}}, errors.INVALID_REQUEST, "thread", "'thread'"),
     ({"thread": {"type": "continue"}}, errors.INVALID_REQUEST, "thread", "'thread' continues"),
     ({"thread": {"previous_message_id": "msg_1"}}, errors.INVALID_REQUEST, "thread", "'thread' continues"),
     ({"compaction": {}}, errors.INVALID_REQUEST, "compaction", "'compaction' asks for a summary"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("parameters", "kind", "param", "message"), BAD)

@@ -116,7 +116,7 @@ NO_OBJECT = "The body must be a JSON object"
         (b'{"a":' * 100_000, None, "The body is nested too deeply"),
         # Not of the type.
         (b"{}", "name", "Missing required parameter: 'name'"),
-        (b'{"name":null}', "name", "Invalid value for 'name': Expected `str`, got `null`"),
+        (b'{"name":null}', "name", "Missing required parameter: 'name'"),
         (b'{"name":"x","count":256.5}', "count", "Invalid value for 'count': Expected `number` that's a multiple"),
         (b'{"name":"x","count":true}', "count", "Invalid value for 'count': Expected `number | null`, got `bool`"),
         (b'{"name":"x","count":"5"}', "count", "Invalid value for 'count': Expected `number | null`, got `str`"),

@@ -58,12 +58,12 @@ PARAMETERS: Final[list[tuple[dict[str, object], dict[str, object]]]] = [
     ({"options": {"num_predict": None, "stop": None, "seed": None}}, {}),
     ({"options": {"num_ctx": 4096, "temperature": 0}}, {"ignored": ("options.num_ctx", "options.temperature")}),
     ({"think": False, "format": ""}, {"ignored": ("format", "think")}),
-    ({"think": "high", "format": {"type": "object"}}, {"ignored": ("format", "think")}),
+    ({"think": "high", "format": "json"}, {"ignored": ("format", "think")}),
+    ({"format": {}}, {"ignored": ("format",)}),
     # How long to stay says nothing about a question, not even when it is no time.
     ({"keep_alive": 300}, {}),
     ({"keep_alive": 0}, {}),
     ({"keep_alive": -1.0}, {}),
-    ({"keep_alive": "5m"}, {}),
     ({"keep_alive": "0s"}, {}),
     # Not Ollama's, whatever they hold.
     (
@@ -153,12 +153,14 @@ def test_nothing_asked(
 # What is sent beside "Hi", and what is said against it.
 Fault = tuple[dict[str, object], Kind, str, str]
 BAD_FOR_BOTH: Final[list[Fault]] = [
-    ({"model": None}, errors.INVALID_REQUEST, "model", "Invalid value for 'model'"),
+    ({"model": None}, errors.INVALID_REQUEST, "model", "Missing required parameter: 'model'"),
     ({"model": "llama3"}, errors.UNKNOWN_MODEL, "model", "model 'llama3' not found"),
     ({"model": "brunix:7b"}, errors.UNKNOWN_MODEL, "model", "model 'brunix:7b' not found"),
     ({"options": {"num_predict": 2.5}}, errors.INVALID_REQUEST, "options.num_predict", "Invalid value for"),
+    ({"format": {"type": "object"}}, errors.INVALID_REQUEST, "format", "'format' demands an answer of a JSON schema"),
+    ({"format": "yaml"}, errors.INVALID_REQUEST, "format", "'format' must be 'json' or a JSON schema"),
     ({"keep_alive": {}}, errors.INVALID_REQUEST, "keep_alive", "Invalid value for 'keep_alive'"),
-]
+]  # fmt: skip
 BAD: Final[list[tuple[Dialect, *Fault]]] = [
     *((dialect, *fault) for dialect in (CHAT, GENERATE) for fault in BAD_FOR_BOTH),
     # An unknown model is not loaded either.
@@ -180,6 +182,24 @@ def test_refusals(dialect: Dialect, parameters: dict[str, object], kind: Kind, p
         parsed(dialect, parameters)
     assert (caught.value.kind, caught.value.param) == (kind, param)
     assert caught.value.message.startswith(message)
+
+
+@BOTH
+@pytest.mark.parametrize("value", ["gibberish", "5 minutes", "5mm", "m", "-", "1h-30m", "\u0665m"])
+def test_a_keep_alive_that_means_nothing_is_refused(dialect: Dialect, value: str) -> None:
+    """A mistyped duration must not be taken for a good one."""
+    with pytest.raises(GatewayError, match="'keep_alive' must be a number of seconds, or a duration") as caught:
+        parsed(dialect, {"keep_alive": value})
+    assert caught.value.param == "keep_alive"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "value", ["5m", "1h30m", "-1s", "1.5h", ".5s", "100ms", "5µs", "24h0m0s", "0", "0s", "", "300", "-1"]
+)
+def test_every_duration_is_accepted(dialect: Dialect, value: str) -> None:
+    """A client that writes a duration in another way than most must not be refused."""
+    assert parsed(dialect, {"keep_alive": value}) == parsed(dialect, {})
 
 
 @BOTH
@@ -305,9 +325,21 @@ def test_a_broken_answer_is_not_presented_as_whole(dialect: Dialect) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, Kind)])
 def test_errors(kind: Kind) -> None:
     """A client fails on the error that it should have shown, or shows what was for the log only."""
-    body = json.loads(ollama.error_body(GatewayError(kind, "Nö\n", param="model", detail="disk full")))
+    body = json.loads(ollama.error_body(GatewayError(kind, "Nö\n", detail="disk full")))
     check("ollama_error", body)
     assert body == {"error": "Nö\n"}
+
+
+@pytest.mark.parametrize(
+    ("param", "message", "told"),
+    [
+        ("messages[0].content", "It has no text", "messages[0].content: It has no text"),
+        ("model", "model 'x' not found", "model 'x' not found"),
+    ],
+)
+def test_the_parameter_at_fault_is_told(param: str, message: str, told: str) -> None:
+    """The message must name the parameter at fault: Ollama's form has no other place for it."""
+    assert json.loads(ollama.error_body(GatewayError(errors.INVALID_REQUEST, message, param=param))) == {"error": told}
 
 
 # What Ollama tells of its models.

@@ -119,6 +119,7 @@ REQUESTS: Final[list[tuple[Dialect, dict[str, object], dict[str, object]]]] = [
     (CHAT, {"tools": [{"type": "function", "function": {"name": "f", "description": "x" * 25_000}}]},
      {"ignored": ("tools",)}),
     (CHAT, {"tool_choice": "auto"}, {}),
+    (CHAT, {"user": '{"editor_content": "aGk="'}, {"ignored": ("user",)}),
     (CHAT, {"tool_choice": "none", "function_call": "none"}, {}),
     (CHAT, {"max_completion_tokens": 5}, {"limits": Limits(max_tokens=5)}),
     (CHAT, {"max_completion_tokens": 5, "max_tokens": 9}, {"limits": Limits(max_tokens=5)}),
@@ -150,25 +151,47 @@ def test_any_model_may_be_accepted() -> None:
     assert anything.parse(body_of(model="gpt-4o", messages=[USER])).model == "gpt-4o"
 
 
+@pytest.mark.parametrize(
+    "response_format",
+    [
+        {"type": "text"},
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
+        {"type": "json_schema", "json_schema": {"name": "x", "strict": False}},
+        {"type": "json_schema", "json_schema": {"name": "x", "strict": None}},
+    ],
+)
+def test_json_that_is_not_promised_is_ignored(response_format: object) -> None:
+    """A client that prefers JSON, and would take a text, must get the text and read that its wish had no effect."""
+    assert parsed(CHAT, {"response_format": response_format}).ignored == ("response_format",)
+
+
 # What is sent beside "Hi", and what is said against it.
 Fault = tuple[dict[str, object], Kind, str, str]
 BAD_FOR_BOTH: Final[list[Fault]] = [
     ({"model": "gpt-4o"}, errors.UNKNOWN_MODEL, "model", "The model 'gpt-4o' does not exist"),
     ({"model": "*"}, errors.UNKNOWN_MODEL, "model", "The model '*' does not exist"),
-    ({"model": None}, errors.INVALID_REQUEST, "model", "Invalid value for 'model'"),
+    ({"model": None}, errors.INVALID_REQUEST, "model", "Missing required parameter: 'model'"),
     ({"stop": list("abcde")}, errors.INVALID_REQUEST, "stop", "'stop' has 5 sequences; at most 4 are allowed"),
     ({"stop": [None]}, errors.INVALID_REQUEST, "stop[0]", "Invalid value for 'stop[0]'"),
     ({"max_tokens": -1}, errors.INVALID_REQUEST, "max_tokens", "'max_tokens' is -1; it must not be negative"),
-    ({"n": 2}, errors.INVALID_REQUEST, "n", "'n' is 2; "),
+    ({"n": 2}, errors.INVALID_REQUEST, "n", "'n' is 2; it must be 1"),
+    ({"n": 0}, errors.INVALID_REQUEST, "n", "'n' is 0; it must be 1"),
+    ({"n": -1}, errors.INVALID_REQUEST, "n", "'n' is -1; it must be 1"),
 ]
 BAD: Final[list[tuple[Dialect, *Fault]]] = [
     *((dialect, *fault) for dialect in (CHAT, PROMPT) for fault in BAD_FOR_BOTH),
     (CHAT, {"max_completion_tokens": -2.0}, errors.INVALID_REQUEST, "max_completion_tokens", "'max_completion_tokens'"),
     (CHAT, {"messages": []}, errors.INVALID_REQUEST, "messages", "'messages' must contain a message with the role"),
-    (CHAT, {"messages": None}, errors.INVALID_REQUEST, "messages", "Invalid value for 'messages'"),
+    (CHAT, {"messages": None}, errors.INVALID_REQUEST, "messages", "Missing required parameter: 'messages'"),
     (CHAT, {"messages": [{"role": "robot"}]}, errors.INVALID_REQUEST, "messages[0].role", "Invalid value for"),
     (CHAT, {"messages": [{"role": "user", "content": IMAGE}]}, errors.INVALID_REQUEST, "messages[0].content", "The"),
     (CHAT, {"tool_choice": "required"}, errors.INVALID_REQUEST, "tool_choice", "'tool_choice' demands"),
+    (CHAT, {"tool_choice": {"type": "nonsense"}}, errors.INVALID_REQUEST, "tool_choice", "'tool_choice' demands"),
+    (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": {}}}},
+     errors.INVALID_REQUEST, "response_format", "'response_format' demands an answer of a JSON schema"),
+    (CHAT, {"messages": [{"role": None, "content": "x"}]},
+     errors.INVALID_REQUEST, "messages[0].role", "Missing required parameter: 'messages[0].role'"),
     (CHAT, {"function_call": {"name": "f"}}, errors.INVALID_REQUEST, "function_call", "'function_call' demands"),
     (PROMPT, {"prompt": None}, errors.INVALID_REQUEST, "prompt", "Missing required parameter: 'prompt'"),
     (PROMPT, {"prompt": []}, errors.INVALID_REQUEST, "prompt", "Missing required parameter: 'prompt'"),
@@ -259,13 +282,13 @@ ANSWERS: Final[
     )),
     (CHAT, {}, HI_THERE, ("stop",), (
         CHAT_BODY
-        + '"choices":[{"index":0,"message":{"role":"assistant","content":"Hi there","refusal":null},'
+        + '"choices":[{"index":0,"message":{"role":"assistant","content":"Hi there","refusal":null,"annotations":[]},'
         + '"logprobs":null,"finish_reason":"stop"}],' + USAGE
     ).encode()),
     # Usage is always in a whole answer, whether or not it was asked for.
     (CHAT, STREAM_USAGE | {"stream": False}, (), ("length",), (
         CHAT_BODY
-        + '"choices":[{"index":0,"message":{"role":"assistant","content":"","refusal":null},'
+        + '"choices":[{"index":0,"message":{"role":"assistant","content":"","refusal":null,"annotations":[]},'
         + '"logprobs":null,"finish_reason":"length"}],' + USAGE
     ).encode()),
     (PROMPT, STREAM, HI_THERE, ("stop",), events(

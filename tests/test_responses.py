@@ -68,6 +68,12 @@ PARAMETERS: Final[list[tuple[dict[str, object], dict[str, object]]]] = [
     ({"temperature": 0, "top_p": 0.5, "truncation": "auto"},
      {"ignored": ("temperature", "top_p", "truncation"),
       "repeated": {"temperature": 0, "top_p": 0.5, "truncation": "auto"}}),
+    ({"text": {"format": {"type": "json_object"}}}, {"ignored": ("text",)}),
+    ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}}, {"ignored": ("text",)}),
+    ({"user": '{"editor_content": "aGk="'}, {"ignored": ("user",)}),
+    ({"frequency_penalty": 0.5, "presence_penalty": -1},
+     {"ignored": ("frequency_penalty", "presence_penalty"),
+      "repeated": {"frequency_penalty": 0.5, "presence_penalty": -1}}),
     ({"top_logprobs": 2.0, "max_tool_calls": 3, "parallel_tool_calls": False},
      {"ignored": ("max_tool_calls", "parallel_tool_calls", "top_logprobs"),
       "repeated": {"top_logprobs": 2, "max_tool_calls": 3, "parallel_tool_calls": False}}),
@@ -205,6 +211,9 @@ BAD: Final[list[tuple[dict[str, object], Kind, str | None, str]]] = [
     ({"metadata": {str(n): "" for n in range(17)}}, errors.INVALID_REQUEST, "metadata", "'metadata' may hold 16 texts"),
     ({"metadata": {"k" * 65: ""}}, errors.INVALID_REQUEST, "metadata", "'metadata' may hold 16 texts"),
     ({"metadata": {"k": "v" * 513}}, errors.INVALID_REQUEST, "metadata", "'metadata' may hold 16 texts"),
+    ({"text": {"format": {"type": "json_schema", "name": "x", "strict": True, "schema": {}}}},
+     errors.INVALID_REQUEST, "text.format", "'text.format' demands an answer of a JSON schema"),
+    ({"truncation": "gibberish"}, errors.INVALID_REQUEST, "truncation", "Invalid value for 'truncation'"),
     ({"user": '{"user_info": 5}'}, errors.INVALID_REQUEST, "user.user_info", "Invalid value for 'user.user_info'"),
 ]  # fmt: skip
 
@@ -250,8 +259,9 @@ def test_wrong_types_are_refused(name: str) -> None:
 
 REST: Final = (
     '"background":false,"instructions":null,"reasoning":{"effort":null,"summary":null},"service_tier":"default",'
-    '"text":{"format":{"type":"text"}},"tools":[],"max_output_tokens":null,"max_tool_calls":null,"metadata":{},'
-    '"parallel_tool_calls":true,"previous_response_id":null,"prompt_cache_key":null,"safety_identifier":null,'
+    '"text":{"format":{"type":"text"}},"tools":[],"frequency_penalty":0,"max_output_tokens":null,"max_tool_calls":null,'
+    '"metadata":{},'
+    '"parallel_tool_calls":true,"presence_penalty":0,"previous_response_id":null,"prompt_cache_key":null,"safety_identifier":null,'
     '"store":true,"temperature":1,"tool_choice":"auto","top_logprobs":0,"top_p":1,"truncation":"disabled"}'
 )
 USAGE: Final = (
@@ -357,11 +367,13 @@ def test_answers(texts: tuple[str, ...], reason: FinishReason, streamed: bytes, 
 def test_what_an_answer_says_of_its_request() -> None:
     """A client finds other settings in an answer than it sent, or gets all its tools back three times."""
     given: dict[str, object] = {
+        "frequency_penalty": 0.5,
         "max_output_tokens": 99,
         "max_tool_calls": 3,
         "metadata": {"ticket": "4711"},
         "model": "brunix:latest",
         "parallel_tool_calls": False,
+        "presence_penalty": -1,
         "previous_response_id": "resp_ab",
         "prompt_cache_key": "k",
         "safety_identifier": "s",

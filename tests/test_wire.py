@@ -88,6 +88,7 @@ RESPONSE: Final[dict[str, Any]] = {
     "background": False,
     "completed_at": 2,
     "error": None,
+    "frequency_penalty": 0,
     "incomplete_details": None,
     "instructions": None,
     "max_output_tokens": None,
@@ -96,6 +97,7 @@ RESPONSE: Final[dict[str, Any]] = {
     "model": "brunix",
     "output": [ITEM],
     "parallel_tool_calls": True,
+    "presence_penalty": 0,
     "previous_response_id": None,
     "prompt_cache_key": None,
     "reasoning": {"effort": None, "summary": None},
@@ -226,7 +228,7 @@ GOOD: Final[dict[str, list[dict[str, Any]]]] = {
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": "Hi", "refusal": None},
+                    "message": {"role": "assistant", "content": "Hi", "refusal": None, "annotations": []},
                     "logprobs": None,
                     "finish_reason": "stop",
                 }
@@ -356,6 +358,7 @@ BAD: Final[list[tuple[str, str, object]]] = [
     ("openai_chat_completion", "choices.0.logprobs", GONE),
     ("openai_chat_completion", "choices.0.logprobs", {}),
     ("openai_chat_completion", "choices.0.message.refusal", GONE),
+    ("openai_chat_completion", "choices.0.message.annotations", GONE),
     ("openai_chat_completion", "choices.0.message.content", None),
     ("openai_chat_completion", "choices.0.message.role", "user"),
     ("openai_chat_completion", "choices.0.message.tool_calls", []),

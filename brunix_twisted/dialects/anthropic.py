@@ -22,7 +22,7 @@ from brunix_twisted.dialects.anthropic_requests import (
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import SSE, encode_json, sse_event
 from brunix_twisted.dialects.messages import question, text_of
-from brunix_twisted.dialects.openai import HeartbeatForm, require_model
+from brunix_twisted.dialects.openai import HeartbeatForm, no_schema, require_model
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
 from brunix_twisted.dialects.whole import Whole
@@ -77,13 +77,12 @@ def error_body(error: GatewayError, request_id: str | None = None) -> bytes:
     The form has no place for the parameter at fault, so a message that does not name it gets it put before.
     """
     fallback = "api_error" if error.kind.type == "server_error" else "invalid_request_error"
-    told = error.param is None or error.param in error.message
     return encode_json(
         {
             "type": "error",
             "error": {
                 "type": _TYPES.get(error_status(error.kind), fallback),
-                "message": error.message if told else f"{error.param}: {error.message}",
+                "message": error.message_with_param,
             },
             "request_id": request_id,
         }
@@ -294,6 +293,10 @@ def _require_honourable(request: MessagesRequest) -> None:
         raise GatewayError(
             errors.INVALID_REQUEST, "'tool_choice' demands the call of a tool; none is ever called", param="tool_choice"
         )
+    if request.output_config is not None and request.output_config.format is not None:
+        raise no_schema("output_config.format")
+    if request.output_format is not None:
+        raise no_schema("output_format")
     thread = request.thread
     if thread is not None and (thread.type == "continue" or thread.previous_message_id is not None):
         raise GatewayError(

@@ -124,8 +124,8 @@ class IgnoredByBoth(Parameters):
     cache_control: CacheControl | None = None
     context_management: ContextEdits | None = None
     mcp_servers: Annotated[list[dict[str, Any]] | None, Ignored("No tool is ever called.")] = None
-    output_config: Annotated[OutputConfig | None, Ignored("Answers are text in the engine's own form.")] = None
-    output_format: Annotated[dict[str, Any] | None, Ignored("Answers are text in the engine's own form.")] = None
+    output_config: OutputConfig | None = None
+    output_format: dict[str, Any] | None = None
     speed: str | None = None
     system: Annotated[Content, Ignored("The engine has its own instructions; these count among the tokens.")] = None
     thinking: Annotated[Thinking | None, Ignored("The engine's thoughts are its own.")] = None
@@ -142,6 +142,12 @@ class IgnoredByMessages(IgnoredByBoth):
     fallbacks: str | list[dict[str, Any]] | None = None
     inference_geo: str | None = None
     metadata: Annotated[Metadata | None, Ignored("Who asks is the caller's own affair.")] = None
+    output_config: Annotated[
+        OutputConfig | None, Ignored("Answers are text in the engine's own form. A `format` is refused.")
+    ] = None
+    output_format: Annotated[dict[str, Any] | None, Refused("Refused: answers are text in the engine's own form.")] = (
+        None
+    )
     service_tier: str | None = None
     temperature: float | None = None
     top_k: Integer | None = None
@@ -188,4 +194,4 @@ class CountTokensRequest(IgnoredByBoth):
 def demands_tool(request: MessagesRequest) -> bool:
     """Say whether a request demands that a tool be called."""
     choice = request.tool_choice
-    return choice is not None and (choice.type in {"any", "tool"} or (choice.type is None and choice.name is not None))
+    return choice is not None and (choice.type not in {"auto", "none", None} or choice.name is not None)

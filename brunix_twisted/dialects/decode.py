@@ -22,6 +22,7 @@ the same value, unlike 256.5.
 # msgspec's messages end in the path of the fault, as in: Expected `str`, got `int` - at `$.messages[0].content`
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
+_NULL = re.compile(r"Expected `[^`]+`, got `null`")
 
 
 def decode(body_type: type[T], body_bytes: bytes) -> T:
@@ -69,8 +70,11 @@ def _invalid(fault: str) -> GatewayError:
     path = place["path"] if place else ""
     # JSON knows numbers, and this reader takes them all as float.
     reason = fault[: place.start() if place else None].replace("`float", "`number")
-    if missing := _MISSING.match(reason):
+    missing = _MISSING.match(reason)
+    if missing:
         path = f"{path}.{missing['name']}" if path else missing["name"]
+    # A parameter sent as null counts as absent; an element of a list does not.
+    if missing or (path and not path.endswith("]") and _NULL.fullmatch(reason)):
         return GatewayError(errors.INVALID_REQUEST, f"Missing required parameter: '{path}'", param=path)
     if not path:
         return GatewayError(errors.INVALID_REQUEST, f"The body must be a JSON object: {reason}")

@@ -33,6 +33,13 @@ def read_editor(user: str | None) -> EditorContext:
     )
 
 
+def ignored_user(user: str | None) -> tuple[str, ...]:
+    """Name ``user`` if it was meant to hold the editor's fields, and has no effect because it is not valid JSON."""
+    text = user or ""
+    meant = text.lstrip().startswith("{") and any(f'"{field}"' in text for field in _FIELDS)
+    return ("user",) if meant and _object(text) is None else ()
+
+
 def _object(text: str) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])

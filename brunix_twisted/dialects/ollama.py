@@ -16,6 +16,7 @@ from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import NDJSON, encode_json, ndjson
 from brunix_twisted.dialects.messages import all_text, question, with_gap
 from brunix_twisted.dialects.ollama_requests import ChatRequest, GenerateRequest, Options, ShowRequest
+from brunix_twisted.dialects.openai import no_schema
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
 from brunix_twisted.dialects.whole import Whole
@@ -26,13 +27,15 @@ from brunix_twisted.model import Ask, Ending, Head, Limits, Model
 # newer than needed, for a newer one would promise endpoints that are not here.
 API_VERSION: Final = "0.14.0"
 
-# A duration as Go writes it, in all the ways that mean none: 0, 0s, 0h0m0s.
-_NO_TIME = re.compile(r"[-+]?(0|(0+(\.0*)?(ns|us|µs|ms|s|m|h))+)")
+# A duration as Go reads it, such as 5m, 1h30m or -1s; or a number of seconds as text, which Ollama itself refuses, but
+# whose meaning is plain.
+_DURATION = re.compile(r"[-+]?((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))+|[-+]?\d+(\.\d*)?", re.ASCII)
+_NOT_ZERO = re.compile(r"[1-9]")
 
 
 def error_body(error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG001 - Anthropic's has it
-    """Render a failure."""
-    return encode_json({"error": error.message})
+    """Render a failure. The form has no place for the parameter at fault, so the message names it."""
+    return encode_json({"error": error.message_with_param})
 
 
 def error_status(kind: Kind) -> int:
@@ -50,6 +53,7 @@ class Chat:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(ChatRequest, body_bytes)
         require_model(self.model, request.model)
+        _require_honourable(request)
         if not request.messages:
             return _nothing_asked(request, body_bytes)
         query, history = question(request.messages)
@@ -79,6 +83,7 @@ class Generate:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(GenerateRequest, body_bytes)
         require_model(self.model, request.model)
+        _require_honourable(request)
         if not request.prompt:
             return _nothing_asked(request, body_bytes)
         if not request.prompt.strip():
@@ -189,8 +194,23 @@ def _nothing_asked(request: ChatRequest | GenerateRequest, body_bytes: bytes) ->
 
 def _is_no_time(keep_alive: str | float | None) -> bool:
     if isinstance(keep_alive, str):
-        return _NO_TIME.fullmatch(keep_alive) is not None
+        return bool(keep_alive) and _NOT_ZERO.search(keep_alive) is None
     return keep_alive == 0
+
+
+def _require_honourable(request: ChatRequest | GenerateRequest) -> None:
+    """Refuse what means nothing, and what cannot be done where doing without would give another kind of answer."""
+    keep_alive = request.keep_alive
+    if isinstance(keep_alive, str) and keep_alive and not _DURATION.fullmatch(keep_alive):
+        raise GatewayError(
+            errors.INVALID_REQUEST,
+            "'keep_alive' must be a number of seconds, or a duration such as '5m'",
+            param="keep_alive",
+        )
+    if isinstance(request.format, dict) and request.format:
+        raise no_schema("format")
+    if isinstance(request.format, str) and request.format not in {"", "json"}:
+        raise GatewayError(errors.INVALID_REQUEST, "'format' must be 'json' or a JSON schema", param="format")
 
 
 def _limits(options: Options | None) -> Limits:

@@ -96,7 +96,7 @@ class IgnoredByAll(Parameters):
     """What the schemas ``ChatRequest`` and ``GenerateRequest``, and the structs of these names, have in common."""
 
     _debug_render_only: bool | None = None
-    format: Annotated[Format, Ignored("Answers are text in the engine's own form.")] = None
+    format: Annotated[Format, Ignored("Answers are text in the engine's own form. A JSON schema is refused.")] = None
     logprobs: bool | None = None
     shift: bool | None = None
     think: Annotated[Think, Ignored("The engine's thoughts are its own.")] = None

@@ -10,7 +10,7 @@ import attrs
 from brunix_twisted import __version__, errors
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.decode import decode
-from brunix_twisted.dialects.editor import read_editor
+from brunix_twisted.dialects.editor import ignored_user, read_editor
 from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, SSE_DONE, encode_json, sse
 from brunix_twisted.dialects.messages import all_text, question, with_gap
 from brunix_twisted.dialects.openai_requests import (
@@ -70,6 +70,7 @@ class Chat:
         require_model(self.model, request.model)
         _require_one(request.n)
         _require_no_tool(request)
+        _require_no_strict_schema(request)
         query, history = question(request.messages)
         most = request.max_completion_tokens
         return Ask(
@@ -84,7 +85,7 @@ class Chat:
                 "max_tokens" if most is None else "max_completion_tokens",
             ),
             editor=read_editor(request.user),
-            ignored=ignored(request, body_bytes),
+            ignored=ignored(request, body_bytes) + ignored_user(request.user),
             stream=bool(request.stream),
             include_usage=_include_usage(request.stream_options),
         )
@@ -95,7 +96,7 @@ class Chat:
             return _Stream(_fields(_CHAT.prefix, "chat.completion.chunk", ask, head), _CHAT, ask, self.heartbeat)
 
         def choice(text: str) -> dict[str, Any]:
-            return {"message": {"role": "assistant", "content": text, "refusal": None}}
+            return {"message": {"role": "assistant", "content": text, "refusal": None, "annotations": []}}
 
         return _whole(_fields(_CHAT.prefix, "chat.completion", ask, head), choice, ask)
 
@@ -242,8 +243,10 @@ def require_model(model: Model, name: str) -> None:
 
 
 def _require_one(n: float | None) -> None:
-    if n is not None and n > 1:
-        raise GatewayError(errors.INVALID_REQUEST, f"'n' is {n:g}; a question has one answer", param="n")
+    if n is not None and n != 1:
+        raise GatewayError(
+            errors.INVALID_REQUEST, f"'n' is {n:g}; it must be 1, because a question has one answer", param="n"
+        )
 
 
 def _require_no_tool(request: ChatRequest) -> None:
@@ -251,6 +254,22 @@ def _require_no_tool(request: ChatRequest) -> None:
         raise GatewayError(
             errors.INVALID_REQUEST, f"'{demanded}' demands the call of a tool; none is ever called", param=demanded
         )
+
+
+def _require_no_strict_schema(request: ChatRequest) -> None:
+    response_format = request.response_format
+    schema = None if response_format is None else response_format.json_schema
+    if schema is not None and schema.strict:
+        raise no_schema("response_format")
+
+
+def no_schema(param: str) -> GatewayError:
+    """Make the error of a request whose answer has to be of a JSON schema: a text is no such answer."""
+    return GatewayError(
+        errors.INVALID_REQUEST,
+        f"'{param}' demands an answer of a JSON schema, which is not supported; answers are plain text",
+        param=param,
+    )
 
 
 def _include_usage(options: StreamOptions | None) -> bool:

@@ -126,11 +126,21 @@ class PromptCache:
 
 
 @attrs.frozen(kw_only=True)
+class JsonSchema:
+    """Which JSON, and whether the answer has to be of it."""
+
+    name: str | None = None
+    description: str | None = None
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
 class ResponseFormat:
     """Text or JSON, and which JSON."""
 
     type: str | None = None
-    json_schema: dict[str, Any] | None = None
+    json_schema: JsonSchema | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -172,7 +182,10 @@ class IgnoredByChat(Parameters):
     prompt_cache_options: PromptCache | None = None
     prompt_cache_retention: str | None = None
     reasoning_effort: str | None = None
-    response_format: Annotated[ResponseFormat | None, Ignored("Answers are text in the engine's own form.")] = None
+    response_format: Annotated[
+        ResponseFormat | None,
+        Ignored("Answers are text in the engine's own form. A schema with `strict: true` is refused."),
+    ] = None
     safety_identifier: str | None = None
     seed: Integer | None = None
     service_tier: str | None = None
@@ -203,7 +216,7 @@ class ChatRequest(IgnoredByChat):
     max_tokens: Annotated[
         Integer | None, Honoured("The same, by its older name; `max_completion_tokens` goes before it.")
     ] = None
-    n: Annotated[Integer | None, Refused("More than 1 is refused: a question has one answer.")] = None
+    n: Annotated[Integer | None, Refused("Any number but 1 is refused: a question has one answer.")] = None
     tool_choice: Annotated[
         Literal["none", "auto", "required"] | ToolChoice | None,
         Refused("A choice that demands a tool is refused: `required`, or a tool by its name."),
@@ -221,17 +234,21 @@ class ChatRequest(IgnoredByChat):
 
 
 def demanded_tool(request: ChatRequest) -> str | None:
-    """Name the parameter by which a request demands that a tool be called, or None."""
+    """
+    Name the parameter by which a request demands that a tool be called, or None.
+
+    What is not known to leave the choice to the model counts as a demand.
+    """
     choice = request.tool_choice
     if choice == "required":
         return "tool_choice"
     if isinstance(choice, ToolChoice):
         selection = choice.allowed_tools
         if (
-            choice.type in {"function", "custom"}
+            choice.type not in {"none", "auto", "allowed_tools", None}
             or choice.function is not None
             or choice.custom is not None
-            or (selection is not None and selection.mode == "required")
+            or (selection is not None and selection.mode not in {"auto", None})
         ):
             return "tool_choice"
     return "function_call" if isinstance(request.function_call, Function) else None
@@ -269,5 +286,5 @@ class CompletionRequest(IgnoredByCompletion):
     ] = None
     max_tokens: Annotated[Integer | None, Honoured("The answer ends after this many tokens.")] = None
     echo: Annotated[bool | None, Honoured("The prompt stands before the answer.")] = None
-    n: Annotated[Integer | None, Refused("More than 1 is refused: a question has one answer.")] = None
+    n: Annotated[Integer | None, Refused("Any number but 1 is refused: a question has one answer.")] = None
     session_id: Annotated[str | None, Honoured("Not OpenAI's: the engine session to ask in.")] = None

@@ -14,10 +14,10 @@ import attrs
 from brunix_twisted import errors
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.decode import decode
-from brunix_twisted.dialects.editor import read_editor
+from brunix_twisted.dialects.editor import ignored_user, read_editor
 from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, encode_json, sse_event
 from brunix_twisted.dialects.messages import all_text, question
-from brunix_twisted.dialects.openai import HeartbeatForm, error_body, require_model
+from brunix_twisted.dialects.openai import HeartbeatForm, error_body, no_schema, require_model
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.responses_requests import Item, ResponsesRequest, ResponseToolChoice, demands_tool
 from brunix_twisted.dialects.whole import Whole
@@ -30,13 +30,15 @@ _MESSAGE = "msg_"
 # The limits that OpenAI's document sets for metadata: here it is kept with each stored answer.
 _MOST_METADATA, _LONGEST_NAME, _LONGEST_VALUE = 16, 64, 512
 
-# What an answer says of its request, unless the request says otherwise. The document requires most of these keys, and
-# some clients read all of them unguarded.
+# What an answer says of its request, unless the request says otherwise. The document requires most of these keys, Open
+# Responses the penalties too, and some clients read all of them unguarded.
 _DEFAULTS: Final[dict[str, Any]] = {
+    "frequency_penalty": 0,
     "max_output_tokens": None,
     "max_tool_calls": None,
     "metadata": {},
     "parallel_tool_calls": True,
+    "presence_penalty": 0,
     "previous_response_id": None,
     "prompt_cache_key": None,
     "safety_identifier": None,
@@ -89,7 +91,7 @@ class Responses:
             stored=request.store is not False,
             limits=_limits(request.max_output_tokens),
             editor=read_editor(request.user),
-            ignored=ignored(request, body_bytes),
+            ignored=ignored(request, body_bytes) + ignored_user(request.user),
             repeated=_repeated(request),
         )
 
@@ -267,6 +269,8 @@ def _require_honourable(request: ResponsesRequest) -> None:
         raise GatewayError(
             errors.INVALID_REQUEST, "'tool_choice' demands the call of a tool; none is ever called", param="tool_choice"
         )
+    if request.text is not None and request.text.format is not None and request.text.format.strict:
+        raise no_schema("text.format")
     metadata = request.metadata or {}
     if len(metadata) > _MOST_METADATA or any(
         len(name) > _LONGEST_NAME or len(value) > _LONGEST_VALUE for name, value in metadata.items()

@@ -13,7 +13,14 @@ from typing import Annotated, Any, Literal
 import attrs
 
 from brunix_twisted.dialects.decode import Integer
-from brunix_twisted.dialects.openai_requests import AllowedTools, Content, Moderation, PromptCache, Role
+from brunix_twisted.dialects.openai_requests import (
+    AllowedTools,
+    Content,
+    JsonSchema,
+    Moderation,
+    PromptCache,
+    Role,
+)
 from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Refused
 
 
@@ -69,10 +76,17 @@ class Reasoning:
 
 
 @attrs.frozen(kw_only=True)
+class TextFormat(JsonSchema):
+    """Text or JSON, and which JSON."""
+
+    type: str | None = None
+
+
+@attrs.frozen(kw_only=True)
 class TextConfig:
     """Text or JSON, which JSON, and at which length."""
 
-    format: dict[str, Any] | None = None
+    format: TextFormat | None = None
     verbosity: str | None = None
 
 
@@ -107,10 +121,15 @@ class ResponseStreamOptions(Parameters):
 
 @attrs.frozen(kw_only=True)
 class IgnoredByResponses(Parameters):
-    """What schema ``CreateResponse`` lists and the engine has no counterpart for."""
+    """
+    What schema ``CreateResponse`` lists and the engine has no counterpart for.
+
+    The two penalties are only in Open Responses, the specification that other vendors share.
+    """
 
     background: Annotated[bool | None, Ignored("The request is answered as any other, by the complete answer.")] = None
     context_management: list[ContextManagement] | None = None
+    frequency_penalty: float | None = None
     include: list[str] | None = None
     instructions: Annotated[
         str | None, Ignored("The engine has its own instructions; these count among the tokens.")
@@ -118,6 +137,7 @@ class IgnoredByResponses(Parameters):
     max_tool_calls: Annotated[Integer | None, Ignored("No tool is ever called.")] = None
     moderation: Moderation | None = None
     parallel_tool_calls: Annotated[bool | None, Ignored("No tool is ever called.")] = None
+    presence_penalty: float | None = None
     prompt: Annotated[
         StoredPrompt | None, Ignored("No templates are stored: without an `input` beside it, it is refused.")
     ] = None
@@ -128,11 +148,14 @@ class IgnoredByResponses(Parameters):
     safety_identifier: str | None = None
     service_tier: str | None = None
     temperature: float | None = None
-    text: Annotated[TextConfig | None, Ignored("Answers are text in the engine's own form.")] = None
+    text: Annotated[
+        TextConfig | None,
+        Ignored("Answers are text in the engine's own form. A `format` with `strict: true` is refused."),
+    ] = None
     tools: Annotated[list[ResponseTool] | None, Ignored("No tool is ever called.")] = None
     top_logprobs: Annotated[Integer | None, Ignored("`logprobs` in the answer is empty.")] = None
     top_p: float | None = None
-    truncation: str | None = None
+    truncation: Annotated[Literal["auto", "disabled"] | None, Ignored()] = None
 
 
 @attrs.frozen(kw_only=True)
