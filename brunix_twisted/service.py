@@ -99,6 +99,7 @@ class GatewayService(Service):
             self._reactor.seconds,
             most=settings.session_max,
             most_bodies=settings.store_max,
+            max_bytes=settings.store_max_bytes,
             max_age_s=settings.session_max_age_s,
         )
         self._completion = Completion(

@@ -263,6 +263,13 @@ class Settings:
         "How many answers of `/v1/responses` each gateway process keeps in memory to be had again by their ids; the "
         "oldest goes first.",
     )
+    store_max_bytes: int = _setting(
+        "PROXY_STORE_MAX_BYTES",
+        "67108864",
+        _whole_number(0, 1_099_511_627_776),
+        "How much memory these answers may take in each gateway process. The oldest goes first, and an answer that is "
+        "larger by itself is not stored.",
+    )
     capabilities: tuple[str, ...] = _setting(
         "PROXY_CAPABILITIES",
         "completion",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from twisted.internet.task import Clock
 
-from brunix_twisted.answers import Answers
+from brunix_twisted.answers import BODY_OVERHEAD_BYTES, Answers
 
 MAX_AGE_S = 100.0
 
 
-def keeping(clock: Clock | None = None, *, most: int = 4, most_bodies: int = 2) -> Answers:
+def keeping(clock: Clock | None = None, *, most: int = 4, most_bodies: int = 2, max_bytes: int = 1_000_000) -> Answers:
     clock = Clock() if clock is None else clock
-    return Answers(clock.seconds, most=most, most_bodies=most_bodies, max_age_s=MAX_AGE_S)
+    return Answers(clock.seconds, most=most, most_bodies=most_bodies, max_bytes=max_bytes, max_age_s=MAX_AGE_S)
 
 
 def test_known_by_its_id() -> None:
@@ -85,3 +87,57 @@ def test_too_many() -> None:
     none = keeping(most_bodies=0)
     none.keep("a", "one", b"A")
     assert (none.session_of("a"), none.body_of("a")) == ("one", None)
+
+
+def test_large_answers_push_out_the_oldest() -> None:
+    """The bodies must not take more memory than allowed, however few they are, and the oldest must go first."""
+    answers = keeping(most=100, most_bodies=100, max_bytes=30_000)
+    for name in "abc":
+        answers.keep(name, "one", b"x" * 8_000)
+    assert [answers.body_of(name) is not None for name in "abc"] == [True, True, True]
+    answers.keep("d", "one", b"x" * 12_000)
+    assert [answers.body_of(name) is not None for name in "abcd"] == [False, False, True, True]
+    # The conversations go on all the same.
+    assert [answers.session_of(name) for name in "abcd"] == ["one"] * 4
+
+
+def test_a_deleted_answer_makes_room() -> None:
+    """What is deleted or has expired must not count any longer."""
+    clock = Clock()
+    answers = keeping(clock, most=100, most_bodies=100, max_bytes=20_000)
+    answers.keep("a", "one", b"x" * 8_000)
+    answers.keep("b", "one", b"x" * 8_000)
+    answers.forget("a")
+    answers.keep("c", "one", b"x" * 8_000)
+    assert answers.body_of("b") is not None
+    clock.advance(MAX_AGE_S + 1)
+    for name in "de":
+        answers.keep(name, "one", b"x" * 8_000)
+    assert [answers.body_of(name) is not None for name in "bcde"] == [False, False, True, True]
+    assert answers._stored_bytes == 2 * (8_000 + BODY_OVERHEAD_BYTES)  # noqa: SLF001 - a drift shows only after years
+
+
+def test_an_answer_that_is_too_large_by_itself() -> None:
+    """One huge answer must not push out all the others, only to find no room itself."""
+    answers = keeping(max_bytes=10_000)
+    answers.keep("a", "one", b"A")
+    answers.keep("b", "two", b"x" * 10_000)
+    assert (answers.body_of("a"), answers.body_of("b")) == (b"A", None)
+    assert answers.session_of("b") == "two"
+
+
+@pytest.mark.parametrize("size_bytes", [10, 1_000, 100_000])
+def test_the_memory_is_what_was_allowed(size_bytes: int) -> None:
+    """An operator who allows so many bytes must not find more of them taken, whatever the size of the answers."""
+    max_bytes = 4_000_000
+    tracemalloc.start()
+    answers = keeping(most=1_000_000, most_bodies=1_000_000, max_bytes=max_bytes)
+    taken = []
+    # Of each answer the session's entry stays, so only the growth up to the limit is of the bodies.
+    for number in range(max_bytes // (size_bytes + BODY_OVERHEAD_BYTES)):
+        answers.keep(f"{number:032x}", f"session-{number:032x}", bytes(size_bytes))
+        taken.append(answers.body_of(f"{0:032x}") is not None)
+    current_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert all(taken)
+    assert current_bytes <= max_bytes

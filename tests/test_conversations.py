@@ -498,7 +498,7 @@ async def test_a_question_that_was_turned_away(engine: ScriptedEngine, path: str
 
 
 def keeping(clock: Clock) -> Answers:
-    return Answers(clock.seconds, most=10, most_bodies=0, max_age_s=100.0)
+    return Answers(clock.seconds, most=10, most_bodies=0, max_bytes=0, max_age_s=100.0)
 
 
 def choosing(answers: Answers | None = None, **settings: float) -> Sessions:

@@ -183,6 +183,19 @@ async def test_how_many(engine: ScriptedEngine) -> None:
     await stop_gateway(gateway)
 
 
+@pytest_twisted.ensureDeferred
+async def test_how_much(engine: ScriptedEngine) -> None:
+    """Long answers must not fill the memory, and their conversations must go on although they are not stored."""
+    gateway = await run_gateway(grpc_target=engine.target, store_max_bytes=50_000)
+    client = Client(gateway, engine)
+    (small, _), (large, session_id) = [await client.ask(query) for query in ("small", script({"letters": 60_000}))]
+    assert [(await client.get(answer["id"])).status for answer in (small, large)] == [200, 404]
+    assert (await client.ask("and?", previous_response_id=large["id"]))[1] == session_id
+    await client.ask(script({"letters": 45_000}))
+    assert (await client.get(small["id"])).status == 404
+    await stop_gateway(gateway)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "resp_1/cancel"), ("GET", "resp_1/input_items"), ("POST", "compact"), ("POST", "input_tokens")],
