@@ -1,4 +1,4 @@
-"""nginx and HAProxy as an operator runs them: the files of deploy/, in which a test replaces no more than it says."""
+"""nginx, HAProxy and lighttpd as an operator runs them: the files of deploy/, changed only as a test says."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from typing import Final, Literal
 LIMIT_S: Final = 60
 """Only for what would otherwise hang a failing run."""
 
+Kind = Literal["nginx", "haproxy", "lighttpd"]
 ROOT: Final = Path(__file__).parent.parent
-FILES: Final = {
+FILES: Final[dict[Kind, Path]] = {
     "nginx": ROOT / "deploy" / "nginx" / "brunix.conf",
     "haproxy": ROOT / "deploy" / "haproxy" / "brunix.cfg",
+    "lighttpd": ROOT / "deploy" / "lighttpd" / "brunix.conf",
 }
-Kind = Literal["nginx", "haproxy"]
 KINDS: Final[tuple[Kind, ...]] = ("nginx", "haproxy")
+"""Those that serve several gateways, TLS and API keys; lighttpd's file is for one gateway, and has nothing else."""
 
 # What the two ports are for in the files: who comes as anybody, and who comes by TLS.
 _LISTENS: Final = {
@@ -50,6 +52,14 @@ http {{
     scgi_temp_path {folder}/scgi;
     include {folder}/brunix;
 }}
+"""
+# It takes a listening socket as its standard input.
+_LIGHTTPD: Final = """\
+server.document-root = "{folder}"
+server.upload-dirs = ( "{folder}" )
+server.bind = "/dev/stdin"
+server.errorlog = "/dev/stderr"
+include "{folder}/brunix"
 """
 _HAPROXY: Final = "global\n    log stdout format raw local0\n"
 
@@ -146,6 +156,9 @@ def proxy(
     """
     text = uncommented(FILES[kind].read_text("utf-8"), *(["8001"] if len(gateways) > 1 else []), *examples)
     addresses = dict(zip(("127.0.0.1:8000", "127.0.0.1:8001"), gateways, strict=False))
+    if kind == "lighttpd":
+        # Its file has the port in a line of its own.
+        addresses = {"8000,": f"{gateways[0].rpartition(':')[2]},"}
     text = replaced(text, addresses | dict(changes or {}))
     with TemporaryDirectory(prefix="brunix-") as name:
         folder = Path(name)
@@ -165,15 +178,18 @@ def _start(kind: Kind, folder: Path, text: str) -> Proxy:
     if kind == "nginx":
         base.write_text(_NGINX.format(folder=folder), "utf-8")
         command = [program, "-e", "stderr", "-p", str(folder), "-c", str(base)]
+    elif kind == "lighttpd":
+        base.write_text(_LIGHTTPD.format(folder=folder), "utf-8")
+        command = [program, "-D", "-f", str(base)]
     else:
         base.write_text(_HAPROXY, "utf-8")
         command = [program, "-db", "-f", str(base), "-f", str(file)]
     # Closed here once the proxy has them: then one that has ended refuses, and does not leave its clients waiting.
     with ExitStack() as stack:
         plain, tls = (stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512)) for _ in range(2))
-        listens = _LISTENS[kind]
-        for (old, new), server in zip((listens[:2], listens[2:]), (plain, tls), strict=True):
-            text = text.replace(old, new.format(port=server.getsockname()[1], descriptor=server.fileno()))
+        if listens := _LISTENS.get(kind):
+            for (old, new), server in zip((listens[:2], listens[2:]), (plain, tls), strict=True):
+                text = text.replace(old, new.format(port=server.getsockname()[1], descriptor=server.fileno()))
         file.write_text(text, "utf-8")
         log, end = os.pipe()
         stack.callback(os.close, end)
@@ -187,7 +203,7 @@ def _start(kind: Kind, folder: Path, text: str) -> Proxy:
             command,
             # nginx takes the sockets that are named here for those of the nginx before it.
             env={"PATH": os.environ.get("PATH", ""), "NGINX": f"{plain.fileno()};{tls.fileno()};"},
-            stdin=subprocess.DEVNULL,
+            stdin=plain.fileno() if kind == "lighttpd" else subprocess.DEVNULL,
             stdout=end,
             stderr=subprocess.STDOUT,
             cwd=folder,

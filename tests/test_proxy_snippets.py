@@ -27,7 +27,7 @@ def mebibytes(directive: str) -> int:
     return int(found) * 1024 * 1024
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FILES)
 def test_the_page_quotes_the_file(kind: Kind) -> None:
     """Somebody who copies from the page would get another configuration than the one that is tested."""
     assert f"```{kind}\n{FILES[kind].read_text('utf-8')}```\n" in PAGE
@@ -56,6 +56,17 @@ def test_sizes() -> None:
     assert DEFAULTS.max_body_bytes < mebibytes("client_max_body_size") <= mebibytes("client_body_buffer_size")
     (number, size) = re.findall(r"large_client_header_buffers (\d+) (\d+)k;", FILES["nginx"].read_text("utf-8"))[0]
     assert int(number) * int(size) * 1024 == DEFAULTS.max_header_bytes
+
+
+def test_lighttpd_is_in_step() -> None:
+    """Lighttpd must not refuse what the gateway takes, or end an answer that the gateway still waits for."""
+    numbers = dict(re.findall(r'^ *"?([a-z.-]+)"? =>? (\d+),?$', FILES["lighttpd"].read_text("utf-8"), re.MULTILINE))
+    assert numbers["server.stream-response-body"] == "1"
+    assert int(numbers["server.max-request-size"]) * 1024 > DEFAULTS.max_body_bytes
+    assert int(numbers["server.max-request-field-size"]) >= DEFAULTS.max_header_bytes - 1
+    assert int(numbers["server.max-read-idle"]) == DEFAULTS.body_timeout_s
+    assert int(numbers["server.max-write-idle"]) == DEFAULTS.stall_timeout_s
+    assert int(numbers["read-timeout"]) > DEFAULTS.queue_timeout_s + DEFAULTS.engine_timeout_s
 
 
 def test_idle_connections() -> None:

@@ -1,5 +1,5 @@
 """
-nginx and HAProxy before the gateway, with the files of deploy/ as they are.
+nginx, HAProxy and lighttpd before the gateway, with the files of deploy/ as they are.
 
 What stands behind is a gateway in this process and the scripted engine; what stands in front are real programs.
 """
@@ -30,7 +30,7 @@ from twisted.web.iweb import IResponse
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
-from proxies import KINDS, Kind, Proxy, find, proxy
+from proxies import FILES, KINDS, Kind, Proxy, find, proxy
 from received import Received, connect
 from scripted_engine import ScriptedEngine, script
 from test_tls import Authority
@@ -38,6 +38,7 @@ from wire import check, ndjson_lines, sse_comments, sse_events
 
 CHAT: Final = "/v1/chat/completions"
 GENERATE: Final = "/api/generate"
+MESSAGES: Final = "/v1/messages"
 HANG: Final = {"hang": True}
 
 Result = TypeVar("Result")
@@ -49,6 +50,7 @@ def with_program(kind: Kind) -> pytest.MarkDecorator:
 
 
 every_kind = pytest.mark.parametrize("kind", [pytest.param(kind, marks=with_program(kind)) for kind in KINDS])
+every_proxy = pytest.mark.parametrize("kind", [pytest.param(kind, marks=with_program(kind)) for kind in FILES])
 every_path = pytest.mark.parametrize("path", [CHAT, GENERATE])
 
 
@@ -121,7 +123,7 @@ async def serve() -> AsyncIterator[Serve]:
 
 def asking(path: str, query: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON holds
     """Write the body of a question."""
-    question = {"messages": [{"role": "user", "content": query}]} if path == CHAT else {"prompt": query}
+    question = {"prompt": query} if path == GENERATE else {"messages": [{"role": "user", "content": query}]}
     return {"model": "brunix", "stream": True, **question, **more}
 
 
@@ -163,7 +165,7 @@ def shortened(line: str) -> str:
 # As it comes.
 
 
-@every_kind
+@every_proxy
 @every_path
 @pytest_twisted.ensureDeferred
 async def test_the_first_token_does_not_wait_for_the_second(serve: Serve, kind: Kind, path: str) -> None:
@@ -253,7 +255,31 @@ async def test_a_client_that_leaves(serve: Serve, kind: Kind, path: str, steps: 
     assert await in_thread(asked.ended.wait, LIMIT_S)
 
 
-@every_kind
+@with_program("lighttpd")
+@every_path
+@pytest_twisted.ensureDeferred
+async def test_lighttpd_notices_at_a_heartbeat_that_its_client_has_left(serve: Serve, path: str) -> None:
+    """Lighttpd looks after its client only when it writes: a heartbeat must be enough to stop the engine."""
+    front = await serve("lighttpd", heartbeat_s=0.1)
+    client = await connect(front.proxy.url, raw(path, script("one", HANG)))
+    asked = await in_thread(front.engines[0].call)
+    await client.until(piece(path, "one"))
+    client.leave()
+    assert await in_thread(asked.ended.wait, LIMIT_S)
+
+
+@with_program("lighttpd")
+@pytest_twisted.ensureDeferred
+async def test_lighttpd_keeps_the_metrics_to_itself(serve: Serve) -> None:
+    """The metrics must not be there for everybody who can reach the proxy."""
+    front = await serve("lighttpd")
+    for path in ("/metrics", "/metrics/", "//metrics"):
+        reply = await front.ask("GET", path)
+        assert reply.status == 403
+        assert "x-request-id" not in reply.headers
+
+
+@every_proxy
 @every_path
 @pytest_twisted.ensureDeferred
 async def test_fifty_at_once(serve: Serve, kind: Kind, path: str) -> None:
@@ -273,7 +299,7 @@ async def test_fifty_at_once(serve: Serve, kind: Kind, path: str) -> None:
         assert told(path, bytes(received.data)) == (f"{number} end", True)
 
 
-@every_kind
+@every_proxy
 @every_path
 @pytest_twisted.ensureDeferred
 async def test_a_large_answer(serve: Serve, kind: Kind, path: str) -> None:
@@ -286,7 +312,7 @@ async def test_a_large_answer(serve: Serve, kind: Kind, path: str) -> None:
     assert text == "x" * 3_000_000
 
 
-@every_kind
+@every_proxy
 @pytest_twisted.ensureDeferred
 async def test_a_large_question(serve: Serve, kind: Kind) -> None:
     """A question with a whole file in it would be refused, or written to the proxy's disk."""
@@ -340,7 +366,7 @@ async def test_failures_of_the_engine(serve: Serve, kind: Kind, path: str, step:
     check("openai_error" if path == CHAT else "ollama_error", direct.json())
 
 
-@every_kind
+@every_proxy
 @pytest_twisted.ensureDeferred
 async def test_mistakes_of_the_caller(serve: Serve, kind: Kind) -> None:
     """A caller would not be told what is wrong with a request."""
@@ -545,23 +571,105 @@ async def test_what_is_not_for_everybody(serve: Serve, kind: Kind) -> None:
     assert "x-request-id" not in reply.headers
 
 
+ALICE: Final = "key-of-alice"
+REFUSED_KEYS: Final[list[dict[str, str]]] = [
+    {},
+    {"Authorization": "Bearer key-of-Alice"},
+    {"Authorization": "Bearer key-of-alic"},
+    {"Authorization": ALICE},
+    {"Authorization": "Basic key-of-alice"},
+    {"X-Api-Key": "key-of-Alice"},
+    {"X-Api-Key": "key-of-alice2"},
+    {"X-Api-Key": "Bearer key-of-alice2"},
+    {"Authorization": "Bearer unused", "X-Api-Key": "unused"},
+]
+VERSION: Final = {"anthropic-version": "2023-06-01"}
+
+
 @every_kind
 @pytest_twisted.ensureDeferred
 async def test_api_keys(serve: Serve, kind: Kind) -> None:
-    """The example would let strangers in, or keep out who has a key, or a browser that asks first without one."""
+    """The example must keep strangers out, and let in who has a key, and a browser that asks first without one."""
     front = await serve(kind, examples=("brunix_caller", "@brunix_unknown {") if kind == "nginx" else ("known",))
-    for path in (CHAT, GENERATE):
+    for path in (CHAT, GENERATE, MESSAGES):
         body = asking(path, "hello")
-        for keys in ({}, {"Authorization": "Bearer key-of-Alice"}, {"Authorization": "Bearer key-of-alic"}):
+        for keys in REFUSED_KEYS:
             reply = await front.ask("POST", path, json=body, headers=keys)
-            assert (reply.status, reply.headers["www-authenticate"]) == (401, "Bearer")
-            check("openai_error" if path == CHAT else "ollama_error", reply.json())
+            assert (reply.status, reply.headers["www-authenticate"]) == (401, "Bearer"), keys
         for name in ("alice", "bob"):
-            reply = await front.ask("POST", path, json=body, headers={"Authorization": f"Bearer key-of-{name}"})
-            assert reply.status == 200
+            key = f"key-of-{name}"
+            for keys in ({"Authorization": f"Bearer {key}"}, {"X-Api-Key": key}):
+                for more in ({}, {"X-Api-Key": "unused"} if "Authorization" in keys else {"Authorization": "Bearer x"}):
+                    reply = await front.ask("POST", path, json=body, headers=more | keys)
+                    assert reply.status == 200, (path, keys, more)
     browser = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
     assert (await front.ask("OPTIONS", CHAT, headers=browser)).status == 204
-    assert len(front.engines[0].calls) == 4
+    assert len(front.engines[0].calls) == 3 * 2 * 4
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("path", "headers", "form"),
+    [
+        (CHAT, {}, "openai"),
+        (CHAT, VERSION, "openai"),
+        ("/v1/models", {}, "openai"),
+        ("/v1/models", VERSION, "anthropic"),
+        (MESSAGES, {}, "anthropic"),
+        (f"{MESSAGES}/count_tokens", VERSION, "anthropic"),
+        (f"/{MESSAGES}/", {}, "anthropic"),
+        (GENERATE, VERSION, "ollama"),
+        ("/apiary", {}, "openai"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_missing_key_is_reported_in_the_api_s_form(
+    serve: Serve, kind: Kind, path: str, headers: dict[str, str], form: str
+) -> None:
+    """A client must understand that its key is wrong, as it does where it is at home."""
+    front = await serve(kind, examples=("brunix_caller", "@brunix_unknown {") if kind == "nginx" else ("known",))
+    reply = await front.ask("POST", path, headers={"X-Request-Id": "req-1"} | headers)
+    assert (reply.status, reply.headers["content-type"]) == (401, "application/json")
+    error = reply.json()
+    if form == "anthropic":
+        assert (error["error"].pop("type"), error["request_id"]) == ("authentication_error", "req-1")
+        assert error == {"type": "error", "error": {"message": "API key missing or unknown"}, "request_id": "req-1"}
+    else:
+        check(f"{form}_error", error)
+
+
+@every_kind
+@pytest_twisted.ensureDeferred
+async def test_no_gateway_is_reported_to_anthropic_s_clients(serve: Serve, kind: Kind) -> None:
+    """A client of Anthropic's must understand that the gateway cannot be reached."""
+    front = await serve(kind)
+    await stop_gateway(front.gateways[0])
+    if kind == "haproxy":
+        await in_thread(front.proxy.until, "Server brunix_without_engine/a is DOWN")
+    for method, path in (("POST", MESSAGES), ("GET", "/v1/models")):
+        reply = await front.ask(method, path, headers=VERSION | {"X-Request-Id": "req-1"})
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        check("anthropic_error", reply.json())
+        assert reply.json()["request_id"] == "req-1"
+
+
+@every_kind
+@pytest_twisted.ensureDeferred
+async def test_keys_stay_with_the_proxy(serve: Serve, kind: Kind) -> None:
+    """A key that is meant for the proxy must not travel on to the gateway."""
+    front = await serve(kind)
+    seen: list[tuple[bool, bool]] = []
+    site = front.gateways[0].service._site  # noqa: SLF001 - shows in nothing else
+    refuse = site.refuse
+
+    def noting(request: Any, error: Any) -> bytes:  # noqa: ANN401 - as the gateway's own
+        seen.append(tuple(request.requestHeaders.hasHeader(name) for name in (b"Authorization", b"X-Api-Key")))
+        return refuse(request, error)
+
+    site.refuse = noting
+    keys = {"Authorization": "Bearer key-of-alice", "X-Api-Key": "key-of-alice", "Origin": "https://elsewhere.example"}
+    assert (await front.ask("GET", "/v1/models", headers=keys)).status == 403
+    assert seen == [(False, False)]
 
 
 @with_program("nginx")
