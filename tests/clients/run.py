@@ -75,7 +75,10 @@ SUITES: Final[dict[str, list[str]]] = {
     "openai 2": [
         str(_PYTHON / "openai-2/bin/python"),
         *_PYTEST,
-        *(str(HERE / f"test_{name}.py") for name in ("openai", "responses", "litellm", "litellm_proxy", "llamaindex")),
+        *(
+            str(HERE / f"test_{name}.py")
+            for name in ("openai", "responses", "litellm", "litellm_proxy", "llamaindex", "compliance")
+        ),
     ],
     "openai 3": [
         str(_PYTHON / "openai-3/bin/python"),
