@@ -8,6 +8,7 @@ and keeps the rest itself. Matching the two needs nothing from the client: what 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ import attrs
 from brunix_twisted import errors
 from brunix_twisted.answers import Answers
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Ask, Choice, Turn
+from brunix_twisted.model import Ask, Choice, EditorContext, Turn
 
 _SAFE_SESSION_ID = re.compile(r"[!-~]{1,256}")
 
@@ -41,6 +42,36 @@ def check_session_id(session_id: str) -> str:
     return session_id
 
 
+_PLACEHOLDERS = frozenset(
+    {
+        # A missing value written as text, in the languages that clients are made with.
+        *("null", "undefined", "none", "nil", "nan", "false"),
+        # What documentation browsers put into a field of text, and what an unset UUID looks like.
+        *("string", "00000000-0000-0000-0000-000000000000"),
+    }
+)
+# A variable's name that was sent in place of its value, such as {{CHAT_ID}} or ${session}.
+_UNFILLED = re.compile(r"\$?\{.*\}|<.*>|%\(?[A-Za-z_]+[%)]s?")
+
+
+def is_placeholder(session_id: str) -> bool:
+    """
+    Whether an id names no session, although something was sent.
+
+    Such ids are the same for many callers, who would meet in one session. ``local`` and ``local:…`` are Open WebUI's,
+    for every temporary chat: the first for all users, the second with the number of a browser's connection behind it,
+    or ``undefined``, and the same for one chat after the other.
+    """
+    name = session_id.lower()
+    return name in _PLACEHOLDERS or name.split(":")[0] == "local" or _UNFILLED.fullmatch(name) is not None
+
+
+_MAX_HANDED_OVER = 50_000
+"""How many sessions' names are refused at most; those handed over longest ago become usable again."""
+
+# The engine's own session for everyone who names none. It is reached on purpose only, by the body of a request.
+_SHARED = "default"
+
 # How Open WebUI's requests for a title, tags or follow-up questions begin; other chat windows have taken it over.
 _SIDE_REQUEST = "### Task:"
 
@@ -53,6 +84,8 @@ class Chosen:
     """One for each question, in order."""
     history: tuple[Turn, ...] | None = None
     """The conversation that the session is to be remembered under once its answer is added; None: it is not to be."""
+    owner: bytes = b""
+    """Who may go on in it; see :func:`owner_of`."""
     taken: bool = False
     """Whether the session holds this conversation already."""
 
@@ -77,14 +110,20 @@ class Sessions:
         self._new_id = new_id
         # Those that are with the engine and may be remembered; one whose answer fails is dropped with its request.
         self._under_way: WeakValueDictionary[str, Chosen] = WeakValueDictionary()
+        # Those that a caller has taken by presenting the conversation, the last one at the end.
+        self._handed_over: OrderedDict[str, None] = OrderedDict()
 
     def choose(self, ask: Ask, named: str | None, now_s: float) -> Chosen:
         """
         Choose for a request.
 
-        An answer's id leads to its session as long as nobody has gone on there by presenting the conversation in it.
+        A session's name and the ids of its answers lead to it until a caller takes it by presenting its conversation.
+        That caller may be another than the one who was sent the name and the ids: two who began alike hold equal
+        conversations, and either may get either session. From then on only the conversation leads there.
+
         Without a session of the caller's own a question never gets the engine's default one: everyone who names none
-        shares it.
+        shares it. An id that is a placeholder names no session; nor does ``default`` in a header, where it is more
+        likely to be some program's default than a caller's choice.
 
         :param named: the session that a header names. A chat window's side request carries that of the conversation
             it is about, and must not become a part of it, whether it names it or presents it.
@@ -93,7 +132,9 @@ class Sessions:
         """
         continued = self._continued(ask)
         aside = any(map(_is_side_request, ask.queries))
-        given = ask.session_id or continued or (None if aside else named)
+        if named is not None and (aside or named.lower() == _SHARED):
+            named = None
+        given = self._usable(ask.session_id) or continued or self._usable(named)
         if given:
             check_session_id(given)
             if self._continuity is not None:
@@ -103,13 +144,23 @@ class Sessions:
             return Chosen((given,) * len(ask.queries))
         if self._continuity is None or ask.history is None or len(ask.queries) != 1:
             return Chosen(tuple(self._new_id() for _ in ask.queries))
-        taken = None if aside else self._continuity.take(ask.history, now_s)
+        owner = owner_of(ask.editor)
+        taken = None if aside else self._continuity.take(ask.history, now_s, owner)
         if taken is not None:
-            # Who presents a conversation is not for sure who was given its answers.
-            self._answers.part(taken)
-        chosen = Chosen((taken or self._new_id(),), ask.history, taken=taken is not None)
+            self._hand_over(taken)
+        chosen = Chosen((taken or self._new_id(),), ask.history, owner, taken=taken is not None)
         self._under_way[chosen.session_ids[0]] = chosen
         return chosen
+
+    def _usable(self, name: str | None) -> str | None:
+        return None if name is None or is_placeholder(name) or name in self._handed_over else name
+
+    def _hand_over(self, session_id: str) -> None:
+        self._answers.part(session_id)
+        self._handed_over[session_id] = None
+        self._handed_over.move_to_end(session_id)
+        if len(self._handed_over) > _MAX_HANDED_OVER:
+            self._handed_over.popitem(last=False)
 
     def _continued(self, ask: Ask) -> str | None:
         if ask.continues is None:
@@ -129,7 +180,8 @@ class Sessions:
             return
         (session_id,) = chosen.session_ids
         if self._under_way.pop(session_id, None) is not None:
-            self._continuity.remember((*chosen.history, Turn(ask.queries[0], choices[0].text)), session_id, now_s)
+            history = (*chosen.history, Turn(ask.queries[0], choices[0].text))
+            self._continuity.remember(history, session_id, now_s, chosen.owner)
 
     def give_back(self, chosen: Chosen, now_s: float) -> None:
         """
@@ -141,7 +193,38 @@ class Sessions:
             return
         (session_id,) = chosen.session_ids
         if self._under_way.pop(session_id, None) is not None:
-            self._continuity.remember(chosen.history, session_id, now_s)
+            self._continuity.remember(chosen.history, session_id, now_s, chosen.owner)
+
+
+def owner_of(editor: EditorContext) -> bytes:
+    """
+    What a caller must present beside the conversation, to go on in a session that was sent an editor's state.
+
+    The engine's session holds what was in the editor at each turn, and no request carries that of earlier turns again.
+    So the session goes on for the same person in the same project: a ``user_info`` with a ``dev_id`` must be the same,
+    and what is in the editor may change. Without one, the editor's state must be the same in all turns. Empty: no
+    editor's state was sent.
+    """
+    if editor == EditorContext():
+        return b""
+    if person := _person(editor.user_info):
+        return b"person" + person
+    texts = (editor.editor_content, editor.selected_text, editor.extra_context, editor.user_info)
+    return b"editor" + hashlib.blake2b(json.dumps(texts).encode()).digest()
+
+
+def _person(user_info: str | None) -> bytes | None:
+    """Read whom a ``user_info`` names, in one spelling; None for no one in particular."""
+    try:
+        info: dict[str, object] = json.loads(user_info or "{}")
+        # An organisation alone has many members.
+        developer = info.get("dev_id")
+        if isinstance(developer, bool) or not isinstance(developer, int | str):
+            return None
+        name = str(developer or "").strip()
+        return json.dumps(info, sort_keys=True).encode() if name and not is_placeholder(name) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_side_request(query: str) -> bool:
@@ -155,8 +238,8 @@ class Continuity:
     A request *takes* the session of the conversation it presents, and when its answer is complete the session is
     *remembered* under that conversation and the new turn. Two things follow:
 
-    - A session goes on only for a caller who presents every turn it contains. Whoever knows all of it learns nothing
-      from it.
+    - A session goes on only for a caller who presents every turn it contains, and its owner: what else identifies
+      those whose session it is. Whoever knows all of it learns nothing from it.
     - While a session is taken it is under no key at all, so two callers with the same opening never share one: the
       second gets a session of its own. So does one whose earlier request was broken off, because nobody knows then
       whether the engine kept that turn.
@@ -181,7 +264,7 @@ class Continuity:
         """How many sessions are remembered."""
         return len(self._remembered)
 
-    def take(self, history: tuple[Turn, ...], now_s: float) -> str | None:
+    def take(self, history: tuple[Turn, ...], now_s: float, owner: bytes = b"") -> str | None:
         """
         The session that holds this conversation, which from now on is the caller's alone. None: a fresh one is due.
 
@@ -189,9 +272,10 @@ class Continuity:
         have dropped it. An empty history, a conversation's first question, never matches.
 
         :param now_s: the time on any clock, in seconds, as it is given to :meth:`remember`.
+        :param owner: as it is given there.
         """
         self._expire(now_s)
-        key = _digest(history)
+        key = _digest(history, owner)
         while session_ids := self._session_ids.get(key):
             session_id, _ = session_ids.popitem()
             _, remembered_s = self._remembered[session_id]
@@ -201,7 +285,7 @@ class Continuity:
                 return session_id
         return None
 
-    def remember(self, history: tuple[Turn, ...], session_id: str, now_s: float) -> None:
+    def remember(self, history: tuple[Turn, ...], session_id: str, now_s: float, owner: bytes = b"") -> None:
         """
         Tell that the engine has completed an answer, and that the session now holds this conversation.
 
@@ -211,10 +295,11 @@ class Continuity:
         :param history: the turns that the request presented *and* the new one. (A session begun in the middle of a
             conversation, because none matched, contains only the end of it; that changes nothing of the above.)
         :param session_id: whatever it was remembered under before no longer leads to it.
+        :param owner: see :func:`owner_of`.
         """
         self.forget(session_id)
         if history:
-            key = _digest(history)
+            key = _digest(history, owner)
             self._remembered[session_id] = (key, now_s)
             self._session_ids.setdefault(key, {})[session_id] = None
         self._expire(now_s)
@@ -246,16 +331,15 @@ class Continuity:
         return now_s - remembered_s > self._max_age_s
 
 
-def _digest(history: tuple[Turn, ...]) -> bytes:
+def _digest(history: tuple[Turn, ...], owner: bytes) -> bytes:
     """
-    A key that no two different conversations share.
+    A key that no two different conversations share, and none of two owners.
 
     Each text comes after its own length, so no text can pass for the border between two.
     """
     digest = hashlib.blake2b(digest_size=32)
-    for turn in history:
-        for text in (turn.user, turn.assistant):
-            text_bytes = text.strip().encode()
-            digest.update(len(text_bytes).to_bytes(8, "big"))
-            digest.update(text_bytes)
+    texts = (text.strip().encode() for turn in history for text in (turn.user, turn.assistant))
+    for part in (owner, *texts):
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
     return digest.digest()

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from brunix_twisted import errors
 from brunix_twisted.answers import Answers
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Ask, Choice, Turn
+from brunix_twisted.model import Ask, Choice, EditorContext, Turn
 from brunix_twisted.sessions import Continuity, Sessions
 from endpoints import CHAT, CHATS, ENDPOINTS, MESSAGES, RESPONSES, busy_status, limited
 from fake_reactor import LIMIT_S
@@ -363,6 +363,55 @@ async def test_an_unsafe_name_in_a_header(client: Client, header: str, value: by
     assert client.engine.calls == []
 
 
+PLACEHOLDERS: Final = [
+    *("local", "local:wBnA0lpDZQKbBhsLAAAB", "local:undefined", "LOCAL", "null", "Null", "undefined", "None", "nil"),
+    *("NaN", "false", "string", "00000000-0000-0000-0000-000000000000", "{{CHAT_ID}}", "${session}", "{id}"),
+    *("<session-id>", "%SESSION%", "%(session)s"),
+]
+
+
+@pytest.mark.parametrize("value", [*PLACEHOLDERS, "default", "Default"])
+@pytest.mark.parametrize("header", ["X-Session-Id", "X-OpenWebUI-Chat-Id"])
+@pytest_twisted.ensureDeferred
+async def test_a_placeholder_in_a_header(client: Client, header: str, value: str) -> None:
+    """Two users whose clients send the same placeholder are not asked in one session, and both keep their threads."""
+    talks = [await client.talk(f"I am {name}", "who am I?", headers={header: value}) for name in ("Ann", "Bob")]
+    assert len({value, *(session_id for _, session_id in talks)}) == 3
+
+
+@pytest.mark.parametrize("value", PLACEHOLDERS)
+@pytest_twisted.ensureDeferred
+async def test_a_placeholder_in_the_body(client: Client, value: str) -> None:
+    """A client that writes a missing value as text does not share a session with the others that do."""
+    talks = [await client.talk(f"I am {name}", "who am I?", session_id=value) for name in ("Ann", "Bob")]
+    assert len({value, *(session_id for _, session_id in talks)}) == 3
+
+
+@pytest.mark.parametrize(
+    "value", ["locale", "localhost:1", "my-local:1", "nullable", "channel:7", "defaults", "100%", "a{b}", "0"]
+)
+@pytest_twisted.ensureDeferred
+async def test_no_placeholder(client: Client, value: str) -> None:
+    """A session's own name is not mistaken for a placeholder."""
+    for named in ({"session_id": value}, {"headers": {"X-Session-Id": value}}):
+        assert (await client.ask(user("one"), **named)).session_id == value
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_a_name_after_its_conversation_was_presented(client: Client, path: str) -> None:
+    """A caller cannot name its way into the session that another, who began alike, was given for the conversation."""
+    (said, _), (_, kept) = [await client.talk("hello", path=path) for _ in range(2)]
+    other = await client.ask(*said, user("a secret"), path=path)
+    assert other.session_id == kept
+    for named in ({"session_id": kept}, {"headers": {"X-Session-Id": kept}}):
+        answer = await client.ask(user("what was said?"), path=path, **named)
+        assert answer.session_id != kept
+    # Whoever presents all of it goes on, named or not.
+    whole = (*said, user("a secret"), assistant(other.text), user("and?"))
+    assert (await client.ask(*whole, path=path, session_id=kept)).session_id == kept
+
+
 @every_api
 @pytest_twisted.ensureDeferred
 async def test_a_remembered_session_is_named(client: Client, path: str) -> None:
@@ -526,14 +575,16 @@ def test_age() -> None:
     assert sessions.choose(going_on, None, 215.1).session_ids == ("new-3",)
 
 
-def test_given_back() -> None:
+@pytest.mark.parametrize("editor", [EditorContext(), EditorContext(editor_content="YQ==")])
+def test_given_back(editor: EditorContext) -> None:
     """A caller that was turned away would lose its conversation, or get one that a fresh session never held."""
     sessions, history = choosing(), (Turn("Hi", "Hello!"),)
-    going_on = asking("And?", history=history)
+    going_on = attrs.evolve(asking("And?", history=history), editor=editor)
     fresh = sessions.choose(going_on, None, 0.0)
     sessions.give_back(fresh, 0.0)
     assert sessions.choose(going_on, None, 0.0).session_ids != fresh.session_ids
-    sessions.completed(first := sessions.choose(asking("Hi"), None, 0.0), asking("Hi"), DONE, 0.0)
+    hi = attrs.evolve(asking("Hi"), editor=editor)
+    sessions.completed(first := sessions.choose(hi, None, 0.0), hi, DONE, 0.0)
     taken = sessions.choose(going_on, None, 0.0)
     assert taken.session_ids == first.session_ids
     sessions.give_back(taken, 0.0)

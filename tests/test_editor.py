@@ -13,6 +13,7 @@ import pytest_twisted
 from brunix_twisted.dialects.editor import read_editor
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import EditorContext
+from brunix_twisted.sessions import owner_of
 from gateways import Reply, RunningGateway
 from log_lines import LogLines, log_lines
 from scripted_engine import ScriptedEngine
@@ -209,3 +210,108 @@ async def test_only_in_a_chat(gateway: RunningGateway, engine: ScriptedEngine) -
     assert reply.status == 200
     assert reply.headers["x-brunix-ignored"] == "user"
     assert arrived(engine) == {}
+
+
+# In whose session a conversation goes on.
+
+ANN: Final = {"dev_id": "ann", "project_id": "p", "org_id": "o"}
+NOBODY: Final[list[object]] = [
+    *({}, None, {"org_id": "o"}, {"dev_id": None, "org_id": "o"}, {"dev_id": ""}, {"dev_id": " "}, {"dev_id": 0}),
+    *({"dev_id": "null"}, {"dev_id": "undefined"}, {"dev_id": True}, {"dev_id": ["ann"]}, {"dev_id": {}}),
+]
+
+with_an_editor = pytest.mark.parametrize("path", [CHAT, "/v1/responses"])
+
+
+async def converse(
+    gateway: RunningGateway, path: str, messages: list[dict[str, str]], editor: dict[str, Any] | None
+) -> tuple[str, list[dict[str, str]]]:
+    """Ask, and give the session and the conversation with the answer in it."""
+    body: dict[str, Any] = {"model": "brunix", "input" if path == "/v1/responses" else "messages": messages}
+    if editor is not None:
+        body["user"] = json.dumps(editor)
+    reply = await gateway.ask("POST", path, json=body)
+    assert reply.status == 200, reply.body
+    answer = {"role": "assistant", "content": messages[-1]["content"]}
+    return reply.headers["x-session-id"], [*messages, answer]
+
+
+def said(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+@with_an_editor
+@pytest_twisted.ensureDeferred
+async def test_the_same_person_goes_on_while_the_editor_changes(gateway: RunningGateway, path: str) -> None:
+    """A developer keeps the conversation though each question comes with another state of the editor."""
+    session_id, messages = await converse(
+        gateway, path, [said("hello")], {"editor_content": CODE, "selected_text": SELECTED, "user_info": ANN}
+    )
+    spelled = '{ "org_id": "o", "dev_id" : "ann", "project_id":"p" }'
+    for editor in ({"editor_content": EXTRA, "user_info": ANN}, {"user_info": spelled}, {"user_info": ANN}):
+        another, messages = await converse(gateway, path, [*messages, said("and?")], editor)
+        assert another == session_id
+
+
+@with_an_editor
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        {},
+        {"editor_content": CODE},
+        {"editor_content": CODE, "user_info": {}},
+        {"editor_content": CODE, "user_info": {**ANN, "dev_id": "bob"}},
+        {"editor_content": CODE, "user_info": {**ANN, "project_id": "q"}},
+        {"editor_content": CODE, "user_info": {"dev_id": "ann"}},
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_persons_session_is_no_one_elses(
+    gateway: RunningGateway, path: str, other: dict[str, Any] | None
+) -> None:
+    """A caller who only repeats question and answer is not asked in the session that holds a developer's code."""
+    own = {"editor_content": CODE, "user_info": ANN}
+    session_id, messages = await converse(gateway, path, [said("hello")], own)
+    elsewhere, _ = await converse(gateway, path, [*messages, said("what was in the editor?")], other)
+    assert elsewhere != session_id
+    assert (await converse(gateway, path, [*messages, said("and?")], own))[0] == session_id
+
+
+@pytest.mark.parametrize("user_info", NOBODY)
+@pytest_twisted.ensureDeferred
+async def test_where_no_person_is_named_the_editor_must_be_the_same(
+    gateway: RunningGateway, user_info: dict[str, Any] | None
+) -> None:
+    """Two developers who began alike, and whose extension does not say who they are, never see each other's code."""
+    own = {"editor_content": CODE, "user_info": user_info}
+    session_id, messages = await converse(gateway, CHAT, [said("hello")], own)
+    for other in (None, own | {"editor_content": EXTRA}, own | {"selected_text": SELECTED}, own | {"user_info": ANN}):
+        assert (await converse(gateway, CHAT, [*messages, said("and?")], other))[0] != session_id
+    assert (await converse(gateway, CHAT, [*messages, said("and?")], own))[0] == session_id
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_session_without_an_editor_stays_without(gateway: RunningGateway) -> None:
+    """A conversation held on a web page goes on there, and an editor that presents it begins a session of its own."""
+    session_id, messages = await converse(gateway, CHAT, [said("hello")], None)
+    assert (await converse(gateway, CHAT, [*messages, said("and?")], {"user_info": ANN}))[0] != session_id
+    assert (await converse(gateway, CHAT, [*messages, said("and?")], {"id": "an ordinary user"}))[0] == session_id
+
+
+def test_who_may_go_on_is_not_guessed_from_a_border() -> None:
+    """The fields of an editor's state cannot be shifted into one another to open a session."""
+    states = [
+        EditorContext(editor_content=CODE),
+        EditorContext(selected_text=CODE),
+        EditorContext(extra_context=CODE),
+        EditorContext(user_info=json.dumps({"x": CODE})),
+        EditorContext(editor_content=CODE, selected_text=""),
+        EditorContext(editor_content=""),
+        EditorContext(user_info='{"dev_id": 7}'),
+        EditorContext(user_info='{"dev_id": "7"}'),
+        EditorContext(user_info='{"dev_id": 7, "n": ' + "9" * 5000 + "}"),
+        EditorContext(user_info='{"dev_id": 7, "l": ' + "[" * 100_000 + "]" * 100_000 + "}"),
+        EditorContext(),
+    ]
+    assert len({owner_of(state) for state in states}) == len(states)

@@ -360,6 +360,7 @@ def test_sessions(
         heard(**first),
         None if unnamed is None else heard(**unnamed),
         None if named is None else heard(**named),
+        "s",
     )
     assert [finding.level for finding in found] == levels
 

@@ -49,7 +49,7 @@ class Interview:
     def findings(self) -> Iterator[Finding]:
         """Ask everything, some of it at once, and say what was found."""
         rest = [dialect for dialect in DIALECTS if dialect not in _WHOLE]
-        work: list[Callable[[], None]] = [self._converse, partial(self._ask, GENERATE, None)]
+        work: list[Callable[[], None]] = [self._converse, self._prompt]
         work += [partial(self._ask, dialect, _MOST_TOKENS) for dialect in rest]
         together(work, _AT_ONCE, self.limits.left_s)
         # Alone: an answer that ends at a number of tokens is cancelled, too.
@@ -70,7 +70,9 @@ class Interview:
                 yield judged
         yield streams.judge_silence(list(heard.values()), patient=self.limits.patience_s is not None)
         if CHAT.id in heard:
-            yield from sessions.judge_sessions(heard[CHAT.id], self.unnamed, self.named)
+            prompted = heard.get(GENERATE.id)
+            named_id = prompted.session_id if prompted else ""
+            yield from sessions.judge_sessions(heard[CHAT.id], self.unnamed, self.named, named_id)
         yield sessions.judge_cancel(self.cancelled)
 
     def _ask(self, dialect: Dialect, most_tokens: int | None) -> None:
@@ -82,9 +84,14 @@ class Interview:
         if not first.complete or not first.session_id:
             return
         so_far = [*_said(self.question), {"role": "assistant", "content": first.text}, *_said(_FOLLOW_UP)]
-        # First without the id: a session that somebody names is forgotten for those who do not.
         self.unnamed = self._listen(CHAT, so_far, _MOST_TOKENS)
-        self.named = self._listen(CHAT, _said(_FOLLOW_UP), _MOST_TOKENS, first.session_id)
+
+    def _prompt(self) -> None:
+        self._ask(GENERATE, None)
+        first = self.heard[GENERATE.id]
+        # Not the conversation's session: once that has been presented, its name does not lead there any more.
+        if first.complete and first.session_id:
+            self.named = self._listen(CHAT, _said(_FOLLOW_UP), _MOST_TOKENS, first.session_id)
 
     def _leave(self) -> None:
         if self.metrics is not None:

@@ -21,12 +21,13 @@ _POLL_S: Final = 0.05
 _SLOW_S: Final = 2.0
 
 
-def judge_sessions(first: Heard, unnamed: Heard | None, named: Heard | None) -> list[Finding]:
+def judge_sessions(first: Heard, unnamed: Heard | None, named: Heard | None, named_id: str) -> list[Finding]:
     """
     Say whether follow-up questions go on in the session of the first.
 
     :param unnamed: asked with the conversation so far, as most clients do; None: it was not.
-    :param named: asked with the session's id; None: it was not.
+    :param named: asked with a session's id; None: it was not.
+    :param named_id: that session's id.
     """
     if not first.session_id:
         if first.trouble or not first.text_s:
@@ -42,7 +43,7 @@ def judge_sessions(first: Heard, unnamed: Heard | None, named: Heard | None) -> 
         ]
     found = []
     if named is not None and named.session_id:
-        if named.session_id == first.session_id:
+        if named.session_id == named_id:
             found.append(Finding("sessions", "ok", "a follow-up question with X-Session-Id goes on in its session"))
         else:
             found.append(
