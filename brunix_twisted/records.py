@@ -9,6 +9,7 @@ closed sets or is a number, but for the few fields that say otherwise.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Final, Literal, Protocol, get_args
 
@@ -52,6 +53,8 @@ _REASONS: Final[dict[Kind, Reason]] = {
     errors.INTERNAL: "internal",
 }
 
+_STORED_ANSWER: Final = re.compile(r"\A/v1/responses/resp_[^/]*")
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"})
 
 
@@ -66,7 +69,7 @@ class Record:
     method: str
     """``other`` where HTTP does not define it."""
     path: str
-    """In its one spelling, but of the caller's choice; for the log."""
+    """In its one spelling, but of the caller's choice, and :func:`masked`; for the log."""
     endpoint: str
     """One of :data:`brunix_twisted.dialects.endpoints.ENDPOINTS`, or ``other``."""
     dialect: DialectName
@@ -74,7 +77,7 @@ class Record:
     """None for a client that left before the headers."""
     streamed: bool
     session: str
-    """A digest of the engine session's id, which may name a person or a ticket; empty where there is none."""
+    """See :func:`session_digest`."""
     queue_s: float | None
     """Waiting for a place with the engine; None for a request that asked for none."""
     first_token_s: float | None
@@ -113,6 +116,27 @@ class Readings:
     places: int
     processes: Processes | None
     """None for a gateway of one process."""
+
+
+def session_digest(session_id: str, key: bytes) -> str:
+    """
+    Stand for a session in the log and in traces: 12 hexadecimal digits, or nothing for no session.
+
+    A session's id may name a person or a ticket, and whoever knows it can ask in the session. Without the key nobody
+    can try ids until one has the same digest.
+
+    :param key: random, up to 32 bytes; the same for all that is to be compared.
+    """
+    return hashlib.blake2s(session_id.encode(), digest_size=6, key=key).hexdigest() if session_id else ""
+
+
+def masked(path: str) -> str:
+    """
+    Write a path without a stored answer's id, for the log and for traces.
+
+    Whoever knows such an id can read the answer, and ask in its session.
+    """
+    return _STORED_ANSWER.sub("/v1/responses/{id}", path)
 
 
 Observer = Callable[[Record], object]
@@ -217,25 +241,26 @@ class Draft:
         path: str,
         status: int | None,
         gone: bool,
-        session_id: str,
+        session: str,
         sent_bytes: int,
     ) -> Record:
         """
         Make the record, once.
 
         :param gone: the connection ended before the answer.
+        :param session: the session's digest, of :func:`session_digest`.
         """
         endpoint, dialect = endpoint_of(path, anthropic=self.anthropic)
         record = Record(
             request_id=request_id,
             spelled_method=method,
             method=method if method in _METHODS else "other",
-            path=path,
+            path=masked(path),
             endpoint=endpoint,
             dialect=dialect,
             status=status,
             streamed=self.streamed,
-            session=hashlib.blake2s(session_id.encode(), digest_size=6).hexdigest() if session_id else "",
+            session=session,
             queue_s=self._waited(now_s),
             first_token_s=self._first_token_s(),
             engine_s=self._engine_s(now_s),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from secrets import token_hex
+from secrets import token_bytes, token_hex
 from socket import gethostname
 from typing import TYPE_CHECKING, cast
 
@@ -73,6 +73,8 @@ class GatewayService(Service):
         self._reactor = reactor
         self._settings = settings
         self._endpoint = endpoint
+        self.digest_key = token_bytes(16)
+        """Of the digests that stand for sessions in the log and in traces; the same in all processes of a gateway."""
         self.ready: Deferred[IAddress] = Deferred()
         """Fires with the address once it is listened on."""
 
@@ -85,7 +87,7 @@ class GatewayService(Service):
         :raises StartError: the port cannot be listened on.
         """
         settings = self._settings
-        self._tracing = _tracing(self._reactor, settings)
+        self._tracing = _tracing(self._reactor, settings, self.digest_key)
         self._engine = _engine(self._reactor, settings)
         admission = Admission(
             self._reactor,
@@ -146,6 +148,7 @@ class GatewayService(Service):
         )
         self._site.observers = self._observers()
         self._site.tracing = self._tracing
+        self._site.digest_key = self.digest_key
         refusals: list[Failure] = []
         self._endpoint.listen(self._site).addCallbacks(self._listens, refusals.append)
         if refusals:
@@ -254,14 +257,14 @@ def _engine(reactor: Reactor, settings: Settings) -> Engine:
     )
 
 
-def _tracing(reactor: Reactor, settings: Settings) -> Tracing | None:
+def _tracing(reactor: Reactor, settings: Settings, digest_key: bytes) -> Tracing | None:
     if settings.traces == "off":
         return None
     # Not earlier: OpenTelemetry is only installed where it is wanted.
     from brunix_twisted.tracing import Tracing  # noqa: PLC0415 - as said
 
     try:
-        return Tracing(reactor, settings)
+        return Tracing(reactor, settings, digest_key)
     # What the variables OTEL_… hold is read by OpenTelemetry, and each of them fails in its own way.
     except Exception as fault:
         raise StartError(f"twistd brunix: PROXY_TRACES is {settings.traces!r}, but: {fault}") from fault

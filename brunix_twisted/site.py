@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from secrets import token_hex
+from secrets import token_bytes, token_hex
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote
 
@@ -28,7 +28,7 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.hosts import Hosts
 from brunix_twisted.model import TraceContext
 from brunix_twisted.origins import Origins
-from brunix_twisted.records import Draft, Observer, Record
+from brunix_twisted.records import Draft, Observer, Record, session_digest
 from brunix_twisted.traceparent import trace_context
 from brunix_twisted.transport import Prompt
 
@@ -238,7 +238,7 @@ class GatewayRequest(server.Request):
             path=self.path.decode("latin-1"),
             status=None if gone and not self.startedWriting else int(self.code),
             gone=gone,
-            session_id=self.session_id,
+            session=session_digest(self.session_id, self.site.digest_key),
             sent_bytes=self.sentLength,
         )
         if self.span is not None:
@@ -276,6 +276,8 @@ class GatewaySite(server.Site):
         self.refuse = refuse
         self.origins = origins
         self.bounds = bounds
+        self.digest_key = token_bytes(16)
+        """Of the digests that stand for sessions in the log."""
         self.connections: set[GatewayChannel] = set()
         self.stopping = False
         """Whether each connection is closed after its next answer."""

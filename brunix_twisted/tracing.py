@@ -11,7 +11,6 @@ answer and no session's id is among the values.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -49,7 +48,7 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter, count_tokens
 from brunix_twisted.model import Ask, Question, TraceContext
 from brunix_twisted.reactors import Reactor
-from brunix_twisted.records import Record
+from brunix_twisted.records import Record, masked, session_digest
 from brunix_twisted.settings import Settings
 
 FLUSH_S: Final = 2.0
@@ -77,12 +76,15 @@ _MODEL_CHARACTERS: Final = 128
 class Tracing:
     """Begins the spans, and sees to it that they reach the collector."""
 
-    def __init__(self, reactor: Reactor, settings: Settings) -> None:
+    def __init__(self, reactor: Reactor, settings: Settings, digest_key: bytes) -> None:
         """
         Begin to export to where the variables ``OTEL_…`` say, which the SDK reads by itself.
 
         Make it after twistd's fork: it starts a thread.
+
+        :param digest_key: of the digests that stand for sessions.
         """
+        self.digest_key = digest_key
         self._reactor = reactor
         self.model_id = settings.model_id
         self.engine = _address(settings.grpc_target)
@@ -103,7 +105,7 @@ class Tracing:
         known = method if method in _METHODS else "_OTHER"
         attributes: dict[str, AttributeValue] = {
             "http.request.method": known,
-            "url.path": path,
+            "url.path": masked(path),
             "url.scheme": "https" if request.isSecure() else "http",
             "network.protocol.version": request.clientproto.decode("latin-1").removeprefix("HTTP/"),
             "brunix.request_id": request_id,
@@ -184,8 +186,7 @@ class RequestSpan:
             attributes["gen_ai.request.max_tokens"] = ask.limits.max_tokens
         if question.session_id:
             # As in the log: the id itself may name a person or a ticket.
-            digest = hashlib.blake2s(question.session_id.encode(), digest_size=6).hexdigest()
-            attributes["gen_ai.conversation.id"] = digest
+            attributes["gen_ai.conversation.id"] = session_digest(question.session_id, self._tracing.digest_key)
 
         def begin() -> Span:
             return self._tracing.tracer.start_span(

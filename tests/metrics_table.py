@@ -37,7 +37,7 @@ def readings(processes: Processes | None = None) -> Readings:
     return Readings(requests=3, streams=2, waiting=1, queue_size=80, busy=2, places=20, processes=processes)
 
 
-def record(path: str = "/v1/chat/completions", *, session_id: str = "", status: int | None = 200) -> Record:
+def record(path: str = "/v1/chat/completions", *, session: str = "", status: int | None = 200) -> Record:
     """Make the record of a streamed question: half a second in the queue, and one with the engine."""
     draft = Draft(10.0, streamed=True, reason="complete", prompt_tokens=12, answer=Answered(11.0))
     draft.queued(10.0)
@@ -50,7 +50,7 @@ def record(path: str = "/v1/chat/completions", *, session_id: str = "", status: 
         path=path,
         status=status,
         gone=status is None,
-        session_id=session_id,
+        session=session,
         sent_bytes=56,
     )
 

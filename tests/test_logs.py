@@ -48,10 +48,10 @@ def event_of(*arguments: Any, **fields: Any) -> LogEvent:  # noqa: ANN401 - as i
 def test_a_line() -> None:
     """An operator could not read from the log what became of a request."""
     with log_lines() as log:
-        log_request(record(session_id="ticket-of-mrs-smith"))
+        log_request(record(session="0123456789ab"))
     (line,) = log.of_requests()
     assert re.fullmatch(
-        "POST /v1/chat/completions 200 56 bytes 2000[.]0 ms request=req-1 session=[0-9a-f]{12} dialect=openai "
+        "POST /v1/chat/completions 200 56 bytes 2000[.]0 ms request=req-1 session=0123456789ab dialect=openai "
         "first_ms=1000[.]0 tokens=34 ended=complete",
         line,
     )
@@ -143,7 +143,7 @@ def test_request_fields() -> None:
     events: list[LogEvent] = []
     keep = cast("ILogObserver", events.append)
     globalLogPublisher.addObserver(keep)
-    log_request(record(session_id="s"))
+    log_request(record(session="0123456789ab"))
     globalLogPublisher.removeObserver(keep)
     told = json.loads(as_json(events[0]))
     assert {

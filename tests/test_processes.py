@@ -214,6 +214,27 @@ def test_both_answer(tmp_path: Path, engine: ScriptedEngine) -> None:
             assert re.search(r" bytes \d+\.\d ms request=", answered[0])
 
 
+def test_a_session_is_followed_through_the_log_of_all_processes(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """The lines of a session belong together in the log, whichever process answers, also one that replaces another."""
+    body = json.dumps({"model": "brunix", "prompt": "one", "session_id": "ticket-4711", "stream": False})
+
+    def digest(gateway: Supervised, number: int) -> str:
+        connection = gateway.connect(number)
+        connection.request("POST", "/api/generate", body)
+        assert connection.getresponse().status == 200
+        connection.close()
+        return gateway.until(r"POST /api/generate 200 .* session=([0-9a-f]{12}) ")[1]
+
+    with serving(tmp_path, engine) as gateway:
+        digests = {digest(gateway, number) for number in (0, 1)}
+        os.kill(gateway.pids[0], signal.SIGKILL)
+        gateway.until("Process 0 serves")
+        digests.add(digest(gateway, 0))
+    with serving(tmp_path, engine) as gateway:
+        assert len(digests) == 1
+        assert digest(gateway, 0) not in digests
+
+
 def test_one_process_is_alone(tmp_path: Path, engine: ScriptedEngine) -> None:
     """An operator who wants one process gets a second one, or a body of /health that speaks of several."""
     with serving(tmp_path, engine, PROXY_PROCESSES="1") as gateway:

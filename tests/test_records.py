@@ -19,7 +19,7 @@ from brunix_twisted import errors
 from brunix_twisted.dialects.endpoints import ENDPOINTS, QUESTIONS, endpoint_of
 from brunix_twisted.errors import Kind
 from brunix_twisted.model import Choice
-from brunix_twisted.records import REASONS, Draft, Record
+from brunix_twisted.records import REASONS, Draft, Record, session_digest
 from brunix_twisted.routes import Gateway
 from endpoints import CHAT, GENERATE, PATHS
 from fake_reactor import LIMIT_S
@@ -34,19 +34,17 @@ from scripted_engine import ScriptedEngine, script
 
 def test_a_record() -> None:
     """An operator would read times or counts that are not what happened."""
-    found = record(session_id="ticket-of-mrs-smith")
+    found = record()
     assert (found.queue_s, found.first_token_s, found.engine_s, found.total_s) == (0.5, 1.0, 1.0, 2.0)
     assert (found.tokens, found.prompt_tokens, found.sent_bytes) == (34, 12, 56)
     assert found.calls == (("AskAgentStream", "UNAVAILABLE"), ("AskAgentStream", "OK"))
     assert (found.endpoint, found.dialect, found.method, found.status) == (CHAT, "openai", "POST", 200)
-    assert re.fullmatch("[0-9a-f]{12}", found.session)
-    assert "smith" not in repr(found)
 
 
 def test_nothing_asked() -> None:
     """A health check would be counted as a question that waited no time at all."""
     found = Draft(1.0).conclude(
-        1.5, request_id="r", method="BREW", path="/health", status=200, gone=False, session_id="", sent_bytes=2
+        1.5, request_id="r", method="BREW", path="/health", status=200, gone=False, session="", sent_bytes=2
     )
     assert (found.queue_s, found.first_token_s, found.engine_s, found.total_s) == (None, None, None, 0.5)
     assert (found.reason, found.method, found.spelled_method, found.session) == ("complete", "other", "BREW", "")
@@ -57,9 +55,33 @@ def test_left_while_waiting() -> None:
     draft = Draft(1.0)
     draft.queued(2.0)
     found = draft.conclude(
-        5.0, request_id="r", method="POST", path=CHAT, status=None, gone=True, session_id="", sent_bytes=0
+        5.0, request_id="r", method="POST", path=CHAT, status=None, gone=True, session="", sent_bytes=0
     )
     assert (found.queue_s, found.engine_s, found.reason, found.status) == (3.0, None, "client_gone", None)
+
+
+def test_a_sessions_digest() -> None:
+    """Who reads the log cannot find a session's id by trying ids, and can still tell which lines belong together."""
+    digest = session_digest("ticket-4711", b"one")
+    assert re.fullmatch("[0-9a-f]{12}", digest)
+    assert session_digest("ticket-4711", b"one") == digest
+    assert digest not in {session_digest("ticket-4712", b"one"), session_digest("ticket-4711", b"two")}
+    assert session_digest("", b"one") == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "logged"),
+    [
+        ("/v1/responses/resp_0123", "/v1/responses/{id}"),
+        ("/v1/responses/resp_0123/cancel", "/v1/responses/{id}/cancel"),
+        ("/v1/responses", "/v1/responses"),
+        ("/v1/responses/input_tokens", "/v1/responses/input_tokens"),
+        ("/v1/models/resp_0123", "/v1/models/resp_0123"),
+    ],
+)
+def test_a_stored_answers_id_is_not_logged(path: str, logged: str) -> None:
+    """Who reads the log cannot read a stored answer, or ask in its session."""
+    assert record(path).path == logged
 
 
 @pytest.mark.parametrize(

@@ -333,6 +333,17 @@ async def test_a_session_is_followed_through_the_log(gateway: RunningGateway, lo
     assert first == third != second
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_sessions_digest_is_another_in_each_run(engine: ScriptedEngine, log: LogLines) -> None:
+    """Who reads the log cannot hash guessed session ids, such as a ticket's number, to find who asked in which."""
+    for _ in range(2):
+        gateway = await run_gateway(grpc_target=engine.target, drain_s=0.0)
+        await gateway.ask("POST", CHAT, json=body_for(CHAT, "hello", session_id="ticket-4711"))
+        await stop_gateway(gateway)
+    first, second = (re.findall("session=([^ ]+)", line) for line in log.of_requests())
+    assert first != second
+
+
 @asking
 @pytest.mark.parametrize("steps", [["hello", {"hang": True}], [{"hang": True}]], ids=["in mid-answer", "before it"])
 @pytest_twisted.ensureDeferred

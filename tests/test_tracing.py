@@ -271,7 +271,8 @@ async def test_attributes(  # noqa: PLR0913 - fixtures and the parameters of one
     gateway = await serve(collector.url)
     limit = limited(path, length=100)
     headers = {"X-Request-Id": "number-1", "X-Session-Id": "ticket-of-anna", "User-Agent": "editor/1.0"}
-    reply = await gateway.ask("POST", path, json=asking(path, "one two", stream=stream, **limit), headers=headers)
+    with log_lines() as log:
+        reply = await gateway.ask("POST", path, json=asking(path, "one two", stream=stream, **limit), headers=headers)
     assert reply.status == 200
     await stop_gateway(gateway)
     request, call = collector.one_request()
@@ -294,7 +295,8 @@ async def test_attributes(  # noqa: PLR0913 - fixtures and the parameters of one
     attributes = call.attributes
     until_first_s = attributes.pop("gen_ai.response.time_to_first_chunk", None)
     assert (until_first_s is not None and until_first_s > 0) == stream
-    assert len(attributes.pop("gen_ai.conversation.id")) == 12
+    (line,) = log.of_requests()
+    assert f" session={attributes.pop('gen_ai.conversation.id')} " in line
     rpc = "AskAgentStream" if stream else "AskAgent"
     engine_host, _, engine_port = engine.target.partition(":")
     assert call.span.name == f"{operation} brunix"
@@ -318,6 +320,18 @@ async def test_attributes(  # noqa: PLR0913 - fixtures and the parameters of one
         "server.address": engine_host,
         "server.port": int(engine_port),
     }
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stored_answers_id_is_not_exported(serve: Serve, collector: Collector) -> None:
+    """Who looks at traces cannot read a stored answer, or ask in its session."""
+    gateway = await serve(collector.url)
+    with log_lines() as log:
+        assert (await gateway.ask("GET", "/v1/responses/resp_secret")).status == 404
+    await stop_gateway(gateway)
+    assert "secret" not in "".join(log.texts)
+    (exported,) = collector.of_kind(SERVER)
+    assert exported.attributes["url.path"] == "/v1/responses/{id}"
 
 
 @pytest_twisted.ensureDeferred

@@ -46,6 +46,8 @@ class Setup:
     settings: dict[str, str]
     """What was chosen, by option; anything else has its default. The environment is not asked again."""
     processes: Processes
+    digest_key: str
+    """In hexadecimal; see :attr:`brunix_twisted.service.GatewayService.digest_key`."""
 
 
 def setup_line(setup: Setup) -> bytes:
@@ -60,7 +62,7 @@ def read_setup(descriptor: int) -> Setup | None:
     if not line.endswith(b"\n"):
         return None
     told = json.loads(line)
-    return Setup(told["reactor"], told["settings"], Processes(**told["processes"]))
+    return Setup(told["reactor"], told["settings"], Processes(**told["processes"]), told["digest_key"])
 
 
 def processes_line(processes: Processes) -> bytes:

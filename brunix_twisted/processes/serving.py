@@ -52,6 +52,7 @@ def serve(setup: Setup) -> int:
         endpoint = _endpoint(Accepting(reactor, SOCKET, turn), settings.listen)
         service = GatewayService(reactor, settings, endpoint)
         service.processes = setup.processes
+        service.digest_key = bytes.fromhex(setup.digest_key)
         service.startService()
         # The port has its own, and the socket is to end with that.
         os.close(SOCKET)

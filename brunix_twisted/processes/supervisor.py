@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.application.service import Service
@@ -71,6 +72,7 @@ class Supervisor(Service):
         self._endpoint = endpoint
         self.ready: Deferred[IAddress] = Deferred()
         """Fires with the address once every process accepts connections from it for the first time."""
+        self._digest_key = token_hex(16)
         self._running: dict[int, GatewayProcess] = {}
         self._failures: Counter[int] = Counter()
         self._restarts = 0
@@ -130,7 +132,7 @@ class Supervisor(Service):
 
     def _start(self, number: int) -> None:
         self._pauses.pop(number, None)
-        setup = Setup(type(self._reactor.real).__module__, self._given, self._processes(number))
+        setup = Setup(type(self._reactor.real).__module__, self._given, self._processes(number), self._digest_key)
         process = GatewayProcess(setup, self._reactor.seconds, self._changed, self._ended)
         self._running[number] = process
         command = [sys.executable, "-P", "-m", "brunix_twisted.processes", str(number)]
