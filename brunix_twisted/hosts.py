@@ -17,8 +17,8 @@ class Hosts:
     """
     The names that may stand in a request's Host.
 
-    Always among them are addresses, which no name server can point elsewhere, and names that only a resolver of this
-    machine or this network gives an address to.
+    Always among them are loopback and private addresses, and names that only a resolver of this machine or this network
+    gives an address to. A public address has to be named, as a public name has.
     """
 
     names: frozenset[str]

@@ -301,9 +301,10 @@ class Settings:
         "PROXY_ALLOWED_HOSTS",
         "",
         Rule("names or addresses separated by commas, without ports, or * for any", hosts.read),
-        "Further names by which the gateway may be called (the request's `Host`), beside addresses, `localhost`, this "
-        "machine's own and those in `.localhost`, `.local` and `.internal`. Any other is refused with 403, unless the "
-        "gateway listens beyond this machine and nothing is set here.",
+        "Further names by which the gateway may be called (the request's `Host`), beside loopback and private "
+        "addresses, `localhost`, this machine's own and those in `.localhost`, `.local` and `.internal`. Any other, "
+        "such as a public address, is refused with 403, unless the gateway listens beyond this machine and nothing is "
+        "set here.",
     )
     page: bool = _setting(
         "PROXY_PAGE",

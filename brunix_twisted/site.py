@@ -167,10 +167,11 @@ class GatewayRequest(server.Request):
 
     def _admit(self, origin: bytes) -> bool:
         """Let a web page read the answer, if it may."""
-        name = origin.decode("latin-1")
-        if not self.site.origins.allow(name):
-            # A page that the gateway itself is reached by, through a proxy, say, needs nobody's permission.
-            return name.partition("://")[2].encode("latin-1") == self.getHeader(b"Host")
+        if not self.site.origins.allow(origin.decode("latin-1")):
+            # A page at the gateway's own address. Over plain HTTP either scheme may be meant: a proxy may end TLS.
+            schemes = (b"https",) if self.isSecure() else (b"http", b"https")
+            host = (self.getHeader(b"Host") or b"").lower()
+            return origin.lower() in {b"%b://%b" % (scheme, host) for scheme in schemes}
         self.setHeader(b"Access-Control-Allow-Origin", origin)
         self.setHeader(b"Access-Control-Expose-Headers", _EXPOSED)
         return True

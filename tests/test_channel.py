@@ -565,7 +565,7 @@ async def test_local_host(gateway: RunningGateway, host: str) -> None:
     "host",
     [
         "evil.example", "evil.example:8000", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example",
-        "8.8.8.8", "127.1", "0x7f000001", "local", "internal",
+        "8.8.8.8", "[2606:4700::1111]", "127.1", "0x7f000001", "local", "internal",
     ],
 )  # fmt: skip
 @pytest_twisted.ensureDeferred

@@ -225,6 +225,11 @@ async def test_a_strange_page(
         ("gateway.internal", "http://evil.gateway.internal", 403),
         ("gateway.internal", "gateway.internal", 403),
         ("gateway.internal", "null", 403),
+        ("Gateway.internal", "https://GATEWAY.internal", 200),
+        ("gateway.internal", "evil://gateway.internal", 403),
+        ("gateway.internal", "chrome-extension://gateway.internal", 403),
+        ("gateway.internal", "http:gateway.internal", 403),
+        ("gateway.internal", "x http://gateway.internal", 403),
     ],
 )
 @pytest_twisted.ensureDeferred

@@ -323,6 +323,11 @@ def test_tls_from_the_clients_and_to_the_engine(start: Start, authority: Authori
         trusting = ssl.create_default_context(cafile=str(authority.party.certificate))
         connection = HTTPSConnection("127.0.0.1", port, context=trusting, timeout=LIMIT_S)
         assert ask(connection) == "one two "
+        # A page that was sent in the clear is not the gateway's own.
+        for origin, status in (("https://gateway.internal", 200), ("http://gateway.internal", 403)):
+            connection.request("GET", "/v1/models", headers={"Host": "gateway.internal", "Origin": origin})
+            with connection.getresponse() as response:
+                assert (response.status, response.read() != b"") == (status, True)
         connection.close()
         (asked,) = engine.calls
         assert asked.request.query == "one two"
