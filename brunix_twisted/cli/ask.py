@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from typing import Final
 
 import attrs
 
 from brunix_twisted.cli.answer import DEFAULT_MODEL, Answer, listed_model
-from brunix_twisted.cli.terminal import CLOSED_PIPE, INTERRUPTED, abandon_output, out, told
+from brunix_twisted.cli.terminal import INTERRUPTED, out, told
 from brunix_twisted.cli.troubles import Trouble, TroubleError
 from brunix_twisted.cli.wire import Target
+
+_MAX_PIPED_BYTES: Final = 64 << 20
+"""Much more than a gateway takes, unless PROXY_MAX_BODY_BYTES says otherwise."""
 
 
 class NoQuestionError(Exception):
@@ -40,19 +44,27 @@ def question(words: str | None, stdin_is_terminal: bool, read: bytes) -> str:  #
 
 def ask(options: Namespace, target: Target) -> int:
     """Run the command."""
-    terminal = sys.stdin is None or sys.stdin.isatty()
+    terminal = sys.stdin.isatty()
     try:
-        wanted = sys.stdin is not None and (options.question == "-" or not terminal)
-        words = question(options.question, terminal, sys.stdin.buffer.read() if wanted else b"")
+        wanted = options.question == "-" or not terminal
+        words = question(options.question, terminal, _piped() if wanted else b"")
         return _answer(words, options, target)
     except NoQuestionError as error:
         told(f"brunix ask: {error}")
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        abandon_output()
-        return CLOSED_PIPE
+
+
+def _piped() -> bytes:
+    """Read the standard input. Raises NoQuestionError where it has no end, or cannot be read."""
+    try:
+        read = sys.stdin.buffer.read(_MAX_PIPED_BYTES + 1)
+    except OSError as error:
+        raise NoQuestionError(f"the standard input cannot be read: {error.strerror or error}") from None
+    if len(read) > _MAX_PIPED_BYTES:
+        raise NoQuestionError(f"what was piped in is longer than {_MAX_PIPED_BYTES >> 20} MiB")
+    return read
 
 
 def _answer(words: str, options: Namespace, target: Target) -> int:

@@ -11,11 +11,13 @@ from typing import Any, Final
 import attrs
 
 from brunix_twisted.cli.answer import DEFAULT_MODEL, Answer, listed_model
-from brunix_twisted.cli.terminal import CLOSED_PIPE, INTERRUPTED, abandon_output, out, told
+from brunix_twisted.cli.terminal import INTERRUPTED, OutputError, is_text, out, told
 from brunix_twisted.cli.troubles import TroubleError
 from brunix_twisted.cli.wire import Target
 
 _PROMPT: Final = "> "
+_NO_TEXT: Final = "\udcff"
+"""What Python makes of a byte that is no text, in most places."""
 _HELP: Final = """\
 /new            begin a conversation that knows nothing of this one
 /session        say in which engine session this is; /session NAME goes on in that one
@@ -65,6 +67,9 @@ class _Chat:
             self.session_id = None
             told("[a new conversation]")
         elif command == "/session":
+            if not (rest.isascii() and rest.isprintable()):
+                told("[a session's id is printable ASCII, without spaces]")
+                return True
             self.session_id = rest.strip() or self.session_id
             told(f"[{self.session_id or 'no session yet: the first answer begins one'}]")
         elif command == "/help":
@@ -96,9 +101,6 @@ def chat(options: Namespace, target: Target) -> int:
     running = _Chat(target, model, options.timeout, options.session)
     try:
         return _converse(running, _PROMPT if terminal else "")
-    except BrokenPipeError:
-        abandon_output()
-        return CLOSED_PIPE
     finally:
         history.write()
 
@@ -106,7 +108,7 @@ def chat(options: Namespace, target: Target) -> int:
 def _converse(running: _Chat, prompt: str) -> int:
     while True:
         try:
-            line = input(prompt).strip()
+            line = _read(prompt)
         except EOFError:
             if prompt:
                 out("\n")
@@ -115,14 +117,34 @@ def _converse(running: _Chat, prompt: str) -> int:
             # As in a shell: what was typed is dropped.
             out("\n")
             continue
-        except UnicodeDecodeError:
-            told("[that was no text in this terminal's encoding]")
-            continue
         if line.startswith("/"):
             if not running.obey(line):
                 return 0
         elif line:
             running.answer(line)
+
+
+def _read(prompt: str) -> str:
+    """Read a line; what cannot be decoded is reported, and read as an empty one."""
+    try:
+        # Without a terminal input() writes as well, and its fault may be either's.
+        line = (input(prompt) if prompt else _piped_line()).strip()
+    except UnicodeDecodeError:
+        line = _NO_TEXT
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"the {'terminal' if prompt else 'input'} fails: {error.strerror or error}") from error
+    if is_text(line):
+        return line
+    told("[that was no text in this terminal's encoding]")
+    return ""
+
+
+def _piped_line() -> str:
+    if line := sys.stdin.readline():
+        return line
+    raise EOFError
 
 
 class _History:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from brunix_twisted import __version__
+from brunix_twisted.cli import terminal
 
 if TYPE_CHECKING:
     from brunix_twisted.cli.address import Address
     from brunix_twisted.cli.wire import Target
 
 _STATUSES: Final = """\
-exit status: 0 well; 1 there is no answer, or something is wrong; 2 the command line is wrong;
+exit status: 0 well; 1 there is no answer, or something is wrong; 2 the command line is wrong, or the question;
 130 stopped by Control-C; 141 whoever read the output has gone
 """
 _ENVIRONMENT: Final = """\
@@ -31,9 +33,23 @@ _SILENCE_S: Final = 660.0
 _PATIENT_S: Final = 180.0
 
 
+_PATHS: Final = frozenset({"ca", "history"})
+"""The options that name files, whose names are bytes."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Writes as the commands do. By itself argparse drops what cannot be written, and its status says 0."""
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        if file is sys.stderr:
+            terminal.told(message.rstrip("\n"))
+        else:
+            terminal.out(message)
+
+
 def parser() -> argparse.ArgumentParser:
     """Every command and every option."""
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="brunix",
         description="Ask a Brunix gateway, connect clients to it, and find out what is wrong between them.",
         epilog=f"The gateway itself is started by `twistd brunix`.\n\n{_ENVIRONMENT}\n{_STATUSES}",
@@ -89,7 +105,9 @@ def parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("address", nargs="?", metavar="URL", help="the gateway's address, as it is given to clients")
     _common(doctor, url=False)
-    doctor.add_argument("--origin", help="a web page's origin that should be able to use the gateway")
+    doctor.add_argument(
+        "--origin", type=_header_value, help="a web page's origin that should be able to use the gateway"
+    )
     doctor.add_argument("--question", metavar="TEXT", help="the question to ask")
     doctor.add_argument("--no-questions", dest="ask", action="store_false", help="ask the engine nothing")
     doctor.add_argument("--metrics", metavar="URL", help="the gateway's /metrics, to see how soon a call is cancelled")
@@ -122,7 +140,7 @@ def _common(command: argparse.ArgumentParser, *, url: bool = True) -> None:
 
 
 def _asking(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--session", metavar="ID", help="ask in this engine session")
+    command.add_argument("--session", type=_header_value, metavar="ID", help="ask in this engine session")
     command.add_argument(
         "--timeout",
         type=_seconds,
@@ -139,6 +157,12 @@ def _header(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _header_value(text: str) -> str:
+    if not (text.isascii() and text.isprintable()):
+        raise argparse.ArgumentTypeError("it has to be printable ASCII")
+    return text
+
+
 def _seconds(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or not float(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
@@ -147,15 +171,28 @@ def _seconds(text: str) -> float:
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command; the result is the process's status."""
+    try:
+        terminal.prepare()
+        return _run(arguments, environment)
+    except BrokenPipeError:
+        return terminal.CLOSED_PIPE
+    except terminal.OutputError as error:
+        terminal.told(f"brunix: {error}")
+        return 1
+
+
+def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     whole = parser()
     options = whole.parse_args(arguments)
     if options.command is None:
         whole.print_help()
         return 2
     # Not before: these need an HTTP client, TLS and more, and --help needs none of them.
-    from brunix_twisted.cli import address, terminal  # noqa: PLC0415 - see above
+    from brunix_twisted.cli import address  # noqa: PLC0415 - see above
 
-    terminal.prepare()
+    if name := _no_text(options):
+        terminal.told(f"brunix {options.command}: {name} holds bytes that are no UTF-8 text")
+        return 2
     given = getattr(options, "address", None) or getattr(options, "url", None)
     source = "" if given else "BRUNIX_URL: "
     try:
@@ -175,6 +212,15 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     command = getattr(import_module(f"brunix_twisted.cli.{options.command}"), options.command)
     done: int = command(options, target)
     return done
+
+
+def _no_text(options: argparse.Namespace) -> str:
+    """Name what was given and could not be decoded; nothing where all is text."""
+    for name, value in vars(options).items():
+        if isinstance(value, str) and name not in _PATHS and not terminal.is_text(value):
+            is_argument = name in {"client", "address"} or (name, options.command) == ("question", "ask")
+            return f"the {name}" if is_argument else f"--{name}"
+    return ""
 
 
 def _target(options: argparse.Namespace, environment: Mapping[str, str], where: Address) -> Target:

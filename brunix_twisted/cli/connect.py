@@ -10,7 +10,7 @@ import attrs
 
 from brunix_twisted import connect as data
 from brunix_twisted.cli.answer import DEFAULT_MODEL, listed_model
-from brunix_twisted.cli.terminal import CLOSED_PIPE, abandon_output, out, told
+from brunix_twisted.cli.terminal import out, told
 from brunix_twisted.cli.troubles import TroubleError
 from brunix_twisted.cli.wire import Target
 from brunix_twisted.connect import Client, Snippet
@@ -34,17 +34,13 @@ def connect(options: Namespace, target: Target) -> int:
     except data.UnfitValueError as error:
         told(f"brunix connect: {error}")
         return 2
-    try:
-        if options.json:
-            out(json.dumps({"clients": [attrs.asdict(each) for each in filled]}, ensure_ascii=False, indent=2) + "\n")
-        elif options.client is None:
-            for each in filled:
-                _print_all(each)
-        else:
-            return _print(filled[0], options.part)
-    except BrokenPipeError:
-        abandon_output()
-        return CLOSED_PIPE
+    if options.json:
+        out(json.dumps({"clients": [attrs.asdict(each) for each in filled]}, ensure_ascii=False, indent=2) + "\n")
+    elif options.client is None:
+        for each in filled:
+            _print_all(each)
+    else:
+        return _print(filled[0], options.part)
     return 0
 
 
@@ -74,11 +70,7 @@ def _list(*, as_json: bool) -> int:
             group = each.group
             lines += ["", group] if lines else [group]
         lines.append(f"  {each.id:{width}}  {each.name}")
-    try:
-        out("\n".join(lines) + "\n")
-    except BrokenPipeError:
-        abandon_output()
-        return CLOSED_PIPE
+    out("\n".join(lines) + "\n")
     told("\n`brunix connect NAME` prints the configuration of one.")
     return 0
 

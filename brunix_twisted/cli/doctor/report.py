@@ -65,12 +65,6 @@ def as_json(root: str, findings: Sequence[Finding], questions: int, took_s: floa
     return json.dumps(told, ensure_ascii=False, indent=2) + "\n"
 
 
-def write(text: str, stream: TextIO) -> None:
-    """Write a text that may hold what a server said; colours are put in after that."""
-    stream.write(text)
-    stream.flush()
-
-
 def clean(finding: Finding, stream: TextIO) -> Finding:
     """Take away what a terminal would obey, in all that a server may have had a hand in."""
     return attrs.evolve(

@@ -14,7 +14,7 @@ from brunix_twisted.cli.doctor import exchange, identity, idle, report, way
 from brunix_twisted.cli.doctor.findings import Finding, status
 from brunix_twisted.cli.doctor.interview import QUESTION, Interview
 from brunix_twisted.cli.doctor.limits import STEP_S, Limits, start
-from brunix_twisted.cli.terminal import CLOSED_PIPE, INTERRUPTED, abandon_output, told
+from brunix_twisted.cli.terminal import INTERRUPTED, told, write
 from brunix_twisted.cli.troubles import EXPECTED, Trouble, TroubleError
 from brunix_twisted.cli.wire import Place, Target
 
@@ -186,17 +186,14 @@ def doctor(options: Namespace, target: Target, corrections: Sequence[str], envir
     findings: list[Finding] = []
     try:
         if not options.json:
-            report.write(report.heading(root), out)
+            write(report.heading(root))
         for finding in visit.findings():
             findings.append(finding)
             if not options.json:
-                report.write(report.block(report.clean(finding, out), out, environment), out)
+                write(report.block(report.clean(finding, out), out, environment))
         conclude = report.as_json if options.json else report.summary
-        report.write(conclude(root, findings, visit.questions, visit.limits.took_s), out)
+        write(conclude(root, findings, visit.questions, visit.limits.took_s))
     except KeyboardInterrupt:
         told("\nbrunix doctor: stopped")
         return INTERRUPTED
-    except BrokenPipeError:
-        abandon_output()
-        return CLOSED_PIPE
     return status(findings)
