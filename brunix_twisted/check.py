@@ -8,10 +8,11 @@ behind: no process, no file, no port.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 
 from brunix_twisted.engine.trial import Trial, remedy, try_engine
@@ -21,6 +22,10 @@ from brunix_twisted.settings import Settings, table
 
 ENGINE_TIMEOUT_S: Final = 5.0
 """An engine that takes longer to say how it is has no answers to give either."""
+
+
+LISTEN_TIMEOUT_S: Final = 30.0
+"""How long an endpoint may take until it listens; Twisted's own take no time."""
 
 
 class _Nobody(Factory):
@@ -60,7 +65,7 @@ async def check(
     tell(f"settings: {len(given) or 'none'} not at the default")
     for line in given:
         tell(f"  {line}")
-    listens = await _listens(settings, endpoint, tell)
+    listens = await _listens(reactor, settings, endpoint, tell)
     tls = tls_of(settings)
     trial = await try_engine(reactor, settings.grpc_target, tls, ENGINE_TIMEOUT_S)
     how = "without TLS" if tls is None else "over TLS"
@@ -81,12 +86,19 @@ async def check(
     return listens and trial.illness is None
 
 
-async def _listens(settings: Settings, endpoint: IStreamServerEndpoint | None, tell: Callable[[str], None]) -> bool:
+async def _listens(
+    reactor: Reactor, settings: Settings, endpoint: IStreamServerEndpoint | None, tell: Callable[[str], None]
+) -> bool:
     if endpoint is None:
         tell(f"listening: {settings.listen} is for systemd to listen on, and was not tried")
         return True
     try:
-        port = await endpoint.listen(_Nobody())
+        # An endpoint from a plugin may take its time, and even fail to end.
+        clock = cast("IReactorTime", reactor)
+        port = await maybeDeferred(endpoint.listen, _Nobody()).addTimeout(LISTEN_TIMEOUT_S, clock)
+    except DeferredTimeout:
+        tell(f"listening: PROXY_LISTEN is {settings.listen!r}: it did not listen within {LISTEN_TIMEOUT_S:g} s")
+        return False
     # Each kind of endpoint fails in its own way.
     except Exception as fault:  # noqa: BLE001 - see above
         tell(f"listening: PROXY_LISTEN is {settings.listen!r}: {fault}")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IAddress, IListeningPort, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import INTERNAL_SERVER_ERROR
@@ -15,7 +15,7 @@ from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from brunix_twisted.service import StartError
+from brunix_twisted.listening import Listener
 
 Expose = Callable[[str], Deferred[tuple[bytes, bytes]]]
 """Takes the ``Accept`` of a scraper, and fires with a content type and the metrics."""
@@ -80,18 +80,21 @@ class MetricsSite(Site):
 class Exporter(Service):
     """Owns the port of the metrics."""
 
-    port: IListeningPort | None = None
-    """Where it listens, once it does."""
-
     def __init__(self, endpoint: IStreamServerEndpoint, listen: str, expose: Expose) -> None:
         """
         Prepare to serve the metrics.
 
         :param listen: the endpoint's description, for whoever has to mend it.
         """
-        self._endpoint = endpoint
-        self._listen = listen
+        self._listener = Listener(endpoint, "PROXY_METRICS_LISTEN", listen)
         self._site = MetricsSite(expose)
+        self.ready: Deferred[IAddress] = Deferred()
+        """Fires with the address once it listens; fails with StartError if that turns out late."""
+
+    @property
+    def port(self) -> IListeningPort | None:
+        """Where it listens; None before and after that."""
+        return self._listener.port
 
     def privilegedStartService(self) -> None:
         """
@@ -99,21 +102,18 @@ class Exporter(Service):
 
         :raises StartError: the port cannot be listened on.
         """
-        refusals: list[Failure] = []
-        self._endpoint.listen(self._site).addCallbacks(self._listens, refusals.append)
-        if refusals:
-            why = refusals[0].getErrorMessage()
-            raise StartError(f"twistd brunix: PROXY_METRICS_LISTEN is {self._listen!r}: {why}")
+        self._listener.start(self._site, self._listens).addErrback(self.ready.errback)
+
+    def startService(self) -> None:
+        """Be running."""
+        if not self._listener.has_started:
+            self.privilegedStartService()
+        super().startService()
 
     def _listens(self, port: IListeningPort) -> None:
-        self.port = port
+        self.ready.callback(port.getHost())
 
     def stopService(self) -> Deferred[None]:
         """Listen no more."""
         super().stopService()
-        port, self.port = self.port, None
-        return succeed(None) if port is None else ensureDeferred(_stop(port))
-
-
-async def _stop(port: IListeningPort) -> None:
-    await maybeDeferred(port.stopListening)
+        return self._listener.stop()

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol, cast
 
 from twisted.application.service import IService, Service
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from brunix_twisted.listening import StartError
 from brunix_twisted.reactors import Reactor
+from brunix_twisted.shutdown import run_steps
 
 # systemd empties its socket all the time; one that is full for so long belongs to a systemd that hangs.
 _SEND_TIMEOUT_S: Final = 1.0
@@ -115,7 +117,10 @@ class NotifyingService(Service):
         ensureDeferred(self._announce())
 
     async def _announce(self) -> None:
-        address = await self._service.ready
+        try:
+            address = await self._service.ready
+        except StartError:
+            return  # the gateway ends for it, and its log says why
         # Tried, and no more: a gateway may well be there before its engine.
         engine = await self._try_engine()
         if self._stopping:
@@ -132,12 +137,20 @@ class NotifyingService(Service):
     async def _stop(self) -> None:
         super().stopService()
         self._stopping = True
+        await run_steps(
+            ("tell systemd", self._tell_of_stop),
+            ("stop the gateway", self._inner.stopService),
+            ("end the watchdog's messages", self._end_watchdog),
+        )
+
+    def _tell_of_stop(self) -> None:
         self._notifier.tell(
             STOPPING=1,
             EXTEND_TIMEOUT_USEC=int(self._stop_s * 1_000_000),
             STATUS="Letting the answers under way end",
         )
-        await maybeDeferred(self._inner.stopService)
+
+    def _end_watchdog(self) -> None:
         if self._alive.running:
             self._alive.stop()
 

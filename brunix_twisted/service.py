@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, cast
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, IStreamServerEndpoint
-from twisted.python.failure import Failure
 
 from brunix_twisted.admission import Admission
 from brunix_twisted.answers import Answers
@@ -21,6 +20,7 @@ from brunix_twisted.engine import Engine, Tls
 from brunix_twisted.engine.aio import AioEngine
 from brunix_twisted.engine.blocking import BlockingEngine
 from brunix_twisted.hosts import Hosts
+from brunix_twisted.listening import Listener, StartError
 from brunix_twisted.logs import log_request
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.page import load as load_page
@@ -30,6 +30,7 @@ from brunix_twisted.records import Observer, Readings
 from brunix_twisted.routes import Gateway, refuse
 from brunix_twisted.sessions import Continuity, Sessions
 from brunix_twisted.settings import Settings
+from brunix_twisted.shutdown import Step, run_steps
 from brunix_twisted.site import GatewaySite
 from brunix_twisted.transport import tune
 
@@ -43,14 +44,8 @@ _FLUSH_S = 5.0
 # How long a request may take to arrive whose connection had been accepted when the gateway stopped.
 _ARRIVAL_S = 2.0
 
-
-class StartError(SystemExit, Exception):
-    """
-    The gateway cannot start; its message is the one line to print.
-
-    It is both so that twistd does everything right: an Exception it reports from a daemon to the shell that started
-    it, and removes the pid file; a SystemExit ends the process with the message alone, without a traceback.
-    """
+# How long the engine calls may take to end once they have been cancelled, which takes them milliseconds.
+_CANCELLED_S = 3.0
 
 
 class GatewayService(Service):
@@ -61,7 +56,7 @@ class GatewayService(Service):
     fork.
     """
 
-    _port: IListeningPort | None = None
+    _is_stopped = False
 
     processes: Processes | None = None
     """What is known of the others, where there are several processes."""
@@ -72,11 +67,11 @@ class GatewayService(Service):
         """Prepare to serve on an endpoint; nothing is started yet."""
         self._reactor = reactor
         self._settings = settings
-        self._endpoint = endpoint
+        self._listener = Listener(endpoint, "PROXY_LISTEN", settings.listen)
         self.digest_key = token_bytes(16)
         """Of the digests that stand for sessions in the log and in traces; the same in all processes of a gateway."""
         self.ready: Deferred[IAddress] = Deferred()
-        """Fires with the address once it is listened on."""
+        """Fires with the address once it is listened on; fails with StartError if that turns out late."""
 
     def privilegedStartService(self) -> None:
         """
@@ -149,13 +144,11 @@ class GatewayService(Service):
         self._site.observers = self._observers()
         self._site.tracing = self._tracing
         self._site.digest_key = self.digest_key
-        refusals: list[Failure] = []
-        self._endpoint.listen(self._site).addCallbacks(self._listens, refusals.append)
-        if refusals:
-            self._engine.close()
-            if self.metrics is not None:
-                self.metrics.stop()
-            raise StartError(f"twistd brunix: PROXY_LISTEN is {settings.listen!r}: {refusals[0].getErrorMessage()}")
+        try:
+            self._listener.start(self._site, self._listens).addErrback(self.ready.errback)
+        except StartError:
+            ensureDeferred(run_steps(*self._release()))
+            raise
 
     def _observers(self) -> list[Observer]:
         if self._settings.metrics_listen is None:
@@ -190,12 +183,11 @@ class GatewayService(Service):
 
     def startService(self) -> None:
         """Be running; the reactor, once it runs, accepts the first request."""
-        if self._port is None:
+        if not self._listener.has_started:
             self.privilegedStartService()
         super().startService()
 
     def _listens(self, port: IListeningPort) -> None:
-        self._port = port
         tune(port)
         names = self._settings.allowed_hosts
         if names or _is_loopback(port.getHost()):
@@ -206,9 +198,9 @@ class GatewayService(Service):
     @property
     def port(self) -> IListeningPort:
         """Where it listens, once it does."""
-        if self._port is None:
-            raise RuntimeError("the service has not been started")
-        return self._port
+        if self._listener.port is None:
+            raise RuntimeError("the service does not listen")
+        return self._listener.port
 
     def stopService(self) -> Deferred[None]:
         """
@@ -220,27 +212,37 @@ class GatewayService(Service):
 
     async def _stop(self) -> None:
         super().stopService()
-        if self._port is None:
+        if self._is_stopped or not self._listener.has_started:
             return
-        port, self._port = self._port, None
-        drain_s = self._settings.drain_s
-        began_s = self._reactor.seconds()
-        # The socket may outlive this process: whoever is not accepted is then answered by the next one. But what has
-        # been accepted has to be answered here.
-        await maybeDeferred(port.stopListening)
-        await self._site.let_arrive(min(_ARRIVAL_S, drain_s))
-        # From now on no question is admitted, not even on a connection that is open already.
-        await self._completion.drain(max(0, began_s + drain_s - self._reactor.seconds()))
-        # A call ends once it is cancelled; whatever it occupies could be waited for only without any deadline.
-        await self._admission.when_idle()
-        # The process ends soon after this, and with it whatever has not left its sockets.
-        await self._site.close(_FLUSH_S)
+        self._is_stopped = True
+        seconds, drain_s = self._reactor.seconds, self._settings.drain_s
+        began_s = seconds()
+        clock = cast("IReactorTime", self._reactor)
+        await run_steps(
+            # The socket may outlive this process: whoever is not accepted is then answered by the next one. But what
+            # has been accepted has to be answered here.
+            ("close the port", self._listener.stop),
+            ("take the requests on their way", lambda: self._site.let_arrive(min(_ARRIVAL_S, drain_s))),
+            # From now on no question is admitted, not even on a connection that is open already.
+            ("let the answers end", lambda: self._completion.drain(max(0, began_s + drain_s - seconds()))),
+            # A call ends once it is cancelled, and nothing it occupies may be closed before. If one does not, the
+            # process must end all the same.
+            ("await the engine calls", lambda: self._admission.when_idle().addTimeout(_CANCELLED_S, clock)),
+            # The process ends soon after this, and with it whatever has not left its sockets.
+            ("close the connections", lambda: self._site.close(_FLUSH_S)),
+            *self._release(),
+        )
+
+    def _release(self) -> list[Step]:
+        """List the last steps of a stop, which let go of everything that the start has made."""
+        steps: list[Step] = []
         if self.metrics is not None:
-            self.metrics.stop()
-        # Last, since no call may be made any more.
-        await self._engine.close()
+            steps.append(("stop the metrics", self.metrics.stop))
+        # Late, since no call may be made any more.
+        steps.append(("close the channel to the engine", self._engine.close))
         if self._tracing is not None:
-            await self._tracing.stop()
+            steps.append(("export the last spans", self._tracing.stop))
+        return steps
 
 
 def _engine(reactor: Reactor, settings: Settings) -> Engine:

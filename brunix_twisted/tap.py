@@ -9,23 +9,26 @@ from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from twisted.internet.task import react
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
+from twisted.python.failure import Failure
 from twisted.python.usage import Options as BaseOptions
 
 from brunix_twisted.check import check, chosen, engine_in_words
 from brunix_twisted.exporter import Exporter
+from brunix_twisted.listening import StartError
 from brunix_twisted.logs import twistd_observer
 from brunix_twisted.notify import Notifier, NotifyingService
 from brunix_twisted.processes.sharing import Binding, Borrowing
 from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.reactors import Reactor
-from brunix_twisted.service import GatewayService, StartError
+from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import SettingError, Settings, table
+from brunix_twisted.shutdown import run_steps, stop_with_failure
 
 _log = Logger()
 
@@ -67,8 +70,7 @@ class _Gateway(MultiService):
 
     async def _stop(self) -> None:
         self.running = False
-        for service in reversed(list(self)):
-            await maybeDeferred(service.stopService)
+        await run_steps(*((f"stop {type(one).__name__}", one.stopService) for one in reversed(list(self))))
 
 
 def makeService(options: Mapping[str, str | None]) -> IService:
@@ -94,13 +96,16 @@ def makeService(options: Mapping[str, str | None]) -> IService:
         service = GatewayService(cast("Reactor", reactor), settings, endpoint)
     else:
         service = Supervisor(sharing, settings, _given(os.environ, options), endpoint)
-    service.ready.addCallback(_tell, settings)
+    service.ready.addCallbacks(_tell, lambda failure: _give_up(failure, reactor), callbackArgs=(settings,))
     gateway = _Gateway(twistd_observer(getattr(options, "parent", None) or {}, settings.log_format))
     if metrics is not None and metrics_endpoint is not None:
         # First, so that nothing has been started if it cannot listen, and an end is told of to its last moment.
-        Exporter(metrics_endpoint, metrics, service.expose).setServiceParent(gateway)
+        exporter = Exporter(metrics_endpoint, metrics, service.expose)
+        exporter.ready.addErrback(_give_up, reactor).addErrback(lambda _: None)
+        exporter.setServiceParent(gateway)
     notifier = Notifier.read(os.environ, os.getpid())
     if notifier is None:
+        service.ready.addErrback(lambda _: None)
         service.setServiceParent(gateway)
         return gateway
     # The drain, and what comes after it.
@@ -153,6 +158,12 @@ def _tell(address: IAddress, settings: Settings) -> IAddress:
         target=settings.grpc_target,
     )
     return address
+
+
+def _give_up(failure: Failure, reactor: object) -> Failure:
+    """End the gateway, which cannot listen; that was not known yet when it started."""
+    stop_with_failure(reactor, failure.getErrorMessage())
+    return failure
 
 
 def _check_reactor(reactor: object, settings: Settings) -> None:

@@ -35,7 +35,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 from opentelemetry.util.types import AttributeValue
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -132,7 +132,7 @@ class Tracing:
 
         Fires when the SDK's thread has left. No span may be begun or ended afterwards.
         """
-        stopped: Deferred[None] = deferToThread(self._provider.shutdown)
+        stopped: Deferred[None] = maybeDeferred(deferToThread, self._provider.shutdown)
         # With a collector that is away the SDK would try on; an exporter that is shut down makes it give up.
         deadline = self._reactor.callLater(FLUSH_S, self._give_up)
 

@@ -107,13 +107,48 @@ def supervised(folder: Path, *arguments: str, reactor: str = "default", **enviro
         text=True,
         start_new_session=True,
     )
-    try:
+    with ended(process):
         yield Supervised(process)
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process and its group afterwards."""
+    try:
+        yield
     finally:
         # The number of the group is taken as long as its leader has not been waited for.
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+# twistd, with a supervisor that does not wait for long.
+HURRIED = """
+import sys
+from brunix_twisted.processes.supervisor import Supervisor
+from twisted.scripts.twistd import run
+
+Supervisor.start_timeout_s = float(sys.argv[1])
+sys.argv[1:] = ["--nodaemon", "--pidfile=", "brunix"]
+run()
+"""
+
+
+@contextmanager
+def hurried(folder: Path, start_timeout_s: float, **environment: str) -> Iterator[Supervised]:
+    """Start twistd with two processes, which have to serve within so many seconds, and leave nothing of it behind."""
+    process = subprocess.Popen(  # noqa: S603 - this interpreter
+        [sys.executable, "-c", HURRIED, str(start_timeout_s)],
+        cwd=folder,
+        env=CLEAN | {"PROXY_PROCESSES": "2", "PROXY_LISTEN": LISTEN} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    with ended(process):
+        yield Supervised(process)
 
 
 @contextmanager

@@ -54,8 +54,10 @@ def main() -> int:
         signal.sigwait(_STOPS)
         return 0
     finally:
-        server.stop()
-        retriever.close()
+        try:
+            server.stop()
+        finally:
+            retriever.close()
 
 
 def _documents(folder: Path) -> tuple[Document, ...]:

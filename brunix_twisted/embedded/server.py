@@ -76,9 +76,11 @@ class EngineServer:
 
     def stop(self, grace_s: float = GRACE_S) -> None:
         """Stop: tell the health, take no new call, let the others end for a while, then cancel what is left."""
-        self._health.enter_graceful_shutdown()
-        self._server.stop(grace_s).wait()
-        self._pool.shutdown()
+        # The last step first: each runs whether those before it have failed or not.
+        with ExitStack() as steps:
+            steps.callback(self._pool.shutdown)
+            steps.callback(lambda: self._server.stop(grace_s).wait())
+            steps.callback(self._health.enter_graceful_shutdown)
 
 
 def _listen(server: grpc.Server, address: Address) -> Address:

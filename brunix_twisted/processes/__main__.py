@@ -8,7 +8,7 @@ import importlib
 import signal
 import sys
 
-from brunix_twisted.processes.pipes import CONTROL, read_setup
+from brunix_twisted.processes.orphan import SupervisorWatch
 
 
 def main() -> int:
@@ -16,6 +16,9 @@ def main() -> int:
     # A terminal sends these two to every process of the gateway's. The supervisor decides what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    watch = SupervisorWatch(sys.stdin.fileno())
+    from brunix_twisted.processes.pipes import CONTROL, read_setup  # noqa: PLC0415 - an import may hang
+
     setup = read_setup(CONTROL)
     if setup is None:
         return 0  # the supervisor has gone in the meantime
@@ -24,7 +27,7 @@ def main() -> int:
 
     from brunix_twisted.processes.serving import serve  # noqa: PLC0415 - see above
 
-    return serve(setup)
+    return serve(setup, watch)
 
 
 if __name__ == "__main__":

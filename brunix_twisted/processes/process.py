@@ -36,6 +36,8 @@ class GatewayProcess(ProcessProtocol):
     """Whether it accepts connections."""
     served_since_s: float | None = None
     """When it began to, by the reactor's clock."""
+    is_late: bool = False
+    """Whether it was killed because it took too long to start."""
     metrics = ""
     """What it said last of all it counts."""
 

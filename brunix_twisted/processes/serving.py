@@ -8,12 +8,15 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.fdesc import readFromFD, setNonBlocking
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
+from brunix_twisted.listening import StartError
+from brunix_twisted.processes.orphan import SupervisorWatch
 from brunix_twisted.processes.pipes import (
     CONTROL,
     MEASURE,
@@ -27,8 +30,9 @@ from brunix_twisted.processes.pipes import (
 )
 from brunix_twisted.processes.sharing import Accepting, without_systemd
 from brunix_twisted.processes.turns import Turn
-from brunix_twisted.service import GatewayService, StartError
+from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import SettingError, Settings
+from brunix_twisted.shutdown import run_steps
 
 LEAVE_S: Final = 8.0
 """
@@ -39,7 +43,7 @@ and what a busy machine adds. Who has not left by then hangs.
 _ALONE_S: Final = LEAVE_S + 2
 
 
-def serve(setup: Setup) -> int:
+def serve(setup: Setup, watch: SupervisorWatch) -> int:
     """Serve until asked to leave, and give the process's exit status."""
     from twisted.internet import reactor as installed  # noqa: PLC0415 - by now the right one is
 
@@ -54,12 +58,23 @@ def serve(setup: Setup) -> int:
         service.processes = setup.processes
         service.digest_key = bytes.fromhex(setup.digest_key)
         service.startService()
-        # The port has its own, and the socket is to end with that.
-        os.close(SOCKET)
     except (SettingError, StartError) as error:
         messages.failed(str(error))
         return 1
     leave = _Leave(reactor, settings.drain_s, messages)
+    status = 0
+
+    def listens(_: IAddress) -> None:
+        # The port has its own, and the socket is to end with that.
+        os.close(SOCKET)
+        reactor.callWhenRunning(watch.serves, settings.drain_s + _ALONE_S)
+        reactor.callWhenRunning(messages.ready)
+
+    def refused(failure: Failure) -> None:
+        nonlocal status
+        status = 1
+        messages.failed(failure.getErrorMessage())
+        reactor.callWhenRunning(reactor.stop)
 
     def measure() -> None:
         if service.metrics is not None:
@@ -70,10 +85,14 @@ def serve(setup: Setup) -> int:
     reactor.callWhenRunning(control.startReading)
     # Twisted has a handler of its own, put in place when the reactor begins.
     reactor.callWhenRunning(signal.signal, signal.SIGTERM, leave.heard)
-    reactor.callWhenRunning(messages.ready)
-    reactor.addSystemEventTrigger("before", "shutdown", lambda: service.stopService().addCallback(lambda _: measure()))
+    service.ready.addCallbacks(listens, refused)
+    reactor.addSystemEventTrigger(
+        "before",
+        "shutdown",
+        lambda: ensureDeferred(run_steps(("stop the gateway", service.stopService), ("tell the metrics", measure))),
+    )
     reactor.run()
-    return 0
+    return status
 
 
 def _endpoint(reactor: Accepting, description: str) -> IStreamServerEndpoint:
@@ -102,10 +121,12 @@ class _Leave:
         if self._asked:
             return
         self._asked = True
-        self._messages.leaves()
-        # Should even the reactor hang, and nobody be left to notice: this ends the process.
-        signal.setitimer(signal.ITIMER_REAL, self._drain_s + _ALONE_S)
-        self._reactor.stop()
+        try:
+            self._messages.leaves()
+        finally:
+            # Should even the reactor hang, and nobody be left to notice: this ends the process.
+            signal.setitimer(signal.ITIMER_REAL, self._drain_s + _ALONE_S)
+            self._reactor.stop()
 
 
 class _Control(FileDescriptor):

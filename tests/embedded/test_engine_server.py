@@ -149,3 +149,18 @@ def test_calls_are_logged_once_each(served: "Served", log_lines: "queue.SimpleQu
     served.evaluate(brunix_pb2.EvalRequest(limit=1))
     assert [log_lines.get(timeout=20).split()[0] for _ in range(2)] == ["AskAgent", "EvaluateRAG"]
     assert log_lines.empty()
+
+
+def test_a_stop_runs_every_step(servicer: Servicer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that cannot tell its health that it stops still closes its port and ends its threads."""
+    server = EngineServer(servicer, Address("127.0.0.1", 0))
+
+    def broken() -> None:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(server._health, "enter_graceful_shutdown", broken)  # noqa: SLF001 - what fails
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        server.stop(0)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        server._pool.submit(print)  # noqa: SLF001 - what has to have ended
+    socket.create_server(("127.0.0.1", server.address.port)).close()
