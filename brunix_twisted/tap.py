@@ -25,7 +25,7 @@ from brunix_twisted.logs import twistd_observer
 from brunix_twisted.notify import Notifier, NotifyingService
 from brunix_twisted.processes.sharing import Binding, Borrowing
 from brunix_twisted.processes.supervisor import Supervisor
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.reactors import Reactor, use_monotonic_clock
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import SettingError, Settings, table
 from brunix_twisted.shutdown import run_steps, stop_with_failure
@@ -81,6 +81,7 @@ def makeService(options: Mapping[str, str | None]) -> IService:
     """
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs one, and which is twistd's to choose
 
+    use_monotonic_clock(reactor)
     try:
         settings = Settings.read(os.environ, options)
         _check_reactor(reactor, settings)
@@ -124,6 +125,7 @@ def _check(options: Mapping[str, str | None]) -> None:
     """
     from twisted.internet import reactor  # noqa: PLC0415 - as in makeService
 
+    use_monotonic_clock(reactor)
     # What gRPC writes by itself is said in words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:

@@ -116,6 +116,7 @@ class Tracing:
             attributes["user_agent.original"] = agent.decode("latin-1")
         if host := request.getHeader(b"Host"):
             attributes |= _address(host.decode("latin-1"))
+        now_ns = _clock()
         verb = "HTTP" if known == "_OTHER" else known
         span = self.tracer.start_span(
             verb if route is None else f"{verb} {route}",
@@ -123,8 +124,9 @@ class Tracing:
             context=_parent(trace),
             kind=SpanKind.SERVER,
             attributes=attributes,
+            start_time=now_ns(),
         )
-        return RequestSpan(self, path, span)
+        return RequestSpan(self, path, span, now_ns)
 
     def stop(self) -> Deferred[None]:
         """
@@ -152,11 +154,12 @@ class Tracing:
 class RequestSpan:
     """The span of one request, and those of its engine calls, which end with it at the latest."""
 
-    def __init__(self, tracing: Tracing, path: str, span: Span) -> None:
+    def __init__(self, tracing: Tracing, path: str, span: Span, now_ns: Callable[[], int]) -> None:
         """Go on with a span that has begun."""
         self._tracing = tracing
         self._path = path
         self._span = span
+        self._now_ns = now_ns
         self._calls: list[TracedCall] = []
         self.context = _context(span)
         """What belongs below the request."""
@@ -194,9 +197,10 @@ class RequestSpan:
                 context=set_span_in_context(self._span, Context()),
                 kind=SpanKind.CLIENT,
                 attributes=attributes,
+                start_time=self._now_ns(),
             )
 
-        traced = TracedCall(call, cutter, begin, streams=ask.stream)
+        traced = TracedCall(call, cutter, begin, self._now_ns, streams=ask.stream)
         self._calls.append(traced)
         return traced
 
@@ -222,7 +226,7 @@ class RequestSpan:
         if error is not None:
             span.set_attribute("error.type", error)
             span.set_status(StatusCode.ERROR)
-        span.end()
+        span.end(self._now_ns())
 
 
 class TracedCall:
@@ -236,7 +240,9 @@ class TracedCall:
     trace: TraceContext | None = None
     """Not asked for: the span's own is what the engine is told."""
 
-    def __init__(self, call: Call, cutter: Cutter, begin: Callable[[], Span], *, streams: bool) -> None:
+    def __init__(
+        self, call: Call, cutter: Cutter, begin: Callable[[], Span], now_ns: Callable[[], int], *, streams: bool
+    ) -> None:
         """
         Stand for a call that has not started.
 
@@ -247,9 +253,10 @@ class TracedCall:
         self._call = call
         self._cutter = cutter
         self._begin = begin
+        self._now_ns = now_ns
         self._streams = streams
         self._span: Span | None = None
-        self._began_s = 0.0
+        self._began_ns = 0
         self._heard = False
         self._ended_ns: int | None = None
         self._fault: BaseException | None = None
@@ -257,12 +264,12 @@ class TracedCall:
     def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
         """See :class:`brunix_twisted.engine.Call`."""
         self._span = span = self._begin()
-        self._began_s = time.monotonic()
+        self._began_ns = self._now_ns()
         self._call.trace = _context(span)
         return self._call.start(arrived, buffer_bytes).addBoth(self._ended)
 
     def _ended(self, result: Failure | None) -> Failure | None:
-        self._ended_ns = time.time_ns()
+        self._ended_ns = self._now_ns()
         if isinstance(result, Failure):
             self._fault = result.value
         return result
@@ -273,9 +280,10 @@ class TracedCall:
         if texts and not self._heard and self._span is not None:
             self._heard = True
             # It may be the last as well.
-            self._span.add_event("first_token", timestamp=self._ended_ns)
+            heard_ns = self._ended_ns or self._now_ns()
+            self._span.add_event("first_token", timestamp=heard_ns)
             if self._streams:
-                self._span.set_attribute("gen_ai.response.time_to_first_chunk", time.monotonic() - self._began_s)
+                self._span.set_attribute("gen_ai.response.time_to_first_chunk", (heard_ns - self._began_ns) / 1e9)
         return texts
 
     @property
@@ -316,7 +324,14 @@ class TracedCall:
         if error is not None:
             span.set_attribute("error.type", error)
             span.set_status(StatusCode.ERROR, fault.message if isinstance(fault, GatewayError) else None)
-        span.end(self._ended_ns)
+        # Without an end of the call's own, with the request.
+        span.end(self._ended_ns or self._now_ns())
+
+
+def _clock() -> Callable[[], int]:
+    """Give the time of day for one request's spans, whose differences are durations even if the clock is set."""
+    shift_ns = time.time_ns() - time.monotonic_ns()
+    return lambda: time.monotonic_ns() + shift_ns
 
 
 def _error_type(fault: BaseException, status: str) -> str:

@@ -583,6 +583,29 @@ async def test_a_slow_reader(serve: Serve, collector: Collector) -> None:
     assert call.attributes["gen_ai.response.finish_reasons"] == ["stop"]
 
 
+@pytest.mark.parametrize("shift_s", [-3600, 3600], ids=["back", "forward"])
+@pytest_twisted.ensureDeferred
+async def test_the_clock_is_set(
+    serve: Serve, collector: Collector, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, shift_s: int
+) -> None:
+    """A span lasts as long as its request did, also when the wall clock is set meanwhile."""
+    gateway = await serve(collector.url, heartbeat_s=0.02)
+    response = await gateway.send("POST", CHAT, json=asking(CHAT, script({"wait": "set"}, "one"), stream=True))
+    await in_thread(engine.call)
+    with monkeypatch.context() as patch:
+        wall_ns = time.time_ns
+        patch.setattr(time, "time_ns", lambda: wall_ns() + shift_s * 1_000_000_000)
+        engine.go("set")
+        await treq.content(response)
+    await stop_gateway(gateway)
+    request, call = collector.one_request()
+    (first,) = call.span.events
+    began_ns, ended_ns = request.span.start_time_unix_nano, request.span.end_time_unix_nano
+    assert began_ns <= call.span.start_time_unix_nano <= first.time_unix_nano <= call.span.end_time_unix_nano
+    assert call.span.end_time_unix_nano <= ended_ns < began_ns + LIMIT_S * 1_000_000_000
+    assert call.attributes["gen_ai.response.time_to_first_chunk"] < LIMIT_S
+
+
 # The collector, and the end.
 
 

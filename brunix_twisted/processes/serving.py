@@ -30,6 +30,7 @@ from brunix_twisted.processes.pipes import (
 )
 from brunix_twisted.processes.sharing import Accepting, without_systemd
 from brunix_twisted.processes.turns import Turn
+from brunix_twisted.reactors import use_monotonic_clock
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import SettingError, Settings
 from brunix_twisted.shutdown import run_steps
@@ -48,6 +49,7 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
     from twisted.internet import reactor as installed  # noqa: PLC0415 - by now the right one is
 
     reactor: Any = installed
+    use_monotonic_clock(reactor)
     messages = Messages(open(MESSAGES, "wb"))  # noqa: PTH123, SIM115 - no path; open as long as there is this process
     globalLogBeginner.beginLoggingTo([messages], redirectStandardIO=False)
     try:

@@ -1,0 +1,307 @@
+"""A wall clock that is set while the gateway runs changes no duration, in any process; timestamps follow it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+import grpc
+import pytest
+
+from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
+from endpoints import CHAT, asking, streamed
+from fake_reactor import LIMIT_S
+from scripted_engine import ScriptedEngine, script
+from supervised import Told, port_of
+from test_architecture import FILES, PACKAGE
+from test_tap import CLEAN, TWISTD
+from wall_clock import HOUR_S, WallClock, in_everything, in_python
+
+
+@pytest.fixture(params=["in Python", "libfaketime"])
+def clock(request: pytest.FixtureRequest, tmp_path: Path) -> WallClock:
+    """A clock to set: Python's own, and one that gRPC reads as well."""
+    if request.param == "in Python":
+        return in_python(tmp_path)
+    clock = in_everything(tmp_path)
+    if clock is None:
+        pytest.skip("libfaketime is not there: apt-get install faketime")
+    return clock
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[Told]:
+    with closing(Told(str(tmp_path / "notify.sock"))) as told:
+        yield told
+
+
+@attrs.frozen
+class Gateway:
+    """A gateway that serves."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    def ask(self, *steps: object) -> Answer:
+        """Begin a streamed answer."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
+        connection.request("POST", CHAT, json.dumps(asking(CHAT, script(*steps))))
+        return Answer(connection, connection.getresponse())
+
+
+@attrs.frozen
+class Answer:
+    """A streamed answer."""
+
+    connection: HTTPConnection
+    response: IO[bytes]
+    lines: list[bytes] = attrs.Factory(list)
+
+    def until(self, wanted: bytes, times: int = 1) -> None:
+        """Read up to the line that has this in it."""
+        while times:
+            line = self.response.readline()
+            assert line, b"".join(self.lines)
+            self.lines.append(line)
+            times -= wanted in line
+
+    def rest(self) -> bytes:
+        """Read to the end, and give all of it."""
+        self.lines.append(self.response.read())
+        self.connection.close()
+        return b"".join(self.lines)
+
+
+GATEWAYS: dict[str, tuple[str, dict[str, str]]] = {
+    **{reactor: (reactor, {}) for reactor in ("default", "poll", "select")},
+    "without threads": ("asyncio", {"PROXY_ENGINE_CLIENT": "aio"}),
+    "two processes": ("default", {"PROXY_PROCESSES": "2", "PROXY_THREAD_WORKERS": "1"}),
+}
+
+
+@pytest.fixture(params=GATEWAYS)
+def gateway(
+    request: pytest.FixtureRequest, tmp_path: Path, engine: ScriptedEngine, clock: WallClock, told: Told
+) -> Iterator[Gateway]:
+    """A gateway of each kind, whose heartbeats and watchdog are quick, and with one worker a process."""
+    reactor, settings = GATEWAYS[request.param]
+    process = subprocess.Popen(  # noqa: S603 - this environment's own twistd
+        [TWISTD, f"--reactor={reactor}", "--nodaemon", "--pidfile=", "brunix"],
+        cwd=tmp_path,
+        env=CLEAN
+        | clock.environment
+        | {
+            "NOTIFY_SOCKET": told.path,
+            "WATCHDOG_USEC": "200000",
+            "BRUNIX_GRPC_TARGET": engine.target,
+            "PROXY_LISTEN": "tcp:0:interface=127.0.0.1",
+            "PROXY_HEARTBEAT_S": "0.1",
+            "PROXY_FIRST_TOKEN_TIMEOUT_S": "2",
+            "PROXY_THREAD_WORKERS": "2",
+        }
+        | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield Gateway(process, port_of(process, told.until("READY")["STATUS"]))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+HEARTBEAT = b": keep-alive"
+
+
+@pytest.mark.parametrize("shift_s", [-HOUR_S, HOUR_S], ids=["back", "forward"])
+def test_a_clock_that_is_set(
+    gateway: Gateway, engine: ScriptedEngine, clock: WallClock, told: Told, shift_s: int
+) -> None:
+    """
+    A clock that is set by an hour, either way, is not noticed.
+
+    Set back, it would stop heartbeats, limits and what the watchdog waits for. Set forward, it would end streams that
+    wait with ``engine_timeout``, and questions that wait for a place with 503.
+    """
+    open_answer = gateway.ask("one ", {"wait": "go"}, "two")
+    open_answer.until(b"one ")
+    silent = gateway.ask({"hang": True})
+    silent.until(HEARTBEAT)
+    engine.call(1)
+    # With the same number of questions for each process, they wait for a place.
+    waiting = [gateway.ask("one ", {"wait": "go"}, "two") for _ in range(4)]
+    for answer in waiting:
+        answer.until(HEARTBEAT)
+    clock.set(shift_s)
+    # Heartbeats go on, also of those that wait in the queue; and so does what systemd hears of the process.
+    for answer in (open_answer, *waiting):
+        answer.until(HEARTBEAT, 3)
+    told.rest()
+    for _ in range(3):
+        assert told.next() == {"WATCHDOG": "1"}
+    # The limit of the first word ends what the engine does not answer, and nothing else.
+    timed_out = streamed(CHAT, silent.rest())
+    assert timed_out.error == "The engine did not begin to answer in time"
+    engine.go("go")
+    for answer in (open_answer, *waiting):
+        found = streamed(CHAT, answer.rest())
+        assert (found.text, found.complete) == ("one two", True)
+    gateway.process.terminate()
+    assert gateway.process.wait(LIMIT_S) == -signal.SIGTERM
+
+
+def test_the_embedded_engine(tmp_path: Path, clock: WallClock) -> None:
+    """A clock that is set back does not stop the tokens of the embedded engine."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "brunix_twisted.embedded", "--listen=127.0.0.1:0", "--tokens-per-second=20"],
+        cwd=tmp_path,
+        env=CLEAN | clock.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"listening on (\S+):", process.stdout.readline())
+            assert found
+            with grpc.insecure_channel(found[1]) as channel:
+                request = brunix_pb2.AgentRequest(query="How do I limit the number of workers?")
+                answer = brunix_pb2_grpc.AssistanceEngineStub(channel).AskAgentStream(request, timeout=LIMIT_S)
+                next(answer)
+                clock.set(-HOUR_S)
+                *_, last = answer
+                assert last.is_final
+            process.terminate()
+            assert process.wait(LIMIT_S) == 0
+        finally:
+            process.kill()
+
+
+DAY_S = 24 * HOUR_S
+FAR_S = 1000 * DAY_S
+
+
+def test_timestamps_follow_the_wall_clock(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """What is shown as a time of day is one: in answers, in the header Date, and in the log."""
+    clock = in_python(tmp_path)
+    clock.set(FAR_S)
+    with subprocess.Popen(  # noqa: S603 - this environment's own twistd
+        [TWISTD, "--nodaemon", "--pidfile=", "brunix"],
+        cwd=tmp_path,
+        env=CLEAN
+        | clock.environment
+        | {
+            "BRUNIX_GRPC_TARGET": engine.target,
+            "PROXY_LISTEN": "tcp:0:interface=127.0.0.1",
+            "PROXY_LOG_FORMAT": "json",
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            port = next(
+                found[1] for line in process.stdout if (found := re.search(r"Serving the model .* port=(\d+)", line))
+            )
+
+            def told(method: str, path: str, body: object = None) -> tuple[Any, float]:
+                connection = HTTPConnection("127.0.0.1", int(port), timeout=LIMIT_S)
+                connection.request(method, path, None if body is None else json.dumps(body))
+                response = connection.getresponse()
+                answer = json.loads(response.read())
+                connection.close()
+                return answer, parsedate_to_datetime(str(response.getheader("Date"))).timestamp()
+
+            chat, date_s = told("POST", CHAT, asking(CHAT, "one two", stream=False))
+            models, _ = told("GET", "/v1/models")
+            generated, _ = told("POST", "/api/generate", {"model": "brunix", "prompt": "one", "stream": False})
+            process.terminate()
+            logged = [json.loads(line)["time"] for line in process.stdout]
+        finally:
+            process.kill()
+    now_s = time.time() + FAR_S
+    years = {time.gmtime(now_s).tm_year, time.gmtime(now_s - DAY_S).tm_year}
+    for shown_s in (date_s, chat["created"], models["data"][0]["created"]):
+        assert abs(shown_s - now_s) < DAY_S
+    assert logged
+    for text in (generated["created_at"], *logged):
+        assert int(text[:4]) in years
+    # A duration, in nanoseconds.
+    assert generated["total_duration"] < DAY_S * 1e9
+
+
+# Switches the clock after something has been scheduled, and sets the wall clock back.
+SCHEDULED = """
+import sys, time
+
+wall = time.time
+shift_s = 0
+time.time = lambda: wall() + shift_s
+
+from twisted.internet.{name}reactor import install
+install()
+from twisted.internet import reactor
+from brunix_twisted.reactors import use_monotonic_clock
+
+ran = []
+reactor.callLater(0.03, reactor.stop)
+reactor.callLater(0.02, ran.append, "before")
+use_monotonic_clock(reactor)
+use_monotonic_clock(reactor)
+reactor.callLater(0.01, ran.append, "after")
+shift_s = -3600
+assert reactor.seconds is time.monotonic
+reactor.run()
+print(ran)
+"""
+
+
+@pytest.mark.parametrize("name", ["epoll", "poll", "select", "asyncio"])
+def test_what_was_scheduled_before(name: str) -> None:
+    """A timer from before the switch of a reactor's clock still fires, in its place."""
+    done = subprocess.run(  # noqa: S603 - this interpreter
+        [sys.executable, "-c", SCHEDULED.format(name=name)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("['after', 'before']\n", "")
+
+
+TIMESTAMPS = {
+    "routes.py": 2,  # when the models were made, and until when they stay loaded
+    "completion.py": 2,  # when an answer began and ended
+    "tracing.py": 1,  # when a span began
+    "cli/doctor/way.py": 1,  # how long a certificate is still valid
+    "cli/doctor/exchange.py": 1,  # whether this machine's clock and the gateway's agree
+}
+
+
+def test_the_wall_clock_is_read_for_timestamps_only() -> None:
+    """A duration is not measured with a clock that can be set; whoever adds a timestamp lists it here."""
+    wall = {"time", "time_ns", "now", "utcnow", "today"}
+    found = Counter(
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in wall
+        and isinstance(node.value, ast.Name)
+        and node.value.id in {"time", "datetime", "date"}
+    )
+    assert found == TIMESTAMPS
