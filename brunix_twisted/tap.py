@@ -23,6 +23,7 @@ from brunix_twisted.exporter import Exporter
 from brunix_twisted.listening import StartError
 from brunix_twisted.logs import twistd_observer
 from brunix_twisted.notify import Notifier, NotifyingService
+from brunix_twisted.private_names import check_private_names
 from brunix_twisted.processes.sharing import Binding, Borrowing
 from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.reactors import Reactor, use_monotonic_clock
@@ -86,6 +87,7 @@ def makeService(options: Mapping[str, str | None]) -> IService:
         settings = Settings.read(os.environ, options)
         _check_reactor(reactor, settings)
         _check_traces(os.environ, settings)
+        check_private_names(settings.engine_client)
         sharing = Binding(reactor) if settings.processes > 1 else None
         endpoint = _endpoint(Borrowing(reactor) if sharing is None else sharing, settings.listen)
         metrics = settings.metrics_listen
@@ -132,6 +134,7 @@ def _check(options: Mapping[str, str | None]) -> None:
         settings = Settings.read(os.environ, options)
         _check_reactor(reactor, settings)
         _check_traces(os.environ, settings)
+        check_private_names(settings.engine_client)
         # Whoever looks was seldom started by systemd, which alone has the gateway's socket.
         endpoint = None if settings.listen.startswith("systemd:") else _endpoint(reactor, settings.listen)
         if settings.metrics_listen is not None:

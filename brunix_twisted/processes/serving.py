@@ -16,6 +16,7 @@ from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
 from brunix_twisted.listening import StartError
+from brunix_twisted.private_names import check_private_names
 from brunix_twisted.processes.orphan import SupervisorWatch
 from brunix_twisted.processes.pipes import (
     CONTROL,
@@ -54,6 +55,8 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
     globalLogBeginner.beginLoggingTo([messages], redirectStandardIO=False)
     try:
         settings = Settings.read({}, setup.settings)
+        # The supervisor has done so, but packages may have been replaced since it started.
+        check_private_names(settings.engine_client)
         turn = Turn(TURNS, setup.processes.number, setup.processes.configured)
         endpoint = _endpoint(Accepting(reactor, SOCKET, turn), settings.listen)
         service = GatewayService(reactor, settings, endpoint)
