@@ -44,6 +44,9 @@ _FLUSH_S = 5.0
 # How long a request may take to arrive whose connection had been accepted when the gateway stopped.
 _ARRIVAL_S = 2.0
 
+# How long a port may take to close. Twisted's own take one turn of the reactor; a plugin's may never say so.
+_CLOSED_S = 2.0
+
 # How long the engine calls may take to end once they have been cancelled, which takes them milliseconds.
 _CANCELLED_S = 3.0
 
@@ -221,7 +224,7 @@ class GatewayService(Service):
         await run_steps(
             # The socket may outlive this process: whoever is not accepted is then answered by the next one. But what
             # has been accepted has to be answered here.
-            ("close the port", self._listener.stop),
+            ("close the port", lambda: self._listener.stop().addTimeout(_CLOSED_S, clock)),
             ("take the requests on their way", lambda: self._site.let_arrive(min(_ARRIVAL_S, drain_s))),
             # From now on no question is admitted, not even on a connection that is open already.
             ("let the answers end", lambda: self._completion.drain(max(0, began_s + drain_s - seconds()))),

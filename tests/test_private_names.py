@@ -47,8 +47,8 @@ def test_the_installed_releases_have_them() -> None:
             PrivateName("twisted", "twisted.web.http:HTTPChannel", "_gone", "to answer malformed requests"),
             "aio",
             (
-                r"twistd brunix: twisted [0-9.]+ has no twisted\.web\.http\.HTTPChannel\._gone, which the gateway needs "
-                r"to answer malformed requests\. Install a supported release: pip install 'twisted<27,>=26\.10'"
+                r"twistd brunix: twisted [0-9.]+ has no twisted\.web\.http\.HTTPChannel\._gone, which the gateway "
+                r"needs to answer malformed requests\. Install a supported release: pip install 'twisted<27,>=26\.10'"
             ),
         ),
         (

@@ -132,6 +132,22 @@ async def test_the_gateway_stops_although_a_slot_is_never_free(
     assert line.startswith("Stopping: could not await the engine calls; the other steps go on\n")
 
 
+@pytest_twisted.ensureDeferred
+async def test_the_gateway_stops_although_its_port_does_not(
+    engine: ScriptedEngine, log: LogLines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin's port that never says that it is closed does not keep the gateway from ending."""
+    monkeypatch.setattr(service_module, "_CLOSED_S", 0.01)
+    gateway = await run_gateway(grpc_target=engine.target, drain_s=0.0)
+    port = gateway.service.port
+    with monkeypatch.context() as patch:
+        patch.setattr(port, "stopListening", Deferred)
+        await gateway.service.stopService().addTimeout(LIMIT_S, cast("Any", reactor))
+    (line,) = log.errors
+    assert line.startswith("Stopping: could not close the port of PROXY_LISTEN; the other steps go on\n")
+    await cast("Any", port.stopListening())
+
+
 class Child(Service):
     """Keeps when it was stopped."""
 
