@@ -16,7 +16,7 @@ from brunix_twisted.admission import Admission
 from brunix_twisted.answers import Answers
 from brunix_twisted.channel import Bounds
 from brunix_twisted.completion import Completion
-from brunix_twisted.engine import Engine, Tls
+from brunix_twisted.engine import ConnectionLimits, Engine, Tls
 from brunix_twisted.engine.aio import AioEngine
 from brunix_twisted.engine.blocking import BlockingEngine
 from brunix_twisted.hosts import Hosts
@@ -250,16 +250,12 @@ class GatewayService(Service):
 
 def _engine(reactor: Reactor, settings: Settings) -> Engine:
     target, timeout_s, tls = settings.grpc_target, settings.engine_timeout_s, tls_of(settings)
-    if settings.engine_client == "aio":
-        return AioEngine(target, timeout_s, tls, max_answer_bytes=settings.max_answer_bytes)
-    return BlockingEngine(
-        reactor,
-        target,
-        timeout_s,
-        tls,
-        workers=settings.thread_workers,
-        max_answer_bytes=settings.max_answer_bytes,
+    limits = ConnectionLimits(
+        settings.grpc_connect_timeout_s, settings.grpc_ack_timeout_s, settings.max_answer_bytes
     )
+    if settings.engine_client == "aio":
+        return AioEngine(target, timeout_s, tls, limits)
+    return BlockingEngine(reactor, target, timeout_s, tls, limits, workers=settings.thread_workers)
 
 
 def _tracing(reactor: Reactor, settings: Settings, digest_key: bytes) -> Tracing | None:

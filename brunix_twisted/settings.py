@@ -141,6 +141,20 @@ class Settings:
         _or_none(_matching(r"[A-Za-z0-9*._-]{1,253}", "a host name")),
         "The name in the engine's certificate, where it is not the host of `BRUNIX_GRPC_TARGET`.",
     )
+    grpc_connect_timeout_s: float = _setting(
+        "BRUNIX_GRPC_CONNECT_TIMEOUT_S",
+        "1",
+        _seconds(0.1, 60),
+        "How long one attempt to connect to the engine may take, handshakes included. Questions that wait for it then "
+        "fail with 503.",
+    )
+    grpc_ack_timeout_s: float = _setting(
+        "BRUNIX_GRPC_ACK_TIMEOUT_S",
+        "5",
+        _seconds(0.1, 600),
+        "How long the engine's host may take to acknowledge data on an open connection. Then the connection is closed, "
+        "and every question on it fails with 503.",
+    )
     model_id: str = _setting(
         "PROXY_MODEL_ID",
         "brunix",

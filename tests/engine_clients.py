@@ -9,16 +9,18 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from brunix_twisted.engine import Tls
+from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.engine.aio import AioCall, AioEngine
 from brunix_twisted.engine.blocking import BlockingCall, BlockingEngine
 from brunix_twisted.model import Question
 from fake_reactor import LIMIT_S, FakeReactor
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-
 Sink = Callable[[str], bool]
 """Takes a piece of text; False means that no more is wanted."""
+
+
+DEFAULT_LIMITS = ConnectionLimits()
+MAX_ANSWER_BYTES = DEFAULT_LIMITS.max_answer_bytes
 
 
 class DrivenCall(Protocol):
@@ -56,11 +58,11 @@ class _BlockingCall:
 class BlockingClient:
     """The client with threads, on the test's."""
 
-    def __init__(self, target: str, timeout_s: float, tls: Tls | None = None) -> None:
+    def __init__(
+        self, target: str, timeout_s: float, tls: Tls | None = None, limits: ConnectionLimits = DEFAULT_LIMITS
+    ) -> None:
         self._reactor = FakeReactor()
-        self._engine = BlockingEngine(
-            self._reactor.as_reactor, target, timeout_s, tls, workers=1, max_answer_bytes=MAX_ANSWER_BYTES
-        )
+        self._engine = BlockingEngine(self._reactor.as_reactor, target, timeout_s, tls, limits, workers=1)
         self._closed = False
 
     def call(self, question: Question) -> DrivenCall:
@@ -104,9 +106,11 @@ def _loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
 class AioClient:
     """The client without threads, on a loop in a thread of its own."""
 
-    def __init__(self, target: str, timeout_s: float, tls: Tls | None = None) -> None:
+    def __init__(
+        self, target: str, timeout_s: float, tls: Tls | None = None, limits: ConnectionLimits = DEFAULT_LIMITS
+    ) -> None:
         self._loop, self._thread = _loop()
-        self._engine = AioEngine(target, timeout_s, tls, max_answer_bytes=MAX_ANSWER_BYTES)
+        self._engine = AioEngine(target, timeout_s, tls, limits)
         self._closed = False
 
     def do(self, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the function returns

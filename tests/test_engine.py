@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import queue
 import socket
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
 from brunix_twisted import errors
-from brunix_twisted.engine import attempts, connection
+from brunix_twisted.engine import ConnectionLimits, attempts, connection
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import EditorContext, Question
+from brunix_twisted.settings import Settings
 from engine_clients import CLIENTS, MAX_ANSWER_BYTES, Client, DrivenCall
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine, script
@@ -29,6 +33,10 @@ Connect = Callable[..., Client]
 both_rpcs = pytest.mark.parametrize("stream", [False, True], ids=["AskAgent", "AskAgentStream"])
 
 HANG = {"hang": True}
+
+# Of Linux's <asm/socket.h> and <linux/bpf_common.h>; Python has no names for them.
+SO_ATTACH_FILTER: Final = 26
+BPF_RET: Final = 6
 
 
 @pytest.fixture
@@ -43,8 +51,8 @@ def connect(request: pytest.FixtureRequest, worker: ThreadPoolExecutor) -> Itera
     """Makes clients of either kind, and closes them afterwards."""
     clients: list[Client] = []
 
-    def connect(target: str, timeout_s: float = LIMIT_S) -> Client:
-        clients.append(CLIENTS[request.param](target, timeout_s))
+    def connect(target: str, timeout_s: float = LIMIT_S, **more: Any) -> Client:  # noqa: ANN401 - a client's arguments
+        clients.append(CLIENTS[request.param](target, timeout_s, **more))
         return clients[-1]
 
     yield connect
@@ -432,7 +440,7 @@ def test_a_question_waits_longer_than_grpc_between_two_attempts() -> None:
     options = dict(connection.OPTIONS)
     at_random = 1.2
     assert at_random * options["grpc.max_reconnect_backoff_ms"] / 1000 < attempts.RETURN_S < 1
-    assert options["grpc.min_reconnect_backoff_ms"] < 1000
+    assert ConnectionLimits().connect_s <= 1
 
 
 class Wire:
@@ -442,12 +450,14 @@ class Wire:
         self._stack = stack
         self._port = port
         self._cut = threading.Event()
+        self._accepted: list[socket.socket] = []
         self._listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.target = f"127.0.0.1:{self._listening.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         here, _ = self._listening.accept()
+        self._accepted.append(here)
         there = socket.create_connection(("127.0.0.1", self._port))
         for side in (here, there):
             self._stack.callback(self._close, side)
@@ -469,6 +479,18 @@ class Wire:
     def cut(self) -> None:
         self._cut.set()
 
+    def drop(self) -> None:
+        """Drop every packet that arrives, of open connections and of new ones."""
+        for side in (self._listening, *self._accepted):
+            drop_packets(side)
+
+
+def drop_packets(side: socket.socket) -> None:
+    """Have the kernel drop every packet for a socket, unacknowledged, as a firewall would."""
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RET, 0, 0, 0))
+    program = struct.pack("HP", 1, ctypes.addressof(instruction))
+    side.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
 
 def test_the_engines_machine_is_gone(
     connect: Connect, engine: ScriptedEngine, worker: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
@@ -480,7 +502,7 @@ def test_the_engines_machine_is_gone(
     monkeypatch.setattr(connection, "KEEPALIVE_OPTIONS", options)
     with ExitStack() as stack:
         wire = Wire(stack, engine.port)
-        client = connect(wire.target)
+        client = connect(wire.target, limits=ConnectionLimits(acknowledge_s=0.2))
         stack.callback(client.close)
         said: queue.Queue[str] = queue.Queue()
 
@@ -494,6 +516,54 @@ def test_the_engines_machine_is_gone(
         error = running.exception(LIMIT_S)
         assert isinstance(error, GatewayError)
         assert error.kind is errors.ENGINE_UNAVAILABLE
+
+
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux drops packets for us")
+
+
+@linux_only
+def test_packets_to_an_open_connection_are_dropped(
+    connect: Connect, engine: ScriptedEngine, worker: ThreadPoolExecutor
+) -> None:
+    """Questions fail soon after a firewall or a lost route swallows what is sent, also those that come later."""
+    with ExitStack() as stack:
+        wire = Wire(stack, engine.port)
+        # A deadline below the twenty seconds that were the limit once.
+        client = connect(wire.target, 15, limits=ConnectionLimits(acknowledge_s=1.0))
+        stack.callback(client.close)
+        assert texts(client.call(question("hello"))) == ["hello "]
+        wire.drop()
+        for _ in range(2):
+            _, error = worker.submit(failure, client.call(question("hello"))).result(LIMIT_S)
+            assert error.kind is errors.ENGINE_UNAVAILABLE
+
+
+@linux_only
+def test_packets_to_a_new_connection_are_dropped(connect: Connect) -> None:
+    """Questions fail soon when the engine's host does not answer attempts to connect."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        drop_packets(listening)
+        target = f"127.0.0.1:{listening.getsockname()[1]}"
+        client = connect(target, 10, limits=ConnectionLimits(connect_s=0.2))
+        for _ in range(2):
+            _, error = failure(client.call(question("hello")))
+            assert error.kind is errors.ENGINE_UNAVAILABLE
+
+
+def test_a_name_server_does_not_answer(connect: Connect) -> None:
+    """Questions fail soon when the engine's name cannot be looked up because packets are lost."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        target = f"dns://127.0.0.1:{silent.getsockname()[1]}/engine.example:50051"
+        # gRPC's resolver itself gives up after 12 s.
+        _, error = failure(connect(target, 8).call(question("hello")))
+        assert error.kind is errors.ENGINE_UNAVAILABLE
+
+
+def test_the_limits_of_a_connection() -> None:
+    """The documented limits are those that a gateway without settings has."""
+    settings = Settings()
+    assert ConnectionLimits(settings.grpc_connect_timeout_s, settings.grpc_ack_timeout_s) == ConnectionLimits()
 
 
 def test_the_engine_is_not_tested_too_often() -> None:

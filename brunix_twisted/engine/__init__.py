@@ -30,6 +30,18 @@ class Tls:
     """The name in the engine's certificate, where it is not the target's."""
 
 
+@attrs.frozen
+class ConnectionLimits:
+    """How long the connection to the engine may take to show that it works, and how much it may bring at once."""
+
+    connect_s: float = 1.0
+    """In seconds, for one attempt to connect to one address, the TLS and HTTP/2 handshakes included."""
+    acknowledge_s: float = 5.0
+    """In seconds, for the engine's machine to acknowledge what was sent to it, or to answer a keepalive ping."""
+    max_answer_bytes: int = 16 * 1024 * 1024
+    """The largest text that one message may have."""
+
+
 class Call(Protocol):
     """
     One question on its way to the engine, and the texts that come back. All on the reactor's thread.

@@ -21,9 +21,9 @@ from twisted.python.failure import Failure
 
 from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2_grpc
-from brunix_twisted.engine import Tls
+from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.engine.attempts import Attempts
-from brunix_twisted.engine.connection import as_metadata, as_request, open_channel, receive_limit
+from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.mailbox import Texts
 from brunix_twisted.engine.statuses import broken_off, failure, illness, status_name
 from brunix_twisted.errors import GatewayError
@@ -186,24 +186,29 @@ class _Connection:
 class AioEngine:
     """See :class:`brunix_twisted.engine.Engine`."""
 
-    def __init__(self, target: str, timeout_s: float, tls: Tls | None = None, *, max_answer_bytes: int) -> None:
+    def __init__(
+        self,
+        target: str,
+        timeout_s: float,
+        tls: Tls | None = None,
+        limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
+    ) -> None:
         """
         Prepare to call.
 
         :param target: see :func:`brunix_twisted.engine.connection.open_channel`.
         :param timeout_s: the deadline of one question, from its start to the end of the answer.
-        :param max_answer_bytes: the largest text that one message may have.
         """
         self._target = target
-        self._max_answer_bytes = max_answer_bytes
         self._timeout_s = timeout_s
         self._tls = tls
+        self._limits = limits
         self._checking: set[asyncio.Future[str | None]] = set()
 
     @cached_property
     def _connection(self) -> _Connection:
         # Made when it is first needed, which is on the loop: before twistd starts that there is none to be found.
-        channel = open_channel(grpc.aio, self._target, self._tls, receive_limit(self._max_answer_bytes))
+        channel = open_channel(grpc.aio, self._target, self._tls, limits=self._limits)
         return _Connection(
             channel,
             brunix_pb2_grpc.AssistanceEngineStub(channel),

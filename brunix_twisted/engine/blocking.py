@@ -22,10 +22,10 @@ from twisted.python.failure import Failure
 
 from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
-from brunix_twisted.engine import Tls
+from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.engine.attempts import Attempts
 from brunix_twisted.engine.bell import Bell
-from brunix_twisted.engine.connection import as_metadata, as_request, open_channel, receive_limit
+from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.mailbox import Mailbox
 from brunix_twisted.engine.statuses import broken_off, failure, illness, status_name
 from brunix_twisted.errors import GatewayError
@@ -263,15 +263,15 @@ class Workers:
 class BlockingEngine:
     """See :class:`brunix_twisted.engine.Engine`."""
 
-    def __init__(  # noqa: PLR0913 - what there is to say of an engine
+    def __init__(  # noqa: PLR0913 - all of them are chosen by the operator
         self,
         reactor: Reactor,
         target: str,
         timeout_s: float,
         tls: Tls | None = None,
+        limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
         *,
         workers: int,
-        max_answer_bytes: int,
     ) -> None:
         """
         Prepare to call.
@@ -279,14 +279,11 @@ class BlockingEngine:
         :param target: see :func:`brunix_twisted.engine.connection.open_channel`.
         :param timeout_s: the deadline of one question, from its start to the end of the answer.
         :param workers: how many questions may be under way at once; whoever asks more sees to it that they wait.
-        :param max_answer_bytes: the largest text that one message may have.
         :raises OSError: a file of the TLS cannot be read.
         """
         self._reactor = reactor
         self._timeout_s = timeout_s
-        self._channel: grpc.Channel = open_channel(
-            grpc, target, tls, _READ_ON_ONE_THREAD, receive_limit(max_answer_bytes)
-        )
+        self._channel: grpc.Channel = open_channel(grpc, target, tls, _READ_ON_ONE_THREAD, limits=limits)
         # Made once: making a stub on a channel that has been closed crashes the process.
         self._stub = brunix_pb2_grpc.AssistanceEngineStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)

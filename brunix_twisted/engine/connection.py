@@ -10,14 +10,12 @@ from typing import Any, Final
 import grpc
 
 from brunix_twisted._pb import brunix_pb2
-from brunix_twisted.engine import Tls
+from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.model import Question, TraceContext
 
 OPTIONS = (
-    # An attempt to connect is given up after the first of these, so that an unreachable engine is a refusal within a
-    # second and not after grpc's twenty; and after an outage the next attempt is never further off than the last, with
-    # the fifth more that grpc adds at random.
-    ("grpc.min_reconnect_backoff_ms", 900),
+    # After an outage the next attempt to connect is never further off than the second of these, with the fifth more
+    # that grpc adds at random.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 250),
     # An engine that comes back under its name at another address is looked up again after a second, not after thirty.
@@ -26,16 +24,17 @@ OPTIONS = (
     # some 4 MiB of each answer whose client reads slowly.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 256 * 1024),
+    # A name server that does not answer would otherwise hold every question for twelve seconds.
+    ("grpc.dns_ares_query_timeout", 3000),
 )
 
 # While a question is with the engine, a connection on which nothing moves is tested, and so kept alive where a
 # firewall forgets silent ones. gRPC's servers take it amiss more often than every five minutes, and end every call of
-# the connection. What is sent, a test or a question, has to be acknowledged in the time that follows: an engine whose
-# machine is gone is noticed then, and not after the quarter of an hour that TCP takes.
+# the connection.
 KEEPALIVE_OPTIONS = (
     ("grpc.keepalive_time_ms", 330_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    # gRPC sends tests of its own, to measure the connection; one of them that is under way stands for ours.
+    # gRPC sends pings of its own, to measure the connection. The engine's process has to answer them, not only its
+    # machine, so they have longer: a process may well be paused for some seconds.
     ("grpc.http2.ping_timeout_ms", 20_000),
 )
 
@@ -48,12 +47,26 @@ _BALANCING_OPTIONS = (("grpc.service_config", json.dumps({"loadBalancingConfig":
 _MESSAGE_OVERHEAD_BYTES: Final = 65_536
 
 
-def receive_limit(max_answer_bytes: int) -> tuple[str, int]:
-    """Give the channel option for an engine that may answer in one message; gRPC's own default is 4 MiB."""
-    return ("grpc.max_receive_message_length", min(max_answer_bytes + _MESSAGE_OVERHEAD_BYTES, 2**31 - 1))
+def _limiting(limits: ConnectionLimits) -> tuple[tuple[str, int], ...]:
+    return (
+        # Despite its name it bounds one attempt to connect. A call waits for an attempt that is under way, so this is
+        # how long a question is with an engine whose host drops packets; grpc's own number is twenty seconds.
+        ("grpc.min_reconnect_backoff_ms", round(limits.connect_s * 1000)),
+        # Also the connection's TCP_USER_TIMEOUT: what was sent, a question above all, has to be acknowledged within
+        # it. Without it a connection whose packets are dropped lasts until TCP gives up, a quarter of an hour later.
+        ("grpc.keepalive_timeout_ms", round(limits.acknowledge_s * 1000)),
+        # A whole answer is one message, and gRPC's own 4 MiB is less than an engine may say.
+        ("grpc.max_receive_message_length", limits.max_answer_bytes + _MESSAGE_OVERHEAD_BYTES),
+    )
 
 
-def open_channel(library: ModuleType, target: str, tls: Tls | None, *options: tuple[str, str | int]) -> Any:  # noqa: ANN401 - grpc.Channel, or the other library's own
+def open_channel(
+    library: ModuleType,
+    target: str,
+    tls: Tls | None,
+    *options: tuple[str, str | int],
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
+) -> Any:  # noqa: ANN401 - grpc.Channel, or the other library's own
     """
     Open a channel; nothing is sent yet.
 
@@ -63,7 +76,7 @@ def open_channel(library: ModuleType, target: str, tls: Tls | None, *options: tu
     :param tls: None for a connection that is not encrypted.
     :raises OSError: a file of the TLS cannot be read.
     """
-    options += (*OPTIONS, *KEEPALIVE_OPTIONS)
+    options += (*OPTIONS, *KEEPALIVE_OPTIONS, *_limiting(limits))
     if target.startswith(_SEVERAL_ENGINES):
         options += _BALANCING_OPTIONS
     if tls is None:

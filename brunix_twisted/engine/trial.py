@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from twisted.internet.defer import Deferred
 
-from brunix_twisted.engine import Tls
+from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.engine.connection import open_channel
 from brunix_twisted.engine.statuses import failure, illness
 from brunix_twisted.reactors import Reactor
@@ -29,14 +29,20 @@ class Trial:
     """gRPC's own words on that; they may hold the engine's internals."""
 
 
-def try_engine(reactor: Reactor, target: str, tls: Tls | None, timeout_s: float) -> Deferred[Trial]:
+def try_engine(
+    reactor: Reactor,
+    target: str,
+    tls: Tls | None,
+    timeout_s: float,
+    limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
+) -> Deferred[Trial]:
     """
     Ask for the engine's health, as soon as there is a connection or none can be had.
 
     Fires within about ``timeout_s`` seconds; never fails.
     """
     tried: Deferred[Trial] = Deferred()
-    channel = open_channel(grpc, target, tls)
+    channel = open_channel(grpc, target, tls, limits=limits)
     began_s = reactor.seconds()
 
     def ended(future: Health) -> None:
