@@ -7,15 +7,16 @@ Never a prompt, never an answer, never a session's id.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
-from collections.abc import Mapping
+import syslog
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import IO, Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import (
-    FileLogObserver,
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
@@ -23,10 +24,12 @@ from twisted.logger import (
     LogLevel,
     LogLevelFilterPredicate,
     eventAsText,
-    textFileLogObserver,
+    formatEventAsClassicLogText,
 )
 from twisted.python.logfile import LogFile
+from zope.interface import implementer
 
+from brunix_twisted.background import BackgroundWriter, write_all
 from brunix_twisted.records import Record
 
 Format = Literal["text", "json"]
@@ -100,10 +103,64 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, str | int | float)
 
 
-def observer(out: IO[Any], log_format: Format) -> ILogObserver:
-    """Write to a file whatever is logged, but for what only who debugs wants to see."""
-    written = textFileLogObserver(out) if log_format == "text" else FileLogObserver(out, as_json)
+def dropped_event(lines: int) -> LogEvent:
+    """Make the event that tells how many lines were not logged."""
+    events: list[LogEvent] = []
+    log = Logger(_log.namespace, observer=cast("ILogObserver", events.append))
+    log.warn("{dropped} log lines dropped: they were not read in time", dropped=lines)  # noqa: G010 - Twisted's own
+    return events[0]
+
+
+@implementer(ILogObserver)
+class BackgroundObserver:
+    """
+    Logs without waiting for the reader of the log.
+
+    A thread writes the lines; they are dropped while it is far behind. While the reactor does not run, at the start and
+    at the end of the process, each event waits a short time until it is written: the last words of a process are read.
+    """
+
+    def __init__(
+        self, write: Callable[[bytes], object], line: Callable[[LogEvent], bytes], runs: Callable[[], bool]
+    ) -> None:
+        """
+        Write nothing yet.
+
+        :param write: writes whole lines, and may block.
+        :param line: makes the text of an event, with its line end.
+        :param runs: whether the reactor runs.
+        """
+        self._line = line
+        self._runs = runs
+        self._writer = BackgroundWriter(write, lambda lines: line(dropped_event(lines)))
+
+    def __call__(self, event: LogEvent) -> None:
+        """Log an event; from any thread."""
+        if line := self._line(event):
+            self._writer.put(line)
+        if not self._runs():
+            self._writer.flush()
+
+
+def reactor_runs() -> bool:
+    """Whether the reactor runs: then its thread must not wait."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs one, and which is twistd's to choose
+
+    return bool(getattr(reactor, "running", True))
+
+
+def observer(
+    write: Callable[[bytes], object],
+    line: Callable[[LogEvent], bytes] | Format,
+    runs: Callable[[], bool] | None = None,
+) -> ILogObserver:
+    """Log everything but what is for debugging; see :class:`BackgroundObserver`."""
+    if line == "text":
+        line = _as_text
+    elif line == "json":
+        line = _as_json_line
     shown = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
+    written = BackgroundObserver(write, line, runs or reactor_runs)
     return cast("ILogObserver", FilteringLogObserver(written, [shown]))
 
 
@@ -114,18 +171,115 @@ def twistd_observer(twistd: Mapping[str, Any], log_format: Format) -> ILogObserv
     :param twistd: its options.
     """
     name = twistd.get("logfile")
-    if twistd.get("logger") or twistd.get("syslog") or (name == "-" and not twistd.get("nodaemon")):
+    if twistd.get("logger") or (name == "-" and not twistd.get("nodaemon") and not twistd.get("syslog")):
+        _on_sigusr1(_do_nothing)
         return None
+    if twistd.get("syslog"):
+        _on_sigusr1(_do_nothing)
+        return observer(_to_syslog(twistd.get("prefix") or "twisted"), _for_syslog)
     if name == "-" or (twistd.get("nodaemon") and not name):
-        return observer(sys.stdout, log_format)
-    file = LogFile.fromFullPath(name or "twistd.log")
+        _on_sigusr1(_do_nothing)
+        return observer(_to_standard_output(), log_format)
+    path = os.path.abspath(name or "twistd.log")  # noqa: PTH100 - unlike resolve(), it follows no link
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - as above
+        _on_sigusr1(_do_nothing)
+        return observer(_to_pipe(path), log_format)
+    return observer(_to_file(path), log_format)
+
+
+def _on_sigusr1(do: Callable[[], None]) -> None:
+    """React to SIGUSR1, which otherwise kills the process; not if whoever started it has it ignored."""
+    from twisted.internet import reactor  # noqa: PLC0415 - as above
+
     if not signal.getsignal(signal.SIGUSR1):
-        # As twistd has it.
-        signal.signal(signal.SIGUSR1, lambda *_: _rotate(file))
-    return observer(cast("IO[Any]", file), log_format)
+        signal.signal(signal.SIGUSR1, lambda *_: cast("IReactorFromThreads", reactor).callFromThread(do))
 
 
-def _rotate(file: LogFile) -> None:
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs one, and which is twistd's to choose
+def _do_nothing() -> None:
+    """There is no file to open again."""
 
-    cast("IReactorFromThreads", reactor).callFromThread(file.rotate)
+
+def _as_text(event: LogEvent) -> bytes:
+    return (formatEventAsClassicLogText(event) or "").encode("utf-8", "backslashreplace")
+
+
+def _as_json_line(event: LogEvent) -> bytes:
+    return as_json(event).encode("ascii")
+
+
+def _to_standard_output() -> Callable[[bytes], object]:
+    out = sys.stdout
+    try:
+        descriptor = out.fileno()
+    except (OSError, ValueError):
+        # A program that embeds twistd has put something else in its place.
+        return lambda lines: (out.write(lines.decode("utf-8")), out.flush())
+    # What was printed before comes first.
+    out.flush()
+    return lambda lines: write_all(descriptor, lines)
+
+
+def _to_file(path: str) -> Callable[[bytes], object]:
+    """Write to a file; SIGUSR1 opens it again, for programs that rename it, such as logrotate."""
+    file = LogFile.fromFullPath(path)
+
+    def write(lines: bytes) -> None:
+        file.write(lines)
+
+    def reopen() -> None:
+        nonlocal file
+        try:
+            # The old one may be in use by the writer; it is closed when it is no longer.
+            file = LogFile.fromFullPath(path)
+        except OSError as fault:
+            _log.error("SIGUSR1: cannot open the log file {path}: {fault}", path=path, fault=fault.strerror)
+        else:
+            _log.info("SIGUSR1: opened the log file {path} again", path=path)
+
+    _on_sigusr1(reopen)
+    return write
+
+
+def _to_pipe(path: str) -> Callable[[bytes], object]:
+    """Write to what is no file, such as a named pipe. Opening it waits for a reader, so the writer's thread does it."""
+    opened: list[int] = []
+
+    def write(lines: bytes) -> None:
+        if not opened:
+            opened.append(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY))
+        try:
+            write_all(opened[0], lines)
+        except BrokenPipeError:
+            # Another reader may come.
+            os.close(opened.pop())
+
+    return write
+
+
+_SYSLOG_PRIORITIES: Final = {
+    LogLevel.debug: syslog.LOG_DEBUG,
+    LogLevel.info: syslog.LOG_INFO,
+    LogLevel.warn: syslog.LOG_WARNING,
+    LogLevel.error: syslog.LOG_ERR,
+    LogLevel.critical: syslog.LOG_ALERT,
+}
+
+
+def _for_syslog(event: LogEvent) -> bytes:
+    """Write each line of an event with its priority in front, for :func:`_to_syslog`."""
+    first, *rest = eventAsText(event, includeTimestamp=False).split("\n")
+    priority = _SYSLOG_PRIORITIES.get(event.get("log_level"), syslog.LOG_INFO)
+    lines = (first, *(f"\t{line}" for line in rest if line))
+    return "".join(f"{priority} {line}\n" for line in lines).encode("utf-8", "backslashreplace")
+
+
+def _to_syslog(prefix: str) -> Callable[[bytes], object]:
+    """Send lines to the system's log, as twistd's own observer does. Its daemon may be too slow, too."""
+    syslog.openlog(prefix, 0, syslog.LOG_USER)
+
+    def write(lines: bytes) -> None:
+        for line in lines.decode("utf-8").split("\n")[:-1]:
+            priority, _, text = line.partition(" ")
+            syslog.syslog(int(priority), text.replace("\0", ""))
+
+    return write

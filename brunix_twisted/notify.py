@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from threading import Thread
 from typing import Final, Protocol, cast
 
 from twisted.application.service import IService, Service
@@ -55,20 +56,36 @@ class Notifier:
         return cls(path, int(watchdog_us) / 1_000_000 if watched and int(watchdog_us) else None)
 
     def tell(self, **told: str | int) -> None:
-        """Send one message. If nobody takes it, the log says so, and the gateway goes on."""
-        message = "\n".join(f"{name}={' '.join(str(value).split())}" for name, value in told.items())
-        address = f"\0{self._path[1:]}" if self._path.startswith("@") else self._path
+        """Send one message, without waiting. If it cannot be sent, the log says so, and the gateway goes on."""
+        message = "\n".join(f"{name}={' '.join(str(value).split())}" for name, value in told.items()).encode()
+        names = ", ".join(told)
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.settimeout(_SEND_TIMEOUT_S)
-                sender.sendto(message.encode(), address)
+            self._send(message, 0)
+        except BlockingIOError:
+            # systemd is busy or stopped. The reactor must not wait for it.
+            Thread(target=self._send_slowly, args=(message, names), daemon=True).start()
         except OSError as fault:
-            self._log.warn(
-                "systemd was not told {told} at NOTIFY_SOCKET={path}: {fault}",
-                told=", ".join(told),
-                path=self._path,
-                fault=fault.strerror or str(fault),
-            )
+            self._complain(names, fault)
+
+    def _send_slowly(self, message: bytes, names: str) -> None:
+        try:
+            self._send(message, _SEND_TIMEOUT_S)
+        except OSError as fault:
+            self._complain(names, fault)
+
+    def _send(self, message: bytes, timeout_s: float) -> None:
+        address = f"\0{self._path[1:]}" if self._path.startswith("@") else self._path
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(timeout_s)
+            sender.sendto(message, address)
+
+    def _complain(self, names: str, fault: OSError) -> None:
+        self._log.warn(
+            "systemd was not told {told} at NOTIFY_SOCKET={path}: {fault}",
+            told=names,
+            path=self._path,
+            fault=fault.strerror or str(fault),
+        )
 
 
 class _Serving(Protocol):

@@ -48,6 +48,7 @@ LEVELS = {
     "errors": 0,
     "settings": 0,
     "reactors": 0,
+    "background": 0,
     "origins": 0,
     "hosts": 0,
     "certificates": 0,
@@ -100,7 +101,7 @@ TWISTED = {
 }
 OUTSIDE = {
     "twisted": TWISTED,
-    "zope": {"producer", "processes"},
+    "zope": {"logs", "producer", "processes"},
     "klein": {"routes"},
     "werkzeug": {"routes"},
     "grpc": {"engine", "embedded", "_pb"},

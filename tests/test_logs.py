@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
 
+from brunix_twisted import logs
 from brunix_twisted.logs import Format, as_json, log_request, observer, twistd_observer
 from fake_reactor import LIMIT_S
 from log_lines import log_lines
@@ -32,7 +33,7 @@ LISTEN = "tcp:0:interface=127.0.0.1"
 def written(log_format: Format) -> Iterator[tuple[Logger, io.StringIO]]:
     """Give a logger, and what is written of it."""
     out, publisher = io.StringIO(), LogPublisher()
-    publisher.addObserver(observer(out, log_format))
+    publisher.addObserver(observer(lambda lines: out.write(lines.decode()), log_format, lambda: False))
     yield Logger("here", observer=publisher), out
 
 
@@ -168,8 +169,9 @@ def test_request_fields() -> None:
 # Where twistd's options say.
 
 
-def test_twistd_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_twistd_stdout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A gateway in the foreground would not log to where its supervisor reads."""
+    monkeypatch.setattr(logs, "reactor_runs", lambda: False)
     found = twistd_observer({"nodaemon": True, "logfile": None}, "json")
     assert found is not None
     found(event_of(LogLevel.info, "hello"))
@@ -180,7 +182,6 @@ def test_twistd_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     "options",
     [
         {"nodaemon": True, "logger": "somebody.elses"},
-        {"nodaemon": True, "syslog": True},
         # twistd says so, and ends.
         {"nodaemon": False, "logfile": "-"},
     ],

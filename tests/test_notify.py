@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -54,6 +55,24 @@ def test_nobody_listens(tmp_path: Path) -> None:
         Notifier(f"{tmp_path}/nothing").tell(WATCHDOG=1)
     (line,) = lines.texts
     assert line == (f"systemd was not told WATCHDOG at NOTIFY_SOCKET={tmp_path}/nothing: No such file or directory")
+
+
+def test_systemd_does_not_read(told: Told) -> None:
+    """A gateway whose systemd is stopped goes on answering: nothing waits for room in its socket."""
+    notifier = Notifier(told.path)
+    told_all = threading.Event()
+
+    def tell() -> None:
+        # More than fits. Each that has to wait for room waits for a second.
+        for number in range(LIMIT_S * 3):
+            notifier.tell(WATCHDOG=number)
+        told_all.set()
+
+    with log_lines():
+        threading.Thread(target=tell, daemon=True).start()
+        assert told_all.wait(LIMIT_S)
+        assert told.next() == {"WATCHDOG": "0"}
+        told.close()
 
 
 @pytest.mark.parametrize(

@@ -890,7 +890,7 @@ def test_a_failure_in_the_log() -> None:
     """The log of several processes says that something failed, and not what."""
     reading, writing = os.pipe()
     with open(writing, "wb") as pipe:  # noqa: PTH123 - a descriptor, no path
-        log = Logger(namespace="a.room", observer=LogPublisher(Messages(pipe)))
+        log = Logger(namespace="a.room", observer=LogPublisher(Messages(pipe, lambda: False)))
         try:
             int("no nümber\nat all")
         except ValueError:

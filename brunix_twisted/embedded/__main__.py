@@ -1,6 +1,5 @@
 """``python -m brunix_twisted.embedded``: start the engine, or evaluate it."""
 
-import logging
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from brunix_twisted.embedded.documents import Document, read_documents
 from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
 from brunix_twisted.embedded.history import Sessions
 from brunix_twisted.embedded.index import SearchUnavailableError
+from brunix_twisted.embedded.logs import log_to_standard_error
 from brunix_twisted.embedded.options import OptionError, Options, complaint, parse
 from brunix_twisted.embedded.pacing import Pace
 from brunix_twisted.embedded.passages import Passage, passages_of_all
@@ -22,20 +22,31 @@ from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.server import Address, EngineServer, ListenError
 from brunix_twisted.embedded.servicer import Servicer
 
-_STOPS: Final = (signal.SIGINT, signal.SIGTERM)
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EVALUATION_TIMEOUT_S: Final = 600
 _NOT_STARTED: Final = 2
 
 
 def main() -> int:
     """Run, and give the exit status: 0 when all went well, a stop by a signal with it, 2 when the start failed."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log = log_to_standard_error()
+    try:
+        return _run()
+    finally:
+        log.finish()
+
+
+def _run() -> int:
+    # What was ignored at the start stays so, as nohup wants it for SIGHUP. Blocked and waited for, it would be noticed.
+    stops = [number for number in _STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    # The gateway opens its log file again; here there is none.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         options = parse(sys.argv[1:], os.environ)
         if not options.evaluate:
             # Taken with sigwait below. Threads inherit the mask, so that a signal wakes none of gRPC's, and one that
             # comes before the engine listens is not lost.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+            signal.pthread_sigmask(signal.SIG_BLOCK, stops)
         documents = _documents(options.docs)
         passages = _passages(documents, options.docs)
         golden = _golden(options.golden)
@@ -51,7 +62,7 @@ def main() -> int:
         if options.evaluate:
             return _evaluate(server.address)
         _say(f"embedded engine listening on {server.address}: {len(passages)} passages of {len(documents)} documents")
-        signal.sigwait(_STOPS)
+        signal.sigwait(stops)
         return 0
     finally:
         try:

@@ -5,6 +5,7 @@ What it is to do comes as the first line of its standard input; see :mod:`brunix
 """
 
 import importlib
+import os
 import signal
 import sys
 
@@ -13,9 +14,13 @@ from brunix_twisted.processes.orphan import SupervisorWatch
 
 def main() -> int:
     """Serve, and give the exit status: 0 when asked to stop, 1 when the start failed."""
-    # A terminal sends these two to every process of the gateway's. The supervisor decides what they mean.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # A terminal sends the first two to every process of the gateway's; the third would open a log file again. What they
+    # mean is decided by the supervisor.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    # Pipes to the supervisor, which no other process shares. One that is stopped does not read them.
+    for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+        os.set_blocking(descriptor, False)
     watch = SupervisorWatch(sys.stdin.fileno())
     from brunix_twisted.processes.pipes import CONTROL, read_setup  # noqa: PLC0415 - an import may hang
 

@@ -14,14 +14,15 @@ Its standard output and standard error are for whatever else is written there, a
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final
 
 import attrs
 from twisted.logger import ILogObserver, LogEvent, eventAsJSON, eventFromJSON, formatEvent
 from zope.interface import implementer
 
+from brunix_twisted.background import BackgroundWriter
+from brunix_twisted.logs import dropped_event, reactor_runs
 from brunix_twisted.model import Processes
 
 CONTROL: Final = 0
@@ -108,13 +109,24 @@ class Messages:
     """
     What a process has to say to its supervisor. Any thread may say it.
 
-    It is written at once, and waits while the pipe is full, as whoever writes a log to a file waits for the disk: so
-    what a process said before it crashed is known.
+    A supervisor that is stopped does not read, so a thread writes, and log events are dropped when it is far behind.
+    While the reactor does not run, each message waits a short time until it is written: the last words of a process,
+    above all why it cannot serve, reach the supervisor.
     """
 
-    def __init__(self, pipe: BinaryIO) -> None:
-        self._pipe = pipe
-        self._lock = threading.Lock()
+    def __init__(self, pipe: BinaryIO, runs: Callable[[], bool] = reactor_runs) -> None:
+        """
+        Say nothing yet.
+
+        :param runs: whether the reactor runs.
+        """
+        self._runs = runs
+
+        def write(lines: bytes) -> None:
+            pipe.write(lines)
+            pipe.flush()
+
+        self._writer = BackgroundWriter(write, lambda lines: _log_line(dropped_event(lines)) + b"\n")
 
     def ready(self) -> None:
         """Say that connections are accepted."""
@@ -132,22 +144,27 @@ class Messages:
         """Tell what this process counts."""
         self._say(b"metrics " + json.dumps(text).encode("ascii"))
 
+    def flush(self) -> None:
+        """Wait a short time until everything is said."""
+        self._writer.flush()
+
     def __call__(self, event: LogEvent) -> None:
         """Pass on a log event."""
-        # Its text is made here, of values that JSON cannot carry and in formats that Twisted's JSON forgets.
-        event = event | {"log_format": "{log_text}", "log_text": formatEvent(event)}
-        if "log_failure" in event:
-            # The exception itself is lost on the way.
-            event = event | {"failure_said": event["log_failure"].getErrorMessage()}
-        self._say(b"log " + eventAsJSON(event).encode("ascii"))
+        self._say(_log_line(event), keep=False)
 
-    def _say(self, line: bytes) -> None:
-        try:
-            with self._lock:
-                self._pipe.write(line + b"\n")
-                self._pipe.flush()
-        except OSError:
-            pass  # there is no supervisor any more, and nobody who could be told
+    def _say(self, line: bytes, *, keep: bool = True) -> None:
+        self._writer.put(line + b"\n", keep=keep)
+        if not self._runs():
+            self._writer.flush()
+
+
+def _log_line(event: LogEvent) -> bytes:
+    # Its text is made here, of values that JSON cannot carry and in formats that Twisted's JSON forgets.
+    event = event | {"log_format": "{log_text}", "log_text": formatEvent(event)}
+    if "log_failure" in event:
+        # The exception itself is lost on the way.
+        event = event | {"failure_said": event["log_failure"].getErrorMessage()}
+    return b"log " + eventAsJSON(event).encode("ascii")
 
 
 def read_message(line: bytes) -> tuple[str, Any]:

@@ -97,6 +97,7 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
         lambda: ensureDeferred(run_steps(("stop the gateway", service.stopService), ("tell the metrics", measure))),
     )
     reactor.run()
+    messages.flush()
     return status
 
 

@@ -1,5 +1,6 @@
 """The engine as a process of its own."""
 
+import fcntl
 import os
 import re
 import signal
@@ -24,15 +25,16 @@ def start(corpus: Path, questions_file: Path, tmp_path: Path) -> Iterator[Start]
     """Give a function that starts the engine on a free port, with some options and variables other than usual."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(*argv: str, **environ: str) -> "subprocess.Popen[str]":
+    def run(*argv: str, ignoring: str = "", **environ: str) -> "subprocess.Popen[str]":
         usual = {
             "BRUNIX_ENGINE_LISTEN": "localhost:0",
             "BRUNIX_DOCS": str(corpus),
             "BRUNIX_GOLDEN": str(questions_file),
         }
+        ignorant = ["sh", "-c", f'trap \'\' {ignoring}; exec "$0" "$@"'] if ignoring else []
         clean = {name: value for name, value in os.environ.items() if not name.startswith("BRUNIX_")}
         process = subprocess.Popen(  # noqa: S603 - the engine under test
-            [sys.executable, "-m", "brunix_twisted.embedded", *argv],
+            [*ignorant, sys.executable, "-m", "brunix_twisted.embedded", *argv],
             env=clean | usual | environ,
             cwd=tmp_path,
             stdout=subprocess.PIPE,
@@ -67,7 +69,37 @@ def listening(process: "subprocess.Popen[str]") -> re.Match[str]:
     return match
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def ask(stub: brunix_pb2_grpc.AssistanceEngineStub) -> str:
+    return "".join(
+        part.text for part in stub.AskAgent(brunix_pb2.AgentRequest(query="What is a checkpoint?"), timeout=20)
+    )
+
+
+def test_a_log_that_is_not_read(start: Start) -> None:
+    """The engine goes on answering when its standard error is not read, and SIGTERM still stops it."""
+    process = start()
+    assert process.stderr is not None
+    fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+    with grpc.insecure_channel(listening(process)[1]) as channel:
+        stub = brunix_pb2_grpc.AssistanceEngineStub(channel)
+        for _ in range(100):
+            assert ask(stub)
+    process.terminate()
+    assert process.wait(60) == 0
+
+
+def test_signals_that_stop_nothing(start: Start) -> None:
+    """SIGUSR1 does nothing, and neither does SIGHUP under nohup."""
+    process = start(ignoring="HUP")
+    with grpc.insecure_channel(listening(process)[1]) as channel:
+        process.send_signal(signal.SIGUSR1)
+        process.send_signal(signal.SIGHUP)
+        assert ask(brunix_pb2_grpc.AssistanceEngineStub(channel))
+    process.terminate()
+    assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_engine_starts_answers_and_stops(start: Start, stop: signal.Signals) -> None:
     """The engine could not be run at all, or not be stopped without being killed."""
     process = start()

@@ -1,0 +1,144 @@
+"""
+Write lines on a thread of their own.
+
+A pipe that is not read blocks whoever writes to it. The thread here may block; the threads that log never do.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+MAX_BYTES: Final = 1024 * 1024
+"""Maximum size of the lines that wait to be written."""
+FLUSH_S: Final = 1.0
+"""How long the end of the process waits, in total, for lines that have not been written."""
+# What is written in one piece: few system calls for many lines, and little that a process can lose when it is killed.
+_PIECE_BYTES: Final = 64 * 1024
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """
+    Write everything to a descriptor, in blocking mode or not.
+
+    :raises OSError: nothing can be written any more.
+    """
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            # Another program that shares the descriptor has set this mode.
+            select.select([], [descriptor], [])
+
+
+class BackgroundWriter:
+    """
+    A bounded queue of lines, and the daemon thread that writes them in order.
+
+    When the queue is full, new lines are dropped and counted until half of it has been written; then one line says how
+    many. Methods may be called from any thread. After a fork, the child has an empty queue and starts its own thread.
+    """
+
+    def __init__(
+        self, write: Callable[[bytes], object], describe_dropped: Callable[[int], bytes], max_bytes: int = MAX_BYTES
+    ) -> None:
+        """
+        Start nothing yet: the thread starts with the first line.
+
+        :param write: writes some whole lines; may block. Lines for which it raises OSError or ValueError are lost.
+        :param describe_dropped: makes the line that tells how many lines were dropped.
+        """
+        self._write = write
+        self._describe_dropped = describe_dropped
+        self._max_bytes = max_bytes
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        # Reentrant: Twisted logs in its signal handlers, which may interrupt a thread that holds the lock.
+        self._changed = threading.Condition(threading.RLock())
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        """Of the lines that wait and of those that are being written."""
+        self._dropped = 0
+        self._is_idle = False
+        """Whether the thread waits for lines, and has to be woken."""
+        self._thread: threading.Thread | None = None
+        self._flush_s = FLUSH_S
+
+    def put(self, line: bytes, *, keep: bool = False) -> None:
+        """
+        Queue a line. Never blocks.
+
+        :param keep: queue it even if the queue is full.
+        """
+        if self._pid != os.getpid():
+            self._reset()
+        with self._changed:
+            room = self._max_bytes // 2 if self._dropped else self._max_bytes
+            if self._bytes + len(line) > room and self._bytes and not keep:
+                self._dropped += 1
+                return
+            if self._dropped and not keep:
+                self._add(self._describe_dropped(self._dropped))
+                self._dropped = 0
+            self._add(line)
+            if self._is_idle:
+                self._is_idle = False
+                self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
+
+    def _add(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._bytes += len(line)
+
+    def flush(self, timeout_s: float = FLUSH_S) -> bool:
+        """
+        Wait until everything is written; return whether it is.
+
+        All calls together wait no longer than `FLUSH_S`, so that a process always ends.
+        """
+        if self._pid != os.getpid():
+            return True
+        began_s = time.monotonic()
+        with self._changed:
+            written = self._changed.wait_for(
+                lambda: not self._bytes and not self._dropped, min(timeout_s, self._flush_s)
+            )
+            self._flush_s = max(0.0, self._flush_s - (time.monotonic() - began_s))
+        return written
+
+    def _run(self) -> None:
+        while True:
+            piece = self._next()
+            # A reader that is gone cannot be told.
+            with suppress(OSError, ValueError):
+                self._write(piece)
+            with self._changed:
+                self._bytes -= len(piece)
+
+    def _next(self) -> bytes:
+        with self._changed:
+            while not self._lines:
+                if self._dropped:
+                    self._add(self._describe_dropped(self._dropped))
+                    self._dropped = 0
+                    break
+                self._is_idle = True
+                self._changed.notify_all()
+                self._changed.wait()
+            taken = [self._lines.popleft()]
+            size = len(taken[0])
+            while self._lines and size + len(self._lines[0]) <= _PIECE_BYTES:
+                taken.append(self._lines.popleft())
+                size += len(taken[-1])
+        return b"".join(taken)
