@@ -30,6 +30,8 @@ for name in HUP INT QUIT TERM; do
 done
 # Whoever reads our messages may leave before we do.
 trap '' PIPE
+# These would end this script, and with it, at once, all that it has started.
+trap 'heard=$((heard + 1))' USR1 USR2
 set -u
 
 say() {
@@ -265,8 +267,9 @@ done
 signal TERM "$probe"
 if [ "$asked" -gt 0 ]; then
     result=0
-    say "$by: asking the gateway to stop, then the engine"
+    # First, since what is said may have to wait for whoever reads it.
     signal TERM "$gateway"
+    say "$by: asking the gateway to stop, then the engine"
     patience "$drain_grace" 1
     # Without the engine there is nothing left that the gateway could finish.
     while patient && [ -n "$gateway" ] && [ -z "$engine_status" ]; do
@@ -275,9 +278,9 @@ if [ "$asked" -gt 0 ]; then
     signal TERM "$engine"
 else
     result=1
+    signal TERM "$gateway" "$engine"
     [ -z "$engine_status" ] || say "the engine $(how "$engine_status"), unasked: stopping everything"
     [ -z "$gateway_status" ] || say "the gateway $(how "$gateway_status"), unasked: stopping everything"
-    signal TERM "$gateway" "$engine"
 fi
 
 patience "$kill_grace" 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, ClassVar, cast
@@ -65,6 +66,11 @@ class _Gateway(MultiService):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
+    def startService(self) -> None:
+        """Start, and from now on let SIGHUP stop the process as SIGTERM does."""
+        _stop_on_sighup()
+        super().startService()
+
     def stopService(self) -> Deferred[None]:
         """End each service when the one after it has ended."""
         return ensureDeferred(self._stop())
@@ -72,6 +78,23 @@ class _Gateway(MultiService):
     async def _stop(self) -> None:
         self.running = False
         await run_steps(*((f"stop {type(one).__name__}", one.stopService) for one in reversed(list(self))))
+
+
+def _stop_on_sighup() -> None:
+    """
+    Let SIGHUP, which a terminal sends when it is closed, do what SIGTERM does; otherwise it kills at once.
+
+    Not if it is ignored, as nohup has it.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _hang_up)
+
+
+def _hang_up(*_: object) -> None:
+    # Shell and terminal may each send one.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _log.info("Received SIGHUP, which stops the gateway like SIGTERM.")
+    signal.raise_signal(signal.SIGTERM)
 
 
 def makeService(options: Mapping[str, str | None]) -> IService:

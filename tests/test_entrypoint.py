@@ -382,6 +382,19 @@ def test_a_failed_stop_is_reported(workshop: Workshop, shell: Sequence[str], chi
 
 
 @every_shell
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_that_stop_nothing(workshop: Workshop, shell: Sequence[str], number: signal.Signals) -> None:
+    """SIGUSR1, which opens a log file again, does not end the script and with it everything else."""
+    run = workshop.up(shell)
+    for _ in range(3):
+        run.send(number)
+    run.send(signal.SIGTERM)
+    status, stderr, events = run.end()
+    assert (status, events) == (0, ["gateway asked", "engine asked"])
+    assert "entrypoint.sh: SIGTERM: asking" in stderr
+
+
+@every_shell
 def test_an_engine_that_dies_ends_the_drain(workshop: Workshop, shell: Sequence[str]) -> None:
     """The stop took the gateway's full grace although the engine was dead and nothing could be finished."""
     run = workshop.up(shell, gateway="stays", BRUNIX_KILL_GRACE_S="0")
