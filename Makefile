@@ -117,7 +117,7 @@ $(VENV)-audit/installed: | $(BIN)/python
 # For Python 3.11, the oldest supported: what is locked for it installs on the newer ones too.
 lock: $(VENV)-audit/installed  ## write requirements.lock, what the gateway runs with to the byte, and what its wheel is built with
 	$(VENV)-audit/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
-	    --no-emit-trusted-host --no-header --upgrade --output-file requirements.lock pyproject.toml
+	    --no-emit-trusted-host --no-header --upgrade --extra tls --extra otel --output-file requirements.lock pyproject.toml
 	$(VENV)-audit/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
 	    --no-emit-trusted-host --no-header --upgrade --build-deps-for wheel --only-build-deps --allow-unsafe \
 	    --output-file requirements-build.lock pyproject.toml

@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -83,9 +84,23 @@ def test_install(wheel: Path, python: Path, tmp_path: Path, *, editable: bool) -
     assert "brunix" not in twistd_help(python, tmp_path)
 
 
-def test_lock() -> None:
-    """What is audited would be another set of releases than what is installed."""
+@pytest.mark.parametrize("extra", ["", "tls", "otel"])
+def test_lock(extra: str) -> None:
+    """Everything that an operator may install is pinned, so that it is audited, with and without the extras."""
     locked = dict(re.findall(r"^([a-z0-9.-]+)==([^ ]+)", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE))
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
     for requirement in map(Requirement, wanted):
         assert locked.get(requirement.name, "0") in requirement.specifier, f"{requirement}; run: make lock"
+        for part in required_by(requirement):
+            assert part in locked, f"{part}, of {requirement}; run: make lock"
+
+
+def required_by(requirement: Requirement) -> set[str]:
+    """List what the extras of a requirement, such as ``twisted[tls]``, need."""
+    return {
+        part.name.lower()
+        for part in map(Requirement, requires(requirement.name) or ())
+        for extra in requirement.extras
+        if part.marker is not None and part.marker.evaluate({"extra": extra})
+    }
