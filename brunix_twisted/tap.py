@@ -151,8 +151,6 @@ def _check(options: Mapping[str, str | None]) -> None:
     from twisted.internet import reactor  # noqa: PLC0415 - as in makeService
 
     use_monotonic_clock(reactor)
-    # What gRPC writes by itself is said in words.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         settings = Settings.read(os.environ, options)
         _check_reactor(reactor, settings)

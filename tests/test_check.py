@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from brunix_twisted.reactors import Reactor
 from brunix_twisted.settings import table
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine
-from test_tap import CLEAN, TWISTD, free_port, twistd, wait_for_port
+from test_tap import CLEAN, TWISTD, free_port, get, twistd, wait_for_port
 from test_tls import Authority
 
 READY = "The gateway is ready to start."
@@ -225,6 +226,31 @@ async def test_tls_in_words(tmp_path: Path, engines: list[ScriptedEngine], case:
     assert (trial.illness is None) == (meaning is None), trial
     told = remedy(trial, tls)
     assert told == meaning or (told is not None and meaning is not None and told.startswith(meaning)), trial
+
+
+def test_grpc_writes_nothing_itself(check: Check, tmp_path: Path, engine: ScriptedEngine) -> None:
+    """TLS to an engine that does not speak it is told in words, without a line of gRPC's own on standard error."""
+    ca = str(Authority(tmp_path, "authority").party.certificate)
+    found = check(BRUNIX_GRPC_TARGET=engine.target, BRUNIX_GRPC_TLS_CA=ca)
+    assert found.status == 1
+    assert "  It does not speak TLS: unset BRUNIX_GRPC_TLS_CA, or turn TLS on at the engine." in found.lines
+    assert not any(".cc:" in line for line in found.lines)
+
+
+def test_grpc_writes_nothing_into_the_log(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """The log of a gateway whose TLS fails is JSON to its last line."""
+    with twistd(
+        tmp_path,
+        PROXY_LISTEN="tcp:0:interface=127.0.0.1",
+        PROXY_LOG_FORMAT="json",
+        BRUNIX_GRPC_TARGET=engine.target,
+        BRUNIX_GRPC_TLS_CA=str(Authority(tmp_path, "authority").party.certificate),
+    ) as process:
+        assert get(wait_for_port(process), "/health")[0] == 503
+        process.terminate()
+        assert process.stdout is not None
+        for line in process.stdout:
+            json.loads(line)
 
 
 @pytest.mark.parametrize("kind", ["nobody", "no name", "no socket", "silence"])

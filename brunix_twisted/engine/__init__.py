@@ -8,6 +8,7 @@ on the gateway's side imports grpc or the generated code.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,6 +16,12 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from brunix_twisted.model import Question, TraceContext
+
+
+# What gRPC writes to standard error by itself, at a failed TLS handshake for one, is no line of the log, and blocks its
+# threads where nobody reads it. What matters of it is in the status of a call. grpc reads this when it is imported, so
+# it is set here, before any module of this package imports it; an operator's own value stays.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 @attrs.frozen
