@@ -7,7 +7,7 @@ behind: no process, no file, no port.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -15,9 +15,10 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 
+from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.engine.trial import Trial, remedy, try_engine
 from brunix_twisted.reactors import Reactor
-from brunix_twisted.service import tls_of
+from brunix_twisted.service import limits_of, tls_of
 from brunix_twisted.settings import Settings, table
 
 ENGINE_TIMEOUT_S: Final = 5.0
@@ -26,6 +27,11 @@ ENGINE_TIMEOUT_S: Final = 5.0
 
 LISTEN_TIMEOUT_S: Final = 30.0
 """How long an endpoint may take until it listens; Twisted's own take no time."""
+
+
+def tell(line: str) -> None:
+    """Print a line."""
+    print(line, flush=True)  # noqa: T201 - what the command is run for
 
 
 class _Nobody(Factory):
@@ -53,21 +59,23 @@ async def check(
     reactor: Reactor,
     settings: Settings,
     endpoint: IStreamServerEndpoint | None,
-    given: list[str],
-    tell: Callable[[str], None],
+    environment: Mapping[str, str],
+    options: Mapping[str, str | None],
 ) -> bool:
     """
-    Say line by line what was found, and give whether the gateway would serve.
+    Print line by line what was found, and return whether the gateway would serve.
 
     :param endpoint: where it would listen; None: on a socket of systemd's, which is not here.
-    :param given: what :func:`chosen` wrote.
+    :param environment: what the settings were read from, with the options.
     """
+    given = chosen(settings, environment, options)
     tell(f"settings: {len(given) or 'none'} not at the default")
     for line in given:
         tell(f"  {line}")
-    listens = await _listens(reactor, settings, endpoint, tell)
+    listens = await _listens(reactor, settings, endpoint)
     tls = tls_of(settings)
-    trial = await try_engine(reactor, settings.grpc_target, tls, ENGINE_TIMEOUT_S)
+    limits = limits_of(settings)
+    trial = await try_engine(reactor, settings.grpc_target, tls, ENGINE_TIMEOUT_S, limits)
     how = "without TLS" if tls is None else "over TLS"
     if trial.illness is None:
         tell(f"engine: {settings.grpc_target} is well, asked {how}; it took {trial.took_s * 1000:.0f} ms")
@@ -77,6 +85,8 @@ async def check(
             tell(f"  {todo}.")
         if trial.detail:
             tell(f"  gRPC says: {trial.detail}")
+    if (proxy := proxy_for(settings.grpc_target, environment)) is not None:
+        tell(f"  The connection goes through the proxy {proxy}; no_proxy can except the engine's host.")
     if not listens:
         tell("The gateway would not start.")
     elif trial.illness is not None:
@@ -86,9 +96,7 @@ async def check(
     return listens and trial.illness is None
 
 
-async def _listens(
-    reactor: Reactor, settings: Settings, endpoint: IStreamServerEndpoint | None, tell: Callable[[str], None]
-) -> bool:
+async def _listens(reactor: Reactor, settings: Settings, endpoint: IStreamServerEndpoint | None) -> bool:
     if endpoint is None:
         tell(f"listening: {settings.listen} is for systemd to listen on, and was not tried")
         return True
@@ -118,5 +126,5 @@ def words(trial: Trial, settings: Settings) -> str:
 
 def engine_in_words(reactor: Reactor, settings: Settings) -> Deferred[str]:
     """Try the engine; fires with half a sentence, and never fails."""
-    tried = try_engine(reactor, settings.grpc_target, tls_of(settings), ENGINE_TIMEOUT_S)
+    tried = try_engine(reactor, settings.grpc_target, tls_of(settings), ENGINE_TIMEOUT_S, limits_of(settings))
     return tried.addCallback(words, settings)

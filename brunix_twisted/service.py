@@ -250,9 +250,7 @@ class GatewayService(Service):
 
 def _engine(reactor: Reactor, settings: Settings) -> Engine:
     target, timeout_s, tls = settings.grpc_target, settings.engine_timeout_s, tls_of(settings)
-    limits = ConnectionLimits(
-        settings.grpc_connect_timeout_s, settings.grpc_ack_timeout_s, settings.max_answer_bytes
-    )
+    limits = limits_of(settings)
     if settings.engine_client == "aio":
         return AioEngine(target, timeout_s, tls, limits)
     return BlockingEngine(reactor, target, timeout_s, tls, limits, workers=settings.thread_workers)
@@ -269,6 +267,11 @@ def _tracing(reactor: Reactor, settings: Settings, digest_key: bytes) -> Tracing
     # What the variables OTEL_… hold is read by OpenTelemetry, and each of them fails in its own way.
     except Exception as fault:
         raise StartError(f"twistd brunix: PROXY_TRACES is {settings.traces!r}, but: {fault}") from fault
+
+
+def limits_of(settings: Settings) -> ConnectionLimits:
+    """Say how long the connection to the engine may take to show that it works."""
+    return ConnectionLimits(settings.grpc_connect_timeout_s, settings.grpc_ack_timeout_s, settings.max_answer_bytes)
 
 
 def tls_of(settings: Settings) -> Tls | None:

@@ -19,7 +19,8 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.usage import Options as BaseOptions
 
-from brunix_twisted.check import check, chosen, engine_in_words
+from brunix_twisted.check import check, engine_in_words
+from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.exporter import Exporter
 from brunix_twisted.listening import StartError
 from brunix_twisted.logs import twistd_observer
@@ -164,7 +165,7 @@ def _check(options: Mapping[str, str | None]) -> None:
         raise StartError(f"twistd brunix: {error}") from None
 
     async def look(clock: Reactor) -> None:
-        if not await check(clock, settings, endpoint, chosen(settings, os.environ, options), print):
+        if not await check(clock, settings, endpoint, os.environ, options):
             raise SystemExit(1)
 
     react(lambda clock: ensureDeferred(look(clock)), _reactor=reactor)
@@ -177,11 +178,13 @@ def _given(environment: Mapping[str, str], options: Mapping[str, str | None]) ->
 
 
 def _tell(address: IAddress, settings: Settings) -> IAddress:
+    proxy = proxy_for(settings.grpc_target, os.environ)
     _log.info(
-        "Serving the model {model} on {address}; the engine is at {target}",
+        "Serving the model {model} on {address}; the engine is at {target}{through}",
         model=settings.model_id,
         address=address,
         target=settings.grpc_target,
+        through="" if proxy is None else f", through the proxy {proxy}",
     )
     return address
 

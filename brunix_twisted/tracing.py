@@ -12,10 +12,11 @@ answer and no session's id is among the values.
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -44,6 +45,7 @@ from twisted.web.http import Request
 from brunix_twisted import __version__
 from brunix_twisted.dialects.endpoints import endpoint_of
 from brunix_twisted.engine import Call
+from brunix_twisted.engine.connection import proxy_options
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter, count_tokens
 from brunix_twisted.model import Ask, Question, TraceContext
@@ -73,6 +75,13 @@ _GRPC_STATUSES: Final = (
 _MODEL_CHARACTERS: Final = 128
 
 
+def _collector(environment: Mapping[str, str]) -> str:
+    """Give the host and port that the exporter connects to, by its own variables."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = next((environment[name] for name in names if environment.get(name)), "localhost:4317")
+    return urlsplit(endpoint).netloc or endpoint
+
+
 class Tracing:
     """Begins the spans, and sees to it that they reach the collector."""
 
@@ -89,7 +98,8 @@ class Tracing:
         self.model_id = settings.model_id
         self.engine = _address(settings.grpc_target)
         self._logs = _Logs(reactor)
-        self._exporter = OTLPSpanExporter()
+        options = cast("Any", proxy_options(_collector(os.environ)))
+        self._exporter = OTLPSpanExporter(channel_options=options)
         # At the end the gateway asks for itself, and within a time of its own.
         self._provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))

@@ -17,7 +17,6 @@ from twisted.internet.defer import Deferred
 
 from brunix_twisted.model import Question, TraceContext
 
-
 # What gRPC writes to standard error by itself, at a failed TLS handshake for one, is no line of the log, and blocks its
 # threads where nobody reads it. What matters of it is in the status of a call. grpc reads this when it is imported, so
 # it is set here, before any module of this package imports it; an operator's own value stays.

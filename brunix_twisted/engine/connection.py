@@ -11,6 +11,7 @@ import grpc
 
 from brunix_twisted._pb import brunix_pb2
 from brunix_twisted.engine import ConnectionLimits, Tls
+from brunix_twisted.engine.proxies import goes_direct
 from brunix_twisted.model import Question, TraceContext
 
 OPTIONS = (
@@ -60,6 +61,11 @@ def _limiting(limits: ConnectionLimits) -> tuple[tuple[str, int], ...]:
     )
 
 
+def proxy_options(target: str) -> tuple[tuple[str, int], ...]:
+    """Keep gRPC from using a proxy on the way to this machine itself."""
+    return (("grpc.enable_http_proxy", 0),) if goes_direct(target) else ()
+
+
 def open_channel(
     library: ModuleType,
     target: str,
@@ -76,7 +82,7 @@ def open_channel(
     :param tls: None for a connection that is not encrypted.
     :raises OSError: a file of the TLS cannot be read.
     """
-    options += (*OPTIONS, *KEEPALIVE_OPTIONS, *_limiting(limits))
+    options += (*OPTIONS, *KEEPALIVE_OPTIONS, *_limiting(limits), *proxy_options(target))
     if target.startswith(_SEVERAL_ENGINES):
         options += _BALANCING_OPTIONS
     if tls is None:
