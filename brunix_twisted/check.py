@@ -20,6 +20,7 @@ from brunix_twisted.engine.trial import Trial, remedy, try_engine
 from brunix_twisted.reactors import Reactor
 from brunix_twisted.service import limits_of, tls_of
 from brunix_twisted.settings import Settings, table
+from brunix_twisted.variables import unknown
 
 ENGINE_TIMEOUT_S: Final = 5.0
 """An engine that takes longer to say how it is has no answers to give either."""
@@ -72,6 +73,8 @@ async def check(
     tell(f"settings: {len(given) or 'none'} not at the default")
     for line in given:
         tell(f"  {line}")
+    for sentence in unknown(environment):
+        tell(f"  {sentence}")
     listens = await _listens(reactor, settings, endpoint)
     tls = tls_of(settings)
     limits = limits_of(settings)

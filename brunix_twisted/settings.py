@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import attrs
 
-from brunix_twisted import certificates, hosts, origins
+from brunix_twisted import certificates, hosts, origins, spelling
 from brunix_twisted.origins import Origins
 
 
@@ -86,6 +86,22 @@ def _words(text: str) -> tuple[str, ...]:
     return words
 
 
+def _unquoted(text: str) -> str:
+    """Complete an error where a file of variables was read by a program that keeps quotes, as Docker does."""
+    return ", without quotes" if re.fullmatch(r"""'.*'|".*\"""", text.strip(), re.DOTALL) else ""
+
+
+def _plain(read: Callable[[str], str]) -> Callable[[str], str]:
+    """Refuse quotes, which are a part of no address."""
+
+    def read_plain(text: str) -> str:
+        if _unquoted(text):
+            raise ValueError(text)
+        return read(text)
+
+    return read_plain
+
+
 def _on_off(text: str) -> bool:
     if text not in {"on", "off"}:
         raise ValueError(text)
@@ -113,7 +129,7 @@ class Settings:
     grpc_target: str = _setting(
         "BRUNIX_GRPC_TARGET",
         "localhost:50051",
-        _matching(r"[!-~]{1,1000}", "a gRPC target such as host:port, dns:///host:port or unix:///path"),
+        Rule("a gRPC target such as host:port, dns:///host:port or unix:///path", _plain(spelling.grpc_target)),
         "Where the engine listens. A host and port alone are one engine; `dns:///engines:50051` and "
         "`ipv4:10.0.0.1:50051,10.0.0.2:50051` are several, asked in turn.",
     )
@@ -191,8 +207,9 @@ class Settings:
     listen: str = _setting(
         "PROXY_LISTEN",
         "tcp:8000:interface=127.0.0.1",
-        Rule("a Twisted endpoint description such as tcp:8000 or unix:/run/brunix.sock", lambda text: text),
-        "Where the gateway listens. The default is this machine only; `tcp:8000` is every interface.",
+        Rule("a port, host:port, or a Twisted endpoint description such as tcp:8000", _plain(spelling.endpoint)),
+        "Where the gateway listens. The default, and a port alone, is this machine only; `tcp:8000` and `0.0.0.0:8000` "
+        "are every interface.",
     )
     engine_timeout_s: float = _setting(
         "PROXY_ENGINE_TIMEOUT_S",
@@ -360,7 +377,12 @@ class Settings:
     metrics_listen: str | None = _setting(
         "PROXY_METRICS_LISTEN",
         "",
-        _or_none(Rule("a Twisted endpoint description such as tcp:9464:interface=127.0.0.1", lambda text: text)),
+        _or_none(
+            Rule(
+                "a port, host:port, or a Twisted endpoint description such as tcp:9464:interface=127.0.0.1",
+                _plain(spelling.endpoint),
+            )
+        ),
         "Where Prometheus finds `/metrics`, on a port of its own; nowhere unless it is set.",
     )
     traces: Literal["off", "otlp"] = _setting(
@@ -391,13 +413,15 @@ class Settings:
             variable, option = row.variable, row.option
             text, source = options.get(option), f"--{option} ({variable})"
             if text is None:
-                text, source = environment.get(variable, ""), variable
+                text, source = environment.get(variable, "").strip(), variable
                 if not text:
                     continue
             try:
-                chosen[name] = row.rule.read(text)
+                chosen[name] = row.rule.read(text.strip())
+            except spelling.InsteadError as instead:
+                raise SettingError(source, text, f"{row.rule.allowed}; {instead}") from None
             except ValueError:
-                raise SettingError(source, text, row.rule.allowed) from None
+                raise SettingError(source, text, row.rule.allowed + _unquoted(text)) from None
         settings = cls(**chosen)
         settings._check_tls()
         return settings

@@ -32,6 +32,7 @@ from brunix_twisted.reactors import Reactor, use_monotonic_clock
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import SettingError, Settings, table
 from brunix_twisted.shutdown import run_steps, stop_with_failure
+from brunix_twisted.variables import unknown
 
 _log = Logger()
 
@@ -118,6 +119,8 @@ def makeService(options: Mapping[str, str | None]) -> IService:
         metrics_endpoint = None if metrics is None else _endpoint(reactor, metrics, "PROXY_METRICS_LISTEN")
     except SettingError as error:
         raise StartError(f"twistd brunix: {error}") from None
+    for sentence in unknown(os.environ):
+        _log.warn("{sentence}", sentence=sentence)
     service: GatewayService | Supervisor
     if sharing is None:
         service = GatewayService(cast("Reactor", reactor), settings, endpoint)

@@ -49,6 +49,8 @@ LEVELS = {
     "settings": 0,
     "reactors": 0,
     "background": 0,
+    "spelling": 0,
+    "variables": 1,
     "origins": 0,
     "hosts": 0,
     "certificates": 0,
@@ -73,6 +75,7 @@ BESIDE = {
     ("settings", "origins"),
     ("settings", "hosts"),
     ("settings", "certificates"),
+    ("settings", "spelling"),
 }
 
 # Who may import what is not ours, by the first part of its name. Everyone may import the standard library and attrs.
@@ -130,6 +133,8 @@ PURE = {
     "origins",
     "hosts",
     "settings",
+    "spelling",
+    "variables",
 }
 
 

@@ -155,7 +155,6 @@ def test_where_the_gateway_listens_is_where_it_is_asked(description: str, expect
     [
         ("systemd:domain=INET:index=0", "tcp:, tcp6: and unix: only"),
         ("ssl:443:privateKey=key.pem", "tcp:, tcp6: and unix: only"),
-        ("8000", "tcp:, tcp6: and unix: only"),
         ("port=8000", "tcp:, tcp6: and unix: only"),
         ("tcp:0", "no port"),
         ("tcp:65536", "no port"),

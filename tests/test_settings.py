@@ -15,6 +15,71 @@ def test_page() -> None:
     assert page == rewritten(page), "docs/settings.md is out of date; run: make docs-tables"
 
 
+@pytest.mark.parametrize(
+    ("text", "description"),
+    [
+        ("8171", "tcp:8171:interface=127.0.0.1"),
+        ("0", "tcp:0:interface=127.0.0.1"),
+        (" 8171\n", "tcp:8171:interface=127.0.0.1"),
+        ("localhost:8171", "tcp:8171:interface=127.0.0.1"),
+        ("127.0.0.1:8171", "tcp:8171:interface=127.0.0.1"),
+        ("0.0.0.0:8171", "tcp:8171:interface=0.0.0.0"),
+        ("*:8171", "tcp:8171:interface=0.0.0.0"),
+        (":8171", "tcp:8171:interface=0.0.0.0"),
+        ("[::]:8171", r"tcp6:8171:interface=\:\:"),
+        ("[::1]:8171", r"tcp6:8171:interface=\:\:1"),
+        ("/run/a:b.sock", r"unix:/run/a\:b.sock"),
+        ("tcp:8171", "tcp:8171"),
+        ("tcp:8171:interface=10.0.0.1", "tcp:8171:interface=10.0.0.1"),
+        ("unix:/run/brunix.sock:mode=660", "unix:/run/brunix.sock:mode=660"),
+        ("systemd:domain=INET:index=0", "systemd:domain=INET:index=0"),
+    ],
+)
+@pytest.mark.parametrize(("variable", "name"), [("PROXY_LISTEN", "listen"), ("PROXY_METRICS_LISTEN", "metrics_listen")])
+def test_where_to_listen(variable: str, name: str, text: str, description: str) -> None:
+    """A port, or a host and a port, are enough to say where to listen."""
+    assert getattr(Settings.read({variable: text}, {}), name) == description
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "instead"),
+    [
+        ("PROXY_LISTEN", "http://0.0.0.0:8171/", "write it without http://, as 0.0.0.0:8171"),
+        ("PROXY_LISTEN", "65536", "a port is a number from 0 to 65535"),
+        ("PROXY_LISTEN", "0.0.0.0:99999", "a port is a number from 0 to 65535"),
+        ("PROXY_LISTEN", '"8171"', "without quotes"),
+        ("PROXY_METRICS_LISTEN", "'tcp:9464'", "without quotes"),
+        ("PROXY_THREAD_WORKERS", '"20"', "without quotes"),
+        ("BRUNIX_GRPC_TARGET", "http://engine:50051", "write it without http://, as engine:50051"),
+        ("BRUNIX_GRPC_TARGET", "HTTP://engine:50051/", "write it without http://, as engine:50051"),
+        ("BRUNIX_GRPC_TARGET", "grpc://engine:50051/path", "write it without grpc://, as engine:50051"),
+        (
+            "BRUNIX_GRPC_TARGET",
+            "https://engine:50051",
+            "write it without https://, as engine:50051, and name the certificates to trust in BRUNIX_GRPC_TLS_CA",
+        ),
+        ("BRUNIX_GRPC_TARGET", "dns://engine:50051", "write dns:///engine:50051, with three slashes"),
+        ("BRUNIX_GRPC_TARGET", "ipv4://10.0.0.1:50051", "write ipv4:10.0.0.1:50051, without slashes"),
+        ("BRUNIX_GRPC_TARGET", "engine:50051/", "write it without a slash at its end, as engine:50051"),
+        ("BRUNIX_GRPC_TARGET", '"engine:50051"', "without quotes"),
+    ],
+)
+def test_what_to_write_instead(variable: str, text: str, instead: str) -> None:
+    """A value that is nearly right is refused in one line that says what to write."""
+    with pytest.raises(SettingError) as refusal:
+        Settings.read({variable: text}, {})
+    assert str(refusal.value).endswith(instead)
+    assert repr(text) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "target", ["unix:///run/engine.sock", "unix:/run/engine/", "dns://10.0.0.1/engine:50051", "[::1]:50051", "engine"]
+)
+def test_other_targets(target: str) -> None:
+    """What gRPC understands is left as it is."""
+    assert Settings.read({"BRUNIX_GRPC_TARGET": target}, {}).grpc_target == target
+
+
 def test_given_defaults() -> None:
     """A gateway that is started without any setting would not be where the documentation says it is."""
     settings = Settings.read({}, {})

@@ -1,0 +1,80 @@
+"""The ways in which operators write addresses, brought into those that Twisted and gRPC read. Pure."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import Final
+
+_MAX_PORT: Final = 65535
+_TARGET_SCHEMES: Final = ("dns", "unix", "unix-abstract", "vsock", "ipv4", "ipv6", "xds", "google-c2p")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)")
+
+
+class InsteadError(ValueError):
+    """Something is written in a way that cannot be meant; the text says what to write instead."""
+
+
+def endpoint(text: str) -> str:
+    """
+    Make a Twisted endpoint description of a port, a host and port, or the path of a Unix socket.
+
+    A port alone is on this machine only, as the default is. Anything else is returned as it is.
+
+    :raises InsteadError: there is a URL's scheme, or no such port.
+    """
+    if found := _SCHEME.fullmatch(text):
+        raise InsteadError(f"write it without {found[1]}://, as {found[2].rstrip('/') or 8000}")
+    if text.startswith("/"):
+        return f"unix:{_escaped(text)}"
+    if re.fullmatch("[0-9]+", text):
+        return f"tcp:{_port(text)}:interface=127.0.0.1"
+    if found := re.fullmatch(r"\[([0-9A-Fa-f:.]+)\]:([0-9]+)", text):
+        return f"tcp6:{_port(found[2])}:interface={_escaped(found[1])}"
+    if found := re.fullmatch(r"([^:]*):([0-9]+)", text):
+        host = {"localhost": "127.0.0.1", "*": "0.0.0.0", "": "0.0.0.0"}.get(found[1].lower(), found[1])  # noqa: S104 - what these mean
+        if _is_address(host):
+            return f"tcp:{_port(found[2])}:interface={host}"
+    return text
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ip_address(host))
+    except ValueError:
+        return False
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[\\:=]", r"\\\g<0>", text)
+
+
+def _port(text: str) -> int:
+    if len(text) > len(str(_MAX_PORT)) or int(text) > _MAX_PORT:
+        raise InsteadError(f"a port is a number from 0 to {_MAX_PORT}")
+    return int(text)
+
+
+def grpc_target(text: str) -> str:
+    """
+    Check that a gRPC target is none of those that look right and are not.
+
+    :raises ValueError: it holds spaces or characters that are not ASCII, or is too long.
+    :raises InsteadError: see above.
+    """
+    if not re.fullmatch(r"[!-~]{1,1000}", text):
+        raise ValueError(text)
+    found = _SCHEME.fullmatch(text)
+    scheme, rest = ("", text) if found is None else (found[1].lower(), found[2])
+    plain = rest.rstrip("/")
+    if scheme and scheme not in _TARGET_SCHEMES:
+        tls = ", and name the certificates to trust in BRUNIX_GRPC_TLS_CA" if scheme in {"https", "grpcs"} else ""
+        raise InsteadError(f"write it without {scheme}://, as {plain.partition('/')[0]}{tls}")
+    if scheme == "dns" and "/" not in plain:
+        # Its host would be a name server.
+        raise InsteadError(f"write dns:///{plain}, with three slashes")
+    if scheme in {"ipv4", "ipv6"}:
+        raise InsteadError(f"write {scheme}:{plain.lstrip('/')}, without slashes")
+    if text.endswith("/") and not text.startswith("unix"):
+        raise InsteadError(f"write it without a slash at its end, as {text.rstrip('/')}")
+    return text
