@@ -1,6 +1,6 @@
 #!/bin/sh
 #
-# Starts the engine and the gateway side by side, says when both answer, and lets neither outlive the other.
+# Starts the engine and the gateway side by side, lets them meet on a free port, says when both answer, and lets neither outlive the other.
 # Any POSIX shell runs it, as process 1 of a container too. Environment:
 #
 #   BRUNIX_ENGINE_COMMAND    the engine; default: python -m brunix_twisted.embedded
@@ -87,6 +87,15 @@ must_exist() { # VARIABLE COMMAND
 }
 must_exist BRUNIX_ENGINE_COMMAND "$engine_command"
 must_exist BRUNIX_GATEWAY_COMMAND "$gateway_command"
+
+# The engine of our own, and the gateway, have to agree on a port. If it cannot be found out, the engine will say why.
+moved=''
+if [ -z "${BRUNIX_ENGINE_COMMAND:-}" ] && met=$("$python" -m brunix_twisted.embedded.rendezvous 2>/dev/null); then
+    [ "$met" = "${BRUNIX_ENGINE_LISTEN:-localhost:50051} ${BRUNIX_GRPC_TARGET:-localhost:50051}" ] ||
+        moved=", where the engine listens on ${met%% *}"
+    BRUNIX_ENGINE_LISTEN=${met%% *} BRUNIX_GRPC_TARGET=${met##* }
+    export BRUNIX_ENGINE_LISTEN BRUNIX_GRPC_TARGET
+fi
 
 # Becomes the command, in a session and process group of its own. Python does it because every system that can run the
 # gateway has it, whereas setsid and setpriv are missing from some. Arguments: the number of this shell, the command.
@@ -236,7 +245,7 @@ patient() {
 
 # --- From here on it happens ------------------------------------------------------------------------------------------
 
-say "starting the engine ($engine_command) and the gateway ($gateway_command)"
+say "starting the engine ($engine_command) and the gateway ($gateway_command)$moved"
 start "$engine_command"
 engine=$!
 start "$gateway_command"

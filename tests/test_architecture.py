@@ -199,7 +199,7 @@ def test_nobody_reads_the_environment_but_the_command_lines() -> None:
     }
     # The engine's sets a default for grpc, and reads nothing; what OpenTelemetry reads is none of our settings.
     others = {"engine/__init__.py", "tracing.py"}
-    assert readers == {"__main__.py", "tap.py", "probe.py", "embedded/__main__.py"} | others
+    assert readers == {"__main__.py", "tap.py", "probe.py", "embedded/__main__.py", "embedded/rendezvous.py"} | others
 
 
 def test_plugin_names_tap_only() -> None:

@@ -102,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _address(text: str) -> Address:
     host, colon, port = text.strip().rpartition(":")
+    if not colon:
+        host, colon = "localhost", ":"
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:

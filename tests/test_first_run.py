@@ -1,0 +1,94 @@
+"""The first run, ``make run``: one variable moves it to other ports."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from brunix_twisted.embedded.rendezvous import free_port, meet
+from fake_reactor import LIMIT_S
+from test_tap import CLEAN, get
+from test_tap import free_port as a_port
+
+ROOT = Path(__file__).parent.parent
+
+
+def next_free(host: str, wanted: int) -> int:
+    """A machine on which 50051 is taken, and 4711 is next."""
+    assert host in {"localhost", "0.0.0.0", "[::1]"}  # noqa: S104 - an expectation
+    return wanted if wanted not in {0, 50051} else 4711
+
+
+@pytest.mark.parametrize(
+    ("listen", "target", "met"),
+    [
+        ("", "", ("localhost:4711", "localhost:4711")),
+        ("localhost:0", "", ("localhost:4711", "localhost:4711")),
+        ("0.0.0.0:0", "", ("0.0.0.0:4711", "127.0.0.1:4711")),
+        ("[::1]:0", "", ("[::1]:4711", "[::1]:4711")),
+        ("localhost:1", "", ("localhost:1", "localhost:1")),
+        ("1", "", ("localhost:1", "localhost:1")),
+        ("[::]:1", "", ("[::]:1", "[::1]:1")),
+        ("", "localhost:2", ("localhost:2", "localhost:2")),
+        ("", "dns:///127.0.0.1:2", ("127.0.0.1:2", "dns:///127.0.0.1:2")),
+        ("", "engine.example:2", ("localhost:4711", "engine.example:2")),
+        ("localhost:1", "localhost:2", ("localhost:1", "localhost:2")),
+    ],
+)
+def test_where_they_meet(listen: str, target: str, met: tuple[str, str]) -> None:
+    """Either variable moves both sides, and a port that is taken is replaced."""
+    assert meet({"BRUNIX_ENGINE_LISTEN": listen, "BRUNIX_GRPC_TARGET": target}, next_free) == met
+
+
+def test_a_port_that_is_taken() -> None:
+    """The port that is found is free on all addresses of the host."""
+    import socket  # noqa: PLC0415 - here alone
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert free_port("localhost", port) not in {0, port}
+    wanted = a_port()
+    assert free_port("localhost", wanted) == wanted
+
+
+@pytest.mark.parametrize("one", ["localhost:0", "BRUNIX_GRPC_TARGET"])
+def test_one_variable_is_enough(tmp_path: Path, one: str) -> None:
+    """A gateway that is moved is announced and found at its port, and its engine too, without further variables."""
+    port = a_port()
+    more = {one: f"localhost:{a_port()}"} if one.isupper() else {"BRUNIX_ENGINE_LISTEN": one}
+    process = subprocess.Popen(  # noqa: S603 - our own
+        [ROOT / "entrypoint.sh"],
+        cwd=tmp_path,
+        env=CLEAN | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PROXY_LISTEN": str(port)} | more,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    limit = threading.Timer(LIMIT_S, process.kill)
+    limit.start()
+    try:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if found := re.match(r"brunix is up: http://127.0.0.1:(\d+) ", line):
+                break
+        else:
+            raise AssertionError("".join(lines))
+        assert int(found[1]) == port
+        assert get(port, "/health")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+        assert process.wait(LIMIT_S) == 0
+    finally:
+        limit.cancel()
+        process.kill()
+        process.communicate()
