@@ -70,8 +70,8 @@ def test_every_name_is_known() -> None:
     texts += [path.read_text("utf-8") for path in (ROOT / "deploy").rglob("*.yaml")]
     texts.append(Path(commands.__file__).read_text("utf-8"))
     named = {name for text in texts for name in NAME.findall(text)} | set(VARIABLES.values())
-    # An nginx variable, and the beginning of several names.
-    assert named - {"PROXY_AUTHENTICATION_REQUIRED", "PROXY_LISTN"} == known()
+    # A status of HTTP.
+    assert named - {"PROXY_AUTHENTICATION_REQUIRED"} == known()
 
 
 def test_it_is_told(tmp_path: Path, engine: ScriptedEngine) -> None:
