@@ -21,6 +21,13 @@ the same value, unlike 256.5.
 
 # msgspec's messages end in the path of the fault, as in: Expected `str`, got `int` - at `$.messages[0].content`
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+# A pair of surrogates, half a pair that is followed by something else, or any other escape.
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})(?!\\?u?[0-9a-fA-F]{0,4}\Z)"
+    r"|\\.",
+    re.DOTALL,
+)
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
 _NULL = re.compile(r"Expected `[^`]+`, got `null`")
 
@@ -41,7 +48,8 @@ def decode(body_type: type[T], body_bytes: bytes) -> T:
     except msgspec.ValidationError as fault:
         raise _invalid(str(fault)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-        raise GatewayError(errors.INVALID_REQUEST, f"The body is not valid JSON: {fault}") from None
+        reason = _lone_surrogate(body_bytes) or fault
+        raise GatewayError(errors.INVALID_REQUEST, f"The body is not valid JSON: {reason}") from None
     except RecursionError:
         raise GatewayError(errors.INVALID_REQUEST, "The body is nested too deeply") from None
 
@@ -52,6 +60,14 @@ def keys(body_bytes: bytes) -> tuple[str, ...]:
         return tuple(key for key, value in _keys.decode(body_bytes).items() if bytes(value) != b"null")
     except RecursionError:  # it was just not deep enough for the first reader, which had more of the stack left
         return ()
+
+
+def _lone_surrogate(body_bytes: bytes) -> str | None:
+    """Name half a surrogate pair, which the decoder reports as a body that was truncated, or not at all."""
+    for escape in _ESCAPE.finditer(body_bytes.decode("utf-8", errors="replace")):
+        if lone := escape["lone"]:
+            return f"{lone} at character {escape.start()} is one half of a surrogate pair without the other"
+    return None
 
 
 _keys = msgspec.json.Decoder(dict[str, msgspec.Raw])
