@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, cast
@@ -29,6 +30,7 @@ from brunix_twisted.dialects.openai import HeartbeatForm
 from brunix_twisted.dialects.openapi import openapi_body
 from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
+from brunix_twisted.health import SharedCheck
 from brunix_twisted.limits import count_tokens
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.page import HTML, Asset, wants_page
@@ -77,7 +79,7 @@ class Gateway:
         :param answers: where those are kept that can be named later.
         :param processes: what is known now of several gateway processes; None where there is one.
         """
-        self._engine = engine
+        self._check = SharedCheck(partial(engine.check, _HEALTH_TIMEOUT_S), time.monotonic)
         self._completion = completion
         self._model = model
         self._answers = answers
@@ -216,7 +218,7 @@ class Gateway:
         """Say whether a question would be answered."""
         if self._completion.draining:
             return _health(request, "draining", processes=self._processes())
-        illness = await self._engine.check(_HEALTH_TIMEOUT_S)
+        illness = await self._check()
         return _health(request, "unavailable" if illness else "ok", illness, self._processes())
 
     @app.route("/health/live", methods=["GET"])

@@ -1,0 +1,65 @@
+"""The engine's health, asked for once for all who want to know it at about the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+
+MAX_AGE_S: Final = 0.5
+"""How long a result is used again: less than any health check's interval, and a limit for who asks without one."""
+
+
+class SharedCheck:
+    """A check whose result is shared. All methods belong to the reactor's thread."""
+
+    def __init__(self, check: Callable[[], Deferred[str | None]], seconds: Callable[[], float]) -> None:
+        """
+        Check nothing yet.
+
+        :param check: fires with None when all is well, and otherwise with what is wrong.
+        :param seconds: a clock that never goes back.
+        """
+        self._check = check
+        self._seconds = seconds
+        self._waiting: list[Deferred[str | None]] = []
+        self._checking = False
+        self._result: tuple[str | None, float] | None = None
+
+    def __call__(self) -> Deferred[str | None]:
+        """
+        Check, or share a check that is under way or has just ended.
+
+        Cancelling the Deferred leaves the check to the others who wait for it.
+        """
+        if self._result is not None:
+            illness, ended_s = self._result
+            if self._seconds() - ended_s < MAX_AGE_S:
+                return succeed(illness)
+            self._result = None
+        waiter: Deferred[str | None] = Deferred(self._waiting.remove)
+        self._waiting.append(waiter)
+        if not self._checking:
+            self._checking = True
+            try:
+                checked = self._check()
+            except Exception:  # noqa: BLE001 - whatever it is, it is the result
+                checked = fail()
+            checked.addCallbacks(self._succeeded, self._failed)
+        return waiter
+
+    def _succeeded(self, illness: str | None) -> None:
+        self._result = illness, self._seconds()
+        for waiter in self._all():
+            waiter.callback(illness)
+
+    def _failed(self, failure: Failure) -> None:
+        for waiter in self._all():
+            waiter.errback(failure)
+
+    def _all(self) -> list[Deferred[str | None]]:
+        self._checking = False
+        waiting, self._waiting = self._waiting[:], []
+        return waiting
