@@ -458,7 +458,6 @@ class AnswerProducer:
         if self.starting is not None:
             self.starting()
         self._request.setHeader(b"Content-Type", self._encoder.content_type)
-        self._request.setHeader(b"Cache-Control", b"no-cache")
         # Asks nginx to pass a stream on as it comes.
         self._request.setHeader(b"X-Accel-Buffering", b"no")
         # Last: what raises before this is answered with its own status.

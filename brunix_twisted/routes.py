@@ -247,6 +247,7 @@ def _dialect(request: GatewayRequest) -> DialectName:
 
     Anthropic's clients always name the version of their API, and look for the request's id in a header of their own.
     """
+    request.setHeader(b"Vary", b"Origin, anthropic-version")
     request.draft.anthropic = request.requestHeaders.hasHeader(b"anthropic-version")
     _, dialect = endpoint_of(request.path.decode("latin-1"), anthropic=request.draft.anthropic)
     if dialect == "anthropic":

@@ -160,6 +160,8 @@ class GatewayRequest(server.Request):
             self.trace = self.span.context
         if self.trace is not None:
             self.draft.trace_id = self.trace.trace_id
+        # No answer may be served again: not an engine's health, nor a list that a restart changes. RFC 9111, 5.2.2.5.
+        self.setHeader(b"Cache-Control", b"no-store")
         # Whoever stores this answer has to store another for another origin.
         self.setHeader(b"Vary", b"Origin")
         origin = self.requestHeaders.getRawHeaders(b"Origin", [b""])[0]

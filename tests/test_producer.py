@@ -233,7 +233,6 @@ def whole() -> Encoder:
 
 HEADERS = [
     "Content-Type: text/stream",
-    "Cache-Control: no-cache",
     "X-Accel-Buffering: no",
     "registerProducer streaming",
 ]
@@ -396,7 +395,6 @@ def test_whole_answer(seam: Seam) -> None:
     assert seam.new_events() == [
         "Content-Length: 11",
         "Content-Type: application/json; charset=utf-8",
-        "Cache-Control: no-cache",
         "X-Accel-Buffering: no",
         "conclude Hello| stop",
     ]
@@ -413,7 +411,6 @@ def test_answer_without_text(seam: Seam) -> None:
         "relayed",
         "Content-Length: 6",
         "Content-Type: text/stream",
-        "Cache-Control: no-cache",
         "X-Accel-Buffering: no",
         "conclude <stop>",
     ]

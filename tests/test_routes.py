@@ -63,7 +63,7 @@ async def test_answer(gateway: RunningGateway, engine: ScriptedEngine, path: str
     assert engine.calls[0].rpc == ("AskAgentStream" if stream else "AskAgent")
     framing = "application/x-ndjson" if path.startswith("/api") else "text/event-stream; charset=utf-8"
     assert reply.headers["content-type"] == (framing if stream else "application/json; charset=utf-8")
-    assert reply.headers["cache-control"] == "no-cache"
+    assert reply.headers["cache-control"] == "no-store"
     assert len(engine.calls) == 1
 
 

@@ -186,7 +186,7 @@ async def test_without_a_page(gateway: RunningGateway) -> None:
     """A cache would hand the answer for one page to another, which its browser then refuses."""
     reply = await gateway.ask("GET", "/v1/models")
     assert reply.status == 200
-    assert reply.headers["vary"] == "Origin"
+    assert reply.headers["vary"] == "Origin, anthropic-version"
     assert not [name for name in reply.headers if name.startswith("access-control")]
 
 
@@ -637,3 +637,40 @@ async def test_close_while_a_request_is_under_way(served: Served, log: LogLines)
 def test_one_spelling(path: bytes, spelling: bytes) -> None:
     """A client that joins its base URL and the path with a slash too many would not find the endpoint."""
     assert one_spelling(path) == spelling
+
+
+# Caches.
+
+
+@everywhere
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_stored(gateway: RunningGateway, path: str) -> None:
+    """A cache before the gateway would go on serving what is no longer so: an engine's health, a deleted answer."""
+    for method in (method_for(path), "HEAD", "OPTIONS", "DELETE"):
+        arguments = {"json": body_for(path, "hello")} if method == "POST" else {}
+        reply = await gateway.ask(method, path, **arguments)
+        assert reply.headers["cache-control"] == "no-store", method
+        assert reply.headers["vary"].startswith("Origin")
+    strange = await gateway.ask(method_for(path), path, headers={"Origin": STRANGER})
+    assert (strange.status, strange.headers["cache-control"]) == (403, "no-store")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_page_is_stored(gateway: RunningGateway) -> None:
+    """A browser would load the page's files each time, though they have not changed."""
+    page = await gateway.ask("GET", "/", headers={"Accept": "text/html"})
+    assert page.headers["cache-control"] == "no-cache"
+    assert page.headers["vary"] == "Origin, Accept"
+    again = await gateway.ask("GET", "/", headers={"Accept": "text/html", "If-None-Match": page.headers["etag"]})
+    assert (again.status, again.headers["cache-control"]) == (304, "no-cache")
+    file = await gateway.ask("GET", "/page/page.css")
+    assert (file.status, file.headers["cache-control"]) == (200, "no-cache")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/brunix", "/v1/models/nope"])
+@pytest_twisted.ensureDeferred
+async def test_a_list_for_each_api(gateway: RunningGateway, path: str) -> None:
+    """A cache would hand one API's form of the models to the other's clients."""
+    for headers in ({}, {"anthropic-version": "2023-06-01"}):
+        reply = await gateway.ask("GET", path, headers=headers)
+        assert reply.headers["vary"] == "Origin, anthropic-version"
