@@ -12,7 +12,7 @@ import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack
-from http.client import HTTPSConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -33,6 +33,7 @@ from log_lines import log_lines
 from proxies import FILES, KINDS, Kind, Proxy, find, proxy
 from received import Received, connect
 from scripted_engine import ScriptedEngine, script
+from supervised import Told, port_of, supervised
 from test_tls import Authority
 from wire import check, ndjson_lines, sse_comments, sse_events
 
@@ -555,6 +556,44 @@ async def test_a_gateway_without_its_engine(serve: Serve, kind: Kind) -> None:
         reply = await front.ask("POST", CHAT, json=asking(CHAT, "hello"), headers=name)
         assert (reply.status, reply.json()["error"]["code"]) == (503, "engine_unavailable")
         assert reply.headers["retry-after"] == "1"
+
+
+@every_kind
+@every_path
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("count", [1, 2], ids=["alone", "one of two"])
+def test_a_gateway_that_is_killed(tmp_path: Path, kind: Kind, path: str, count: int, *, stream: bool) -> None:
+    """A question that a gateway was asking when it ended is not asked again, and its client reads why."""
+    with ExitStack() as stack:
+        engines = [ScriptedEngine() for _ in range(count)]
+        processes, addresses = [], []
+        for number, engine in enumerate(engines):
+            stack.callback(engine.stop)
+            watched = Told(str(tmp_path / f"told{number}"))
+            stack.callback(watched.close)
+            process = stack.enter_context(supervised(tmp_path, watched, BRUNIX_GRPC_TARGET=engine.target))
+            processes.append(process)
+            addresses.append(f"127.0.0.1:{port_of(process, watched.until('READY')['STATUS'])}")
+        running = stack.enter_context(proxy(kind, addresses))
+        connection = HTTPConnection(running.url.removeprefix("http://"), timeout=LIMIT_S)
+        stack.callback(connection.close)
+        # The second time over a connection to the gateway that is open already, where a proxy may be more eager.
+        for query in ("hello", script(HANG)):
+            body = json.dumps(asking(path, query, stream=stream))
+            connection.request("POST", path, body, {"X-Session-Id": "session"})
+            if query == "hello":
+                assert connection.getresponse().read()
+                if kind == "haproxy":
+                    # It would close the client's own connection without an answer if that had been used before.
+                    connection.close()
+        (asked,) = [number for number, engine in enumerate(engines) if engine.calls]
+        engines[asked].call(1)
+        processes[asked].kill()
+        response = connection.getresponse()
+        assert (response.status, response.headers["x-should-retry"]) == (502, "false")
+        if kind == "nginx" or path == CHAT:
+            check("openai_error" if path == CHAT else "ollama_error", json.loads(response.read()))
+        assert sum(len(engine.calls) for engine in engines) == 2
 
 
 # Who may ask.
