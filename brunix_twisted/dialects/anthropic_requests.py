@@ -11,14 +11,13 @@ from typing import Annotated, Any, Literal
 
 import attrs
 
-from brunix_twisted.dialects.decode import Integer
+from brunix_twisted.dialects.decode import Element, Integer
 from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Refused
 
 # Messages.
 
 
-@attrs.frozen(kw_only=True)
-class Block:
+class Block(Element, frozen=True):
     """
     A piece of a message's content.
 
@@ -35,8 +34,7 @@ Content = str | list[Block] | Block | None
 """Text, alone or in blocks."""
 
 
-@attrs.frozen(kw_only=True)
-class Message:
+class Message(Element, frozen=True):
     """One message of a conversation."""
 
     role: Literal["user", "assistant", "system"]

@@ -19,6 +19,16 @@ A whole number. JSON has one kind of number, and clients written in JavaScript o
 the same value, unlike 256.5.
 """
 
+
+class Element(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """
+    What a body may have very many of: a message, or a part of one.
+
+    Reading it takes a seventh of the time that an attrs class takes, in which no other thread runs. ``gc=False`` keeps
+    the garbage collector from going through all of them; JSON has no cycles.
+    """
+
+
 # msgspec's messages end in the path of the fault, as in: Expected `str`, got `int` - at `$.messages[0].content`
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 # A pair of surrogates, half a pair that is followed by something else, or any other escape.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import attrs
 
-from brunix_twisted.dialects.decode import Integer
+from brunix_twisted.dialects.decode import Element, Integer
 
 # Content and roles are OpenAI's here too: the same clients speak both APIs and send the same messages to either.
 from brunix_twisted.dialects.openai_requests import Content, Role
@@ -26,16 +26,14 @@ KeepAlive = str | float | None
 """Seconds as a number, or a duration such as ``5m``."""
 
 
-@attrs.frozen(kw_only=True)
-class ToolCall:
+class ToolCall(Element, frozen=True):
     """A call of a tool, as the model asked for it."""
 
     id: str | None = None
     function: dict[str, Any] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Message:
+class Message(Element, frozen=True):
     """Schema ``ChatMessage``, and struct ``Message``, which has more."""
 
     role: Role

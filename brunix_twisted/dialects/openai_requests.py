@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import attrs
 
-from brunix_twisted.dialects.decode import Integer
+from brunix_twisted.dialects.decode import Element, Integer
 from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Refused
 
 # Messages. This API and Ollama's differ in what surrounds the text, not in the text.
@@ -23,8 +23,7 @@ from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Re
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
-@attrs.frozen(kw_only=True)
-class Part:
+class Part(Element, frozen=True):
     """A piece of a message's content. What is no text (an image, a file, a sound) is known by its ``type`` only."""
 
     type: str | None = None
@@ -35,8 +34,7 @@ Content = str | list[Part] | Part | None
 """Text, alone or in parts. A part without a list around it is none of the document's forms, but clients send it."""
 
 
-@attrs.frozen(kw_only=True)
-class Message:
+class Message(Element, frozen=True):
     """
     One message of a chat.
 

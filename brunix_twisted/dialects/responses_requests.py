@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import attrs
 
-from brunix_twisted.dialects.decode import Integer
+from brunix_twisted.dialects.decode import Element, Integer
 from brunix_twisted.dialects.openai_requests import (
     AllowedTools,
     Content,
@@ -24,8 +24,7 @@ from brunix_twisted.dialects.openai_requests import (
 from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Refused
 
 
-@attrs.frozen(kw_only=True)
-class Item:
+class Item(Element, frozen=True):
     """One item of the input: a message, a reference to an earlier item, or a trace of something else."""
 
     type: str | None = None
