@@ -23,11 +23,14 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from brunix_twisted import errors, heads
+from brunix_twisted.bodies import Bodies
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.hosts import Hosts
 
 _MAX_REQUEST_LINE_BYTES: Final = 16_384
 _LINGER_S: Final = 5.0
+# How long to wait for the end of a head that is refused, and so for the headers that the refusal depends on.
+_HEAD_END_S: Final = 1.0
 # What may stand around a body's chunks, beyond once more the body's own limit.
 _CHUNKING_BYTES: Final = 65_536
 
@@ -42,10 +45,13 @@ class Bounds:
     """From the request's first byte."""
     body_timeout_s: float
     """From the end of the headers."""
+    max_bodies_bytes: int = 67_108_864
+    """All bodies together that have not been parsed yet; see :class:`brunix_twisted.bodies.Bodies`."""
 
 
 class _Site(Protocol):
     bounds: Bounds
+    bodies: Bodies
     hosts: Hosts | None
     connections: set[GatewayChannel]
     stopping: bool
@@ -58,13 +64,14 @@ class _Stage(Enum):
     IDLE = auto()
     HEADERS = auto()
     BODY = auto()
+    REFUSING = auto()
     ANSWERING = auto()
     CLOSING = auto()
 
 
 # A member of an Enum is slow to look up in Python 3.11, and this is done for each line of a request.
-_IDLE, _HEADERS, _BODY, _ANSWERING, _CLOSING = _Stage
-_NOTHING_AWAITED: Final = (_ANSWERING, _CLOSING)
+_IDLE, _HEADERS, _BODY, _REFUSING, _ANSWERING, _CLOSING = _Stage
+_NOTHING_AWAITED: Final = (_REFUSING, _ANSWERING, _CLOSING)
 
 
 class GatewayChannel(HTTPChannel):
@@ -77,6 +84,12 @@ class GatewayChannel(HTTPChannel):
     _awaited = _IDLE
     """What the timeout that now runs is for."""
     _first: heads.RequestLine
+    _previous_line: bytes | None = None
+    _line: bytes | None = None
+    """The last two lines of a head that is being read; the base class has not parsed them when the head is refused."""
+    _refusal: GatewayError
+    _remainder: heads.Remainder
+    """What is left of a head that is refused."""
     _hosts: Sequence[bytes] = ()
     """The Host of a request before, which may be that of the next without being looked at again."""
     _body_bytes = 0
@@ -102,6 +115,10 @@ class GatewayChannel(HTTPChannel):
         """Take what the client sent, and see to it that the rest comes in time."""
         if self._stage is _CLOSING:
             return
+        if self._stage is _REFUSING:
+            if self._remainder.add(data):
+                self._answer_refusal()
+            return
         nested = self._busyReceiving
         super().dataReceived(data)
         if nested or self._stage in _NOTHING_AWAITED:
@@ -126,6 +143,8 @@ class GatewayChannel(HTTPChannel):
         """Answer a client that is too slow; a connection without a request is closed silently."""
         if self._stage is _CLOSING:
             self.transport.abortConnection()  # type: ignore[union-attr]  # there is one as long as there is a timeout
+        elif self._stage is _REFUSING:
+            self._answer_refusal()
         elif self._awaited is _IDLE:
             super().timeoutConnection()
         else:
@@ -135,7 +154,9 @@ class GatewayChannel(HTTPChannel):
     @property
     def awaits_request(self) -> bool:
         """Whether a request is on its way, as far as anyone can tell: on a new connection, or where one has begun."""
-        return self._is_new or self._stage in {_HEADERS, _BODY} or (self._stage is _IDLE and bool(self._buffer))
+        return (
+            self._is_new or self._stage in {_HEADERS, _BODY, _REFUSING} or (self._stage is _IDLE and bool(self._buffer))
+        )
 
     @property
     def is_answering(self) -> bool:
@@ -146,6 +167,7 @@ class GatewayChannel(HTTPChannel):
 
     def lineReceived(self, line: bytes) -> None:
         """Take a line of the request's head: the first one, a header, or the empty one at the end."""
+        self._previous_line, self._line = self._line, line
         if line and (self._stage is not _HEADERS or not heads.ORDINARY_FIELD.fullmatch(line)):
             try:
                 if self._stage is _HEADERS:
@@ -157,23 +179,23 @@ class GatewayChannel(HTTPChannel):
                     self.MAX_LENGTH = self.factory.bounds.max_header_bytes
                     self.totalHeadersSize = self.MAX_LENGTH + len(line)
             except GatewayError as error:
-                self.refuse(error, line)
+                self.refuse(error, line + b"\r\n")
                 return
         super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """Refuse a line that is too long, whether its end has come or not."""
         if self._stage is _HEADERS:
-            self._refuse_headers()
+            self._refuse_headers(line)
         else:
             # RFC 9112, 3.
             message = f"A request's first line may have {_MAX_REQUEST_LINE_BYTES} bytes"
             self.refuse(GatewayError(errors.URL_TOO_LONG, message), line)
 
-    def _refuse_headers(self) -> None:
+    def _refuse_headers(self, unread: bytes = b"") -> None:
         limit = self.factory.bounds.max_header_bytes
         message = f"A request may have {self.maxHeaders} headers, of {limit} bytes together"
-        self.refuse(GatewayError(errors.HEADERS_TOO_LARGE, message))
+        self.refuse(GatewayError(errors.HEADERS_TOO_LARGE, message), unread)
 
     def allHeadersReceived(self) -> None:
         """Look at the headers as a whole, before the body is asked for or read."""
@@ -187,6 +209,10 @@ class GatewayChannel(HTTPChannel):
         if self.length is not None and self.length > self.factory.bounds.max_body_bytes:
             self.refuse_body()
             return
+        if self.length is not None and not self.factory.bodies.has_room(self.length):
+            self.refuse_for_now()
+            return
+        self._previous_line = self._line = None
         self._stage = _BODY
         self._body_bytes = 0
         self.MAX_LENGTH = _MAX_REQUEST_LINE_BYTES
@@ -223,11 +249,22 @@ class GatewayChannel(HTTPChannel):
                 self.refuse_body()
                 return
         super().rawDataReceived(data)
+        if self._stage is _BODY and self.length is None:
+            decoder: Any = self._transferDecoder
+            announced = decoder.length if decoder.state == "BODY" else 0
+            if self.requests[-1].received_bytes + announced > self.factory.bounds.max_body_bytes:
+                # A chunk that says it is too large is not waited for.
+                self.refuse_body()
 
     def refuse_body(self) -> None:
         """Refuse the request because its body is too large; in chunks, that is known only once it is."""
         message = f"A request's body may have {self.factory.bounds.max_body_bytes} bytes"
         self.refuse(GatewayError(errors.BODY_TOO_LARGE, message))
+
+    def refuse_for_now(self) -> None:
+        """Refuse the request because the bodies of others take up what there is for all of them."""
+        message = "The gateway is busy: it holds too many large requests already; try again shortly"
+        self.refuse(GatewayError(errors.OVERLOADED, message))
 
     def allContentReceived(self) -> None:
         """Hand the request on."""
@@ -256,25 +293,43 @@ class GatewayChannel(HTTPChannel):
             self._stage = _IDLE if self.persistent else _CLOSING
         super().requestDone(request)
 
-    def refuse(self, error: GatewayError, line: bytes | None = None) -> None:
+    def refuse(self, error: GatewayError, unread: bytes = b"") -> None:
         """
         Answer a request that goes no further, and end the connection.
 
-        :param line: its first line, in which something is wrong; None stands for what has been read of it.
+        A head is read to its end first where one can be expected to come, for the ``Origin`` in it: without the CORS
+        headers a browser would not let its page read the answer.
+
+        :param unread: what has been received of the head and is no longer in the buffer.
         """
-        if self._stage is _CLOSING:
+        if self._stage in {_REFUSING, _CLOSING}:
             return
-        begun = self._first if self._stage in {_HEADERS, _BODY} else heads.begun(line or self._buffer)
+        self._refusal, self._remainder = error, heads.Remainder()
+        if self._stage is not _BODY:
+            if self._stage is _IDLE:
+                self._first = heads.begun(unread or self._buffer)
+            last = b"".join(line + b"\r\n" for line in (self._previous_line, self._line) if line is not None)
+            ended = self._remainder.add(last + unread + self.clearLineBuffer())
+            if not ended and error.kind not in {errors.INVALID_REQUEST, errors.TOO_SLOW}:
+                self._stage = self._awaited = _REFUSING
+                self.setTimeout(_HEAD_END_S)
+                return
+        self._answer_refusal()
+
+    def _answer_refusal(self) -> None:
         self._stage = _CLOSING
         self._is_new = False
         self.persistent, self._lingers = 0, True
         self.clearLineBuffer()
         if not self.requests:
             self.requests.append(self.requestFactory(self))
-        request = self.requests[-1]
+        request, begun = self.requests[-1], self._first
+        for name, value in self._remainder.fields:
+            if not request.requestHeaders.hasHeader(name):
+                request.requestHeaders.addRawHeader(name, value)
         request.method, request.path, request.clientproto = begun.method, begun.target.partition(b"?")[0], begun.version
         request.setHeader(b"Connection", b"close")
-        request.refuse(error)
+        request.refuse(self._refusal)
         self.factory.request_arrived(self)
 
     def _respondToBadRequestAndDisconnect(self) -> None:

@@ -65,7 +65,7 @@ class Completion:
         :raises GatewayError: nothing has been sent yet, and the request is still to be answered with this error.
         """
         asked_s = self._reactor.seconds()
-        ask = dialect.parse(request.body_bytes())
+        ask = await request.parsed(dialect.parse)
         draft = request.draft
         draft.streamed = ask.stream
         if ask.ignored:

@@ -22,6 +22,9 @@ ORDINARY_FIELD: Final = re.compile(rb"(?!(?i:transfer-encoding|content-length):)
 _HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::[0-9]*)?")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
 _MAX_DIGITS: Final = 18
+_NEEDED_FIELD: Final = re.compile(rb"(origin|x-request-id):[ \t]*([!-~]{1,1024})[ \t]*", re.IGNORECASE)
+_MAX_REMAINDER_BYTES: Final = 262_144
+_MAX_KEPT_BYTES: Final = 2_048
 
 
 class RequestLine(NamedTuple):
@@ -69,6 +72,30 @@ def begun(line: bytes) -> RequestLine:
     parts = _BEGINNING.match(line)
     method, target = parts.groups() if parts else (b"-", b"/")
     return RequestLine(method, target, b"HTTP/1.1")
+
+
+class Remainder:
+    """The rest of a head that is refused: dropped as it comes, except for the headers that the answer depends on."""
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[bytes, bytes]] = []
+        """The names and values of those that have come."""
+        self._line = b""
+        self._room_bytes = _MAX_REMAINDER_BYTES
+
+    def add(self, data: bytes) -> bool:
+        """Take more of it; True once the head has ended, or has become too long to wait for its end."""
+        self._room_bytes -= len(data)
+        *lines, self._line = (self._line + data).split(b"\r\n")
+        for line in lines:
+            if not line:
+                return True
+            if field := _NEEDED_FIELD.fullmatch(line):
+                self.fields.append((field[1], field[2]))
+        if len(self._line) > _MAX_KEPT_BYTES:
+            # Too long to be one of them; its last byte may be half of the line's end.
+            self._line = self._line[:_MAX_KEPT_BYTES] + self._line[-1:]
+        return self._room_bytes < 0
 
 
 def check_field(line: bytes, version: bytes) -> None:

@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from brunix_twisted import __version__, errors
 from brunix_twisted.answers import Answers
 from brunix_twisted.completion import Completion
-from brunix_twisted.dialects import Models, Refusals, anthropic, ollama, openai, responses
+from brunix_twisted.dialects import Models, Refusals, anthropic, codings, ollama, openai, responses
 from brunix_twisted.dialects.endpoints import DialectName, endpoint_of, not_offered
 from brunix_twisted.dialects.framing import JSON, encode_json
 from brunix_twisted.dialects.openai import HeartbeatForm
@@ -153,10 +153,11 @@ class Gateway:
         await self._completion.complete(request, messages)
 
     @app.route("/v1/messages/count_tokens", methods=["POST"])
-    def anthropic_count_tokens(self, request: GatewayRequest) -> bytes:
+    async def anthropic_count_tokens(self, request: GatewayRequest) -> bytes:
         """Estimate the tokens of a conversation."""
         _dialect(request)
-        return _json(request, anthropic.count_tokens_body(self._model, request.body_bytes(), count_tokens))
+        counted = partial(anthropic.count_tokens_body, self._model, count_tokens=count_tokens)
+        return _json(request, await request.parsed(counted))
 
     # What Ollama's clients call.
 
@@ -181,9 +182,10 @@ class Gateway:
         return _json(request, ollama.ps_body(self._model, time.time() + _LOADED_S))
 
     @app.route("/api/show", methods=["POST"])
-    def ollama_show(self, request: GatewayRequest) -> bytes:
+    async def ollama_show(self, request: GatewayRequest) -> bytes:
         """Describe the model."""
-        return _json(request, ollama.show_body(self._model, request.body_bytes(), self._started_s))
+        shown = partial(ollama.show_body, self._model, modified_s=self._started_s)
+        return _json(request, await request.parsed(shown))
 
     @app.route("/api/version", methods=["GET"])
     def ollama_version(self, request: GatewayRequest) -> bytes:
@@ -275,6 +277,9 @@ def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
     elif error.kind.retry is False:
         # The OpenAI SDKs repeat what they take for a passing failure; this one says that it is none.
         request.setHeader(b"x-should-retry", b"false")
+    if error.kind is errors.UNSUPPORTED_CODING:
+        # RFC 9110, 15.5.16.
+        request.setHeader(b"Accept-Encoding", codings.ACCEPTED)
     dialect = _DIALECTS[_dialect(request)]
     request.setResponseCode(dialect.error_status(error.kind))
     return _json(request, dialect.error_body(error, request.request_id))

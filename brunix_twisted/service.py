@@ -142,6 +142,7 @@ class GatewayService(Service):
                 max_header_bytes=settings.max_header_bytes,
                 headers_timeout_s=settings.headers_timeout_s,
                 body_timeout_s=settings.body_timeout_s,
+                max_bodies_bytes=settings.max_bodies_bytes,
             ),
         )
         self._site.observers = self._observers()
@@ -226,6 +227,8 @@ class GatewayService(Service):
             # has been accepted has to be answered here.
             ("close the port", lambda: self._listener.stop().addTimeout(_CLOSED_S, clock)),
             ("take the requests on their way", lambda: self._site.let_arrive(min(_ARRIVAL_S, drain_s))),
+            # A large body may still be parsed on another thread; its question is admitted like the others.
+            ("parse what has come", lambda: self._site.bodies.when_idle().addTimeout(_CANCELLED_S, clock)),
             # From now on no question is admitted, not even on a connection that is open already.
             ("let the answers end", lambda: self._completion.drain(max(0, began_s + drain_s - seconds()))),
             # A call ends once it is cancelled, and nothing it occupies may be closed before. If one does not, the
@@ -233,6 +236,7 @@ class GatewayService(Service):
             ("await the engine calls", lambda: self._admission.when_idle().addTimeout(_CANCELLED_S, clock)),
             # The process ends soon after this, and with it whatever has not left its sockets.
             ("close the connections", lambda: self._site.close(_FLUSH_S)),
+            ("stop parsing", self._site.bodies.stop),
             *self._release(),
         )
 

@@ -350,6 +350,14 @@ class Settings:
         _whole_number(1, 1_000_000_000),
         "How large a request's body may be; a larger one is refused with 413.",
     )
+    max_bodies_bytes: int = _setting(
+        "PROXY_MAX_BODIES_BYTES",
+        "67108864",
+        _whole_number(1, 1_000_000_000_000),
+        "Maximum memory for all request bodies that have not been parsed yet, in each gateway process; a request that "
+        "would exceed it is refused with 503. The first 64 KiB of each body do not count, and one body of "
+        "`PROXY_MAX_BODY_BYTES` always fits.",
+    )
     max_header_bytes: int = _setting(
         "PROXY_MAX_HEADER_BYTES",
         "65536",

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from http import HTTPStatus
+from io import BytesIO
 from secrets import token_bytes, token_hex
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote, unquote
 
 from twisted.internet.defer import Deferred, succeed
@@ -23,11 +25,14 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 
 from brunix_twisted import errors
+from brunix_twisted.bodies import PARSED_AT_ONCE_BYTES, Bodies
 from brunix_twisted.channel import Bounds, GatewayChannel
+from brunix_twisted.dialects import codings
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.hosts import Hosts
 from brunix_twisted.model import TraceContext
 from brunix_twisted.origins import Origins
+from brunix_twisted.reactors import Reactor
 from brunix_twisted.records import Draft, Observer, Record, session_digest
 from brunix_twisted.traceparent import trace_context
 from brunix_twisted.transport import Prompt
@@ -35,6 +40,8 @@ from brunix_twisted.transport import Prompt
 if TYPE_CHECKING:
     # It needs what is only installed where it is wanted.
     from brunix_twisted.tracing import RequestSpan, Tracing
+
+T = TypeVar("T")
 
 Refuse = Callable[["GatewayRequest", GatewayError], bytes]
 """Sets the status and headers of a failed request, and returns its body, in the dialect of its path."""
@@ -46,6 +53,9 @@ _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"
 _EXPOSED = b"X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
 _WRONG_ORIGIN = "Pages of this origin may not use the gateway; PROXY_CORS_ORIGINS says which may"
+
+# Python's own names for these are older than RFC 9110, and 529 is Anthropic's alone.
+_PHRASES = {413: b"Content Too Large", 414: b"URI Too Long", 529: b"Overloaded"}
 
 _SPELLED = re.compile(rb"(/[A-Za-z0-9._-]+)+")
 _AUTHORITY = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
@@ -81,7 +91,11 @@ class GatewayRequest(server.Request):
     """There where traces are exported."""
     draft: Draft
     """What will be told of the request at its end; there once it has an id."""
-    _received_bytes = 0
+    received_bytes = 0
+    """How much of the body has come."""
+    _bodies: Bodies
+    _held_bytes = 0
+    """How much of it is counted among the bodies that the gateway holds."""
 
     def process(self) -> None:
         """Hand the request to its route."""
@@ -133,16 +147,28 @@ class GatewayRequest(server.Request):
         self._begin()
         self._answer(self.site.refuse(self, error))
 
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
+        """Set the status, with the phrase that is registered for it."""
+        super().setResponseCode(code, message or _PHRASES.get(code) or HTTPStatus(code).phrase.encode("ascii"))
+
     def handleContentChunk(self, data: bytes) -> None:
         """Take a piece of the body."""
         if self.finished:
             return  # what was read together with the piece that was too much
         channel = cast("GatewayChannel", self.channel)
-        self._received_bytes += len(data)
-        if self._received_bytes > channel.factory.bounds.max_body_bytes:
+        self.received_bytes += len(data)
+        if self.received_bytes > channel.factory.bounds.max_body_bytes:
             channel.refuse_body()
+        elif not channel.factory.bodies.grow(self._held_bytes, len(data)):
+            channel.refuse_for_now()
         else:
+            self._held_bytes += len(data)
             super().handleContentChunk(data)
+
+    def gotLength(self, length: int | None) -> None:  # noqa: ARG002 - as in the base class
+        """Keep the body in memory; the base class puts a large one into a temporary file."""
+        self.content = BytesIO()
+        self._bodies = cast("GatewayChannel", self.channel).factory.bodies
 
     def _begin(self) -> bool:
         """Prepare the request for whoever answers it; False if it comes from a page that may not ask."""
@@ -198,10 +224,38 @@ class GatewayRequest(server.Request):
         self.setHeader(b"Date", datetimeToString())
         self.conclude(body_bytes)
 
-    def body_bytes(self) -> bytes:
-        """Read the whole body; a second time there is nothing left."""
-        body_bytes: bytes = self.content.read()  # type: ignore[union-attr]  # there is one once process() is called
-        return body_bytes
+    async def parsed(self, parse: Callable[[bytes], T]) -> T:
+        """
+        Parse the whole body, decoded, and keep it no longer.
+
+        Large and compressed bodies are parsed on a thread of their own. A small one is parsed before this returns.
+
+        :param parse: makes a value of the body. It is pure, so it does not matter which thread runs it.
+        :raises GatewayError: what ``parse`` raises, or the body's Content-Encoding is not supported or not kept.
+        """
+        body_bytes = cast("BytesIO", self.content).getvalue()
+        self.content = BytesIO()
+        try:
+            encodings = self.requestHeaders.getRawHeaders(b"Content-Encoding")
+            coding = None if encodings is None else codings.coding(encodings)
+            if coding is not None:
+                decode = partial(codings.decoded, name=coding, max_bytes=self.site.bounds.max_body_bytes)
+                return await self.site.bodies.parse(lambda body_bytes: parse(decode(body_bytes)), body_bytes)
+            if len(body_bytes) > PARSED_AT_ONCE_BYTES:
+                return await self.site.bodies.parse(parse, body_bytes)
+            return parse(body_bytes)
+        finally:
+            self._release_body()
+
+    def _release_body(self) -> None:
+        if self._held_bytes:
+            self._bodies.release(self._held_bytes)
+            self._held_bytes = 0
+
+    def finish(self) -> None:
+        """End the answer; what has been received and not been used is kept no longer."""
+        self._release_body()
+        super().finish()
 
     def getRequestHostname(self) -> bytes:
         """Give the router a host's name; no route depends on it, and the one in the request may be anything."""
@@ -224,6 +278,7 @@ class GatewayRequest(server.Request):
         # One whose client left before it had sent all of it has no id yet, and nothing that could be told of it.
         if self.request_id and not self.finished:
             self.log_end("gone")
+        self._release_body()
         super().connectionLost(reason)
 
     def log_end(self, status: str) -> None:
@@ -281,6 +336,8 @@ class GatewaySite(server.Site):
         self.bounds = bounds
         self.digest_key = token_bytes(16)
         """Of the digests that stand for sessions in the log."""
+        # One body of the largest size has room in any case.
+        self.bodies = Bodies(cast("Reactor", reactor), max(bounds.max_bodies_bytes, bounds.max_body_bytes))
         self.connections: set[GatewayChannel] = set()
         self.stopping = False
         """Whether each connection is closed after its next answer."""

@@ -464,6 +464,7 @@ TOLD: Final[dict[str, tuple[int, str]]] = {
     "TOO_SLOW": (408, "invalid_request_error"),
     "BODY_TOO_LARGE": (413, "request_too_large"),
     "URL_TOO_LONG": (414, "invalid_request_error"),
+    "UNSUPPORTED_CODING": (415, "invalid_request_error"),
     "RATE_LIMITED": (429, "rate_limit_error"),
     "HEADERS_TOO_LARGE": (431, "invalid_request_error"),
     "INTERNAL": (500, "api_error"),

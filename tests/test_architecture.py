@@ -27,6 +27,7 @@ LEVELS = {
     "channel": 4,
     "notify": 4,
     "transport": 3,
+    "bodies": 3,
     "health": 3,
     "producer": 3,
     "admission": 3,
@@ -93,6 +94,7 @@ TWISTED = {
     "channel",
     "producer",
     "admission",
+    "bodies",
     "health",
     "exporter",
     "logs",
@@ -116,6 +118,7 @@ OUTSIDE = {
     "msgspec": {"dialects"},
     "prometheus_client": {"metrics"},
     "markdown_it": {"embedded"},
+    "backports": {"dialects"},
     "opentelemetry": {"tracing"},
 }
 

@@ -17,15 +17,16 @@ from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
-from brunix_twisted import channel, hosts, origins
+from brunix_twisted import channel, errors, hosts, origins
 from brunix_twisted.channel import Bounds, GatewayChannel
+from brunix_twisted.dialects import Refusals, anthropic, ollama, openai
 from brunix_twisted.hosts import Hosts
 from brunix_twisted.logs import log_request
 from brunix_twisted.reactors import Reactor
 from brunix_twisted.routes import refuse
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import Settings
-from brunix_twisted.site import GatewaySite
+from brunix_twisted.site import GatewayRequest, GatewaySite
 from endpoints import error_schema
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
@@ -300,7 +301,12 @@ CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
         (b"Content-Length: 20\r\n\r\n" + SHOW + b" " + LIVE, [413]),
         (b"Content-Length: 20\r\nExpect: 100-continue\r\n\r\n", [413]),
         (CHUNKED + b"\r\n13\r\n" + SHOW + b"\r\n0\r\n\r\n", [200]),
-        (CHUNKED + b"\r\n13\r\n" + SHOW + b"\r\n1\r\n", [None]),
+        (CHUNKED + b"\r\n13\r\n" + SHOW + b"\r\n1\r\n", [413]),
+        (CHUNKED + b"\r\n14\r\n", [413]),
+        (CHUNKED + b"\r\n1\r\nx\r\n13;x\r\n", [413]),
+        (CHUNKED + b"\r\n500000\r\n", [413]),
+        (CHUNKED + b"\r\n" + b"f" * 17 + b"\r\n", [413]),
+        (CHUNKED + b"\r\n" + b"9" * 40 + b"\r\nx", [413]),
         (CHUNKED + b"\r\n13\r\n" + SHOW + b"\r\n1\r\n \r\n1\r\n \r\n0\r\n\r\n" + LIVE, [413]),
         (CHUNKED + b"\r\nfffffffffffffffff\r\n" + b"x" * 20, [413]),
         (CHUNKED + b"Expect: 100-continue\r\n\r\n14\r\n" + b"x" * 20, [100, 413]),
@@ -309,16 +315,10 @@ CHUNKED: Final = b"Transfer-Encoding: chunked\r\n"
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_body(engine: ScriptedEngine, log: LogLines, sent: bytes, found: list[int | None]) -> None:
+async def test_body(engine: ScriptedEngine, log: LogLines, sent: bytes, found: list[int]) -> None:
     """One client could fill the gateway's memory or disk."""
     gateway = await small(engine, max_body_bytes=19)
     client = await connect(gateway.url, OLLAMA + b"Connection: close\r\n" + sent)
-    if found == [None]:
-        await pass_time(gateway)
-        assert not client.data
-        client.transport.write(b"x")  # type: ignore[union-attr]
-        found = [413]
-        log.texts.clear()
     await client.ended
     await stop_gateway(gateway)
     assert [reply.status for reply in replies(client.data)] == found
@@ -633,16 +633,138 @@ def test_setting() -> None:
 
 # A page of the web.
 
+PAGE: Final = b"Origin: http://localhost:3000\r\nX-Request-Id: r-1\r\n"
+LONG: Final = b"X: " + b"y" * 3_000 + b"\r\n"
+MANY: Final = b"X:\r\n" * 600
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (OPENAI + PAGE + b"Content-Length: 999999999\r\n\r\n", 413),
+        (OPENAI + PAGE + CHUNKED + b"\r\n500000\r\n", 413),
+        (OPENAI + PAGE + CHUNKED + b"\r\nx\r\n", 400),
+        (OPENAI + PAGE + b"Content-Length: 99999999999999999999\r\n\r\n", 413),
+        (OPENAI + b"Content-Length: 99999999999999999999\r\n" + PAGE + b"\r\n", 413),
+        (b"GET /?%b HTTP/1.1\r\nHost: localhost\r\n" % (b"x" * 20_000) + PAGE + b"\r\n", 414),
+        (b"GET /?%b HTTP/1.1\r\nHost: localhost\r\n" % (b"x" * 200_000) + PAGE + b"\r\n", 414),
+        (OPENAI + PAGE + LONG + b"\r\n", 431),
+        (OPENAI + LONG + PAGE + b"\r\n", 431),
+        (OPENAI + LONG + LONG * 20 + PAGE + b"\r\n", 431),
+        (OPENAI + b"X: yyyyy\r\n" * 400 + PAGE + b"\r\n", 431),
+        (OPENAI + b"X: y\r\n" * 290 + PAGE + LONG + b"\r\n", 431),
+        (OPENAI + b"X:\r\n" * 498 + PAGE + b"\r\n", 431),
+        (OPENAI + b"X:\r\n" * 499 + PAGE + b"\r\n", 431),
+        (OPENAI + MANY + PAGE + b"\r\n", 431),
+        (OPENAI.replace(b"POST", b"post") + PAGE + b"\r\n", 501),
+        (OPENAI + PAGE + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (OPENAI + b"Transfer-Encoding: gzip, chunked\r\n" + PAGE + b"\r\n", 501),
+        (OPENAI.replace(b"1.1", b"1.2") + PAGE + b"\r\n", 505),
+        (OPENAI.replace(b"HTTP", b"HTTX") + PAGE + b"\r\n", 400),
+        (OPENAI + b"nonsense\r\n" + PAGE + b"\r\n", 400),
+        (OPENAI + PAGE + b"nonsense\r\n\r\n", 400),
+        (OPENAI + PAGE + b"X: y\n\r\n", 400),
+        (OPENAI + PAGE + b"X: y", 408),
+        (OPENAI + b"X: y\r\n" + PAGE, 408),
+        (OPENAI + PAGE + b"Content-Length: 5\r\n\r\n", 408),
+    ],
+)
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_a_page_reads_its_refusal(sent: bytes, status: int, *, in_pieces: bool) -> None:
+    """A chat page could only say "network error" where the gateway has said that the question is too long."""
+    timed = Timed()
+    # Whatever the network makes of it: a long line in pieces, and what follows in some of its own.
+    size = max(1, len(sent) // 50)
+    timed.say(*([sent[place : place + size] for place in range(0, len(sent), size)] if in_pieces else [sent]))
+    if status == 408:
+        timed.clock.advance(30.0)
+    (reply,) = replies(timed.transport.value())
+    assert reply.status == status
+    if not (in_pieces and status == 400):
+        # One that is not HTTP is refused at once, and no browser sends one.
+        assert reply.headers["access-control-allow-origin"] == "http://localhost:3000"
+        assert reply.headers["x-request-id"] == "r-1"
+
 
 @pytest_twisted.ensureDeferred
-async def test_a_page_reads_its_refusal(gateway: RunningGateway) -> None:
-    """A chat page could only say "network error" where the gateway has said that the question is too long."""
-    sent = OPENAI + b"Origin: http://localhost:3000\r\nX-Request-Id: r-1\r\nContent-Length: 999999999\r\n\r\n"
-    (reply,) = await say(gateway, sent)
+async def test_a_page_reads_which_host_is_wrong(gateway: RunningGateway) -> None:
+    """A chat page could not say what is wrong with the address that its user gave it."""
+    (reply,) = await say(gateway, OPENAI.replace(b"localhost", b"evil.example") + PAGE + b"\r\n")
+    assert reply.status == 403
     assert reply.headers["access-control-allow-origin"] == "http://localhost:3000"
-    assert reply.headers["x-request-id"] == "r-1"
+
+
+@pytest.mark.parametrize("sent", [b"GET /?" + b"x" * 20_000, OPENAI + LONG[:-2], OPENAI + MANY, b"GET / HTTP/3.0\r\n"])
+def test_a_head_without_an_end(log: LogLines, sent: bytes) -> None:
+    """A head that is refused is not awaited for long, however slowly or endlessly it goes on."""
+    timed = Timed()
+    timed.say(sent)
+    assert timed.heard() == []
+    timed.clock.advance(0.5)
+    timed.say(b"x")
+    timed.clock.advance(0.5)
+    assert len(timed.heard()) == 1
+    assert len(log.texts) == 1
+    timed.channel.connectionLost()
+    assert timed.clock.getDelayedCalls() == []
+    endless = Timed()
+    endless.say(sent, *([b"x" * 30_000] * 9))
+    assert len(endless.heard()) == 1
+
+
+def test_the_next_request_is_another_pages() -> None:
+    """The refusal of a request is not for the page that sent the one before it on the same connection."""
+    timed = Timed()
+    timed.say(OPENAI + b"Content-Length: 0\r\n" + PAGE + b"\r\n")
+    timed.say(b"GET /?" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    first, second = replies(timed.transport.value())
+    assert (first.status, second.status) == (200, 414)
+    assert first.headers["access-control-allow-origin"] == "http://localhost:3000"
+    assert "access-control-allow-origin" not in second.headers
+    assert second.headers["x-request-id"] != "r-1"
 
 
 def test_protocols_of_tls() -> None:
     """Over TLS a browser would speak HTTP/2 to a gateway that does not, once a package for it is installed."""
     assert cast("Any", Timed().channel.factory).acceptableProtocols() == [b"http/1.1"]
+
+
+# Reason phrases.
+
+
+@pytest.mark.parametrize(
+    ("sent", "first_line"),
+    [
+        (b"GET /health/live HTTP/1.1\r\n" + CLOSE, b"200 OK"),
+        (b"OPTIONS * HTTP/1.1\r\n" + CLOSE, b"204 No Content"),
+        (b"nonsense\r\n\r\n", b"400 Bad Request"),
+        (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"403 Forbidden"),
+        (b"GET /nothing HTTP/1.1\r\n" + CLOSE, b"404 Not Found"),
+        (b"GET /api/chat HTTP/1.1\r\n" + CLOSE, b"405 Method Not Allowed"),
+        (OPENAI + b"Content-Length: 99999999\r\n\r\n", b"413 Content Too Large"),
+        (b"GET /?" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", b"414 URI Too Long"),
+        (OLLAMA + b"Connection: close\r\nContent-Encoding: br\r\nContent-Length: 2\r\n\r\n{}",
+         b"415 Unsupported Media Type"),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000 + b"\r\n\r\n", b"431 Request Header Fields Too Large"),
+        (b"get / HTTP/1.1\r\n\r\n", b"501 Not Implemented"),
+        (b"GET / HTTP/1.2\r\n\r\n", b"505 HTTP Version Not Supported"),
+    ],
+)  # fmt: skip
+@pytest_twisted.ensureDeferred
+async def test_reason_phrase(gateway: RunningGateway, sent: bytes, first_line: bytes) -> None:
+    """Whoever reads the status line with their own eyes reads the phrase that is registered for it."""
+    client = await connect(gateway.url, sent)
+    await client.ended
+    assert bytes(client.data).startswith(b"HTTP/1.1 %b\r\n" % first_line)
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in vars(errors).values() if isinstance(kind, errors.Kind)], ids=lambda kind: str(kind.code)
+)
+@pytest.mark.parametrize("dialect", [openai, anthropic, ollama], ids=["openai", "anthropic", "ollama"])
+def test_every_status_has_a_phrase(kind: errors.Kind, dialect: Refusals) -> None:
+    """No failure is an "Unknown Status"."""
+    request = GatewayRequest(Timed().channel)
+    request.setResponseCode(dialect.error_status(kind))
+    assert request.code_message not in {b"", b"Unknown Status"}
+    assert request.code_message.istitle() or b"HTTP" in request.code_message or b"URI" in request.code_message

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 OWN = {"brunix_twisted", "twisted", "brunix_twisted-0.1.0.dist-info"}
@@ -91,7 +92,8 @@ def test_lock(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
     for requirement in map(Requirement, wanted):
-        assert locked.get(requirement.name, "0") in requirement.specifier, f"{requirement}; run: make lock"
+        release = locked.get(canonicalize_name(requirement.name), "0")
+        assert release in requirement.specifier, f"{requirement}; run: make lock"
         for part in required_by(requirement):
             assert part in locked, f"{part}, of {requirement}; run: make lock"
 
