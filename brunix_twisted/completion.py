@@ -26,7 +26,7 @@ from brunix_twisted.model import Answered, Ask, Choice, Ending, Head, Question
 from brunix_twisted.producer import AnswerProducer, Terms
 from brunix_twisted.reactors import Reactor
 from brunix_twisted.records import EngineCall
-from brunix_twisted.sessions import Chosen, Sessions
+from brunix_twisted.sessions import Chosen, Sessions, is_placeholder
 from brunix_twisted.site import GatewayRequest
 
 
@@ -224,9 +224,12 @@ def _stopping() -> GatewayError:
 
 def _named_session(request: GatewayRequest) -> str | None:
     """Read the session that a request's headers name: ours, or Open WebUI's for its conversation."""
-    named = request.getHeader(b"X-Session-Id") or request.getHeader(b"X-OpenWebUI-Chat-Id")
-    # Whatever bytes it holds become text here; a name that is not safe is refused where it is chosen.
-    return named.decode("latin-1") if named else None
+    for header in (b"X-Session-Id", b"X-OpenWebUI-Chat-Id"):
+        # Whatever bytes it holds become text here; a name that is not safe is refused where it is chosen.
+        named = (request.getHeader(header) or b"").decode("latin-1")
+        if named and not is_placeholder(named):
+            return named
+    return None
 
 
 def _nanoseconds(duration_s: float) -> int:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import grpc
 import grpc.experimental
@@ -51,14 +51,14 @@ if TYPE_CHECKING:
 
     # What a stub returns; grpc has no public name for it.
     Messages = grpc._CallIterator[brunix_pb2.AgentResponse]  # noqa: SLF001 - the only name there is
-    Health = grpc.Future[health_pb2.HealthCheckResponse]
+    Watched = grpc._CallIterator[health_pb2.HealthCheckResponse]  # noqa: SLF001 - likewise
 
 # Reads a stream on the thread that asks for it in place of handing every message over from a thread of gRPC's own: a
 # quarter of the cost a token. Experimental in grpc, which is why it stands on a line of its own.
 _READ_ON_ONE_THREAD = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
 
 
-def _take_the_rest(messages: Messages) -> None:
+def _take_the_rest(messages: Any) -> None:  # noqa: ANN401 - what it needs is in no type of grpc's
     """
     Take the end of a cancelled call off its queue, on the worker that has read it.
 
@@ -67,7 +67,7 @@ def _take_the_rest(messages: Messages) -> None:
     no public way to it. The end is there at once, for the call has been cancelled.
     """
     take = getattr(messages, "_consume_next_event", None)
-    while take is not None and messages._state.due:  # type: ignore[attr-defined]  # noqa: SLF001 - as said
+    while take is not None and messages._state.due:  # noqa: SLF001 - as said
         take()
 
 
@@ -91,7 +91,7 @@ class BlockingCall:
     def __init__(
         self,
         ask: Callable[[float, TraceContext | None], Messages],
-        look: Callable[[float], Health],
+        look: Callable[[float], Watched],
         timeout_s: float,
         workers: Workers,
         bell: Bell,
@@ -205,8 +205,10 @@ class BlockingCall:
         seen = self._begin(lambda: self._look(timeout_s))
         if seen is not None:
             # Not when there is an answer, and not when there is none either: the question itself finds out.
-            with suppress(grpc.RpcError, grpc.FutureCancelledError):
-                seen.result()
+            with suppress(grpc.RpcError, StopIteration):
+                next(seen)
+            seen.cancel()
+            _take_the_rest(seen)
 
     def _begin(self, start: Callable[[], T]) -> T | None:
         """Start something that :meth:`cancel` ends; None when it was cancelled already."""
@@ -286,8 +288,10 @@ class BlockingEngine:
         self._channel: grpc.Channel = open_channel(grpc, target, tls, _READ_ON_ONE_THREAD, limits=limits)
         # Made once: making a stub on a channel that has been closed crashes the process.
         self._stub = brunix_pb2_grpc.AssistanceEngineStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        # Its methods are in none of its types.
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._workers = Workers(workers)
+        self._checker = Workers(1)
         self._bell = Bell(reactor)
 
     def call(self, question: Question) -> BlockingCall:
@@ -302,37 +306,36 @@ class BlockingEngine:
             self._bell,
         )
 
-    def _look(self, timeout_s: float) -> Health:
-        # Alone among all calls it may wait for a connection: what waits cannot tell in time that there is none.
+    def _look(self, timeout_s: float) -> Watched:
+        # Alone among all calls it may wait for a connection: what waits cannot tell in time that there is none. A
+        # stream, since it is read by the worker itself: see check().
         request = health_pb2.HealthCheckRequest()
-        future = self._health.Check.future(request, timeout=timeout_s, wait_for_ready=True)  # type: ignore[attr-defined]  # as below
-        return cast("Health", future)
+        return cast("Watched", self._health.Watch(request, timeout=timeout_s, wait_for_ready=True))
 
     def check(self, timeout_s: float) -> Deferred[str | None]:
-        """See :class:`brunix_twisted.engine.Engine`. It takes no worker."""
-        checked: Deferred[str | None] = Deferred()
+        """
+        See :class:`brunix_twisted.engine.Engine`. It takes no worker, but a thread of its own.
 
-        def ended(future: Health) -> None:
-            # On a thread of gRPC's, or at once when the outcome is already known.
-            self._reactor.callFromThread(checked.callback, _illness(future))
+        gRPC's own futures need one as well. When the system refuses it, the channel answers no future ever again.
+        """
+        threads = cast("IReactorFromThreads", self._reactor)
+        try:
+            return deferToThreadPool(threads, cast("ThreadPool", self._checker), self._check, timeout_s)
+        except RuntimeError:
+            return succeed("The gateway cannot start another thread")
 
-        request = health_pb2.HealthCheckRequest()
-        future = self._health.Check.future(request, timeout=timeout_s)  # type: ignore[attr-defined]  # not in its types
-        future.add_done_callback(ended)
-        return checked
+    def _check(self, timeout_s: float) -> str | None:
+        try:
+            return illness(self._health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s))
+        except grpc.RpcError as error:
+            return illness(error)
 
     def close(self) -> Deferred[None]:
         """See :class:`brunix_twisted.engine.Engine`."""
         # A call made on a closed channel would crash the process, so the last worker has left by now.
-        self._channel.close()
-        self._workers.stop()
+        try:
+            self._channel.close()
+        finally:
+            self._checker.stop()
+            self._workers.stop()
         return succeed(None)
-
-
-def _illness(ended: Health) -> str | None:
-    try:
-        return illness(ended.result())
-    except grpc.FutureCancelledError:
-        return "The gateway is stopping"
-    except grpc.RpcError as error:
-        return illness(error)
