@@ -249,9 +249,11 @@ def _dialect(request: GatewayRequest) -> DialectName:
 
     Anthropic's clients always name the version of their API, and look for the request's id in a header of their own.
     """
-    request.setHeader(b"Vary", b"Origin, anthropic-version")
-    request.draft.anthropic = request.requestHeaders.hasHeader(b"anthropic-version")
-    _, dialect = endpoint_of(request.path.decode("latin-1"), anthropic=request.draft.anthropic)
+    path, anthropic = request.path.decode("latin-1"), request.requestHeaders.hasHeader(b"anthropic-version")
+    request.draft.anthropic = anthropic
+    _, dialect = endpoint_of(path, anthropic=anthropic)
+    if endpoint_of(path, anthropic=not anthropic)[1] != dialect:
+        request.setHeader(b"Vary", b"Origin, anthropic-version")
     if dialect == "anthropic":
         request.setHeader(b"request-id", request.request_id.encode("ascii"))
     return dialect

@@ -51,7 +51,9 @@ Refuse = Callable[["GatewayRequest", GatewayError], bytes]
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 _METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"
-_EXPOSED = b"X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
+# How long it takes at most until a connection that was aborted is gone.
+_ABORTED_S = 1.0
+_EXPOSED = b"X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
 _WRONG_ORIGIN = "Pages of this origin may not use the gateway; PROXY_CORS_ORIGINS says which may"
 
 # Python's own names for these are older than RFC 9110, and 529 is Anthropic's alone.
@@ -392,11 +394,16 @@ class GatewaySite(server.Site):
         # One that is half closed already is gone at once.
         if not self.connections:
             return succeed(None)
-        deadline = self.clock.callLater(timeout_s, self._break_off)
+        deadlines = (
+            self.clock.callLater(timeout_s, self._break_off),
+            # They are gone by then, even one that fails to say so.
+            self.clock.callLater(timeout_s + _ABORTED_S, self._all_closed),
+        )
 
         def closed(_: None) -> None:
-            if deadline.active():
-                deadline.cancel()
+            for deadline in deadlines:
+                if deadline.active():
+                    deadline.cancel()
 
         self._closed = Deferred()
         return self._closed.addCallback(closed)
@@ -404,16 +411,18 @@ class GatewaySite(server.Site):
     def _break_off(self) -> None:
         for connection in tuple(self.connections):
             connection.forceAbortClient()
-        # None of them can hold anything back any more, not even one that fails to say that it is gone.
-        if self._closed is not None and not self._closed.called:
-            self._closed.callback(None)
+
+    def _all_closed(self) -> None:
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            closed.callback(None)
 
     def connection_lost(self, connection: GatewayChannel) -> None:
         """Forget a connection."""
         self.connections.discard(connection)
         self.request_arrived(connection)
-        if self._closed is not None and not self._closed.called and not self.connections:
-            self._closed.callback(None)
+        if not self.connections:
+            self._all_closed()
 
     def tell(self, record: Record) -> None:
         """Hand a request's record to every observer; one that fails harms nobody."""

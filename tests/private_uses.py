@@ -110,10 +110,18 @@ def _shared_with_bases(kind: type) -> set[str]:
         return set()
     used: set[str] = set()
     for base in own:
-        tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(base)))
+        tree = ast.parse(inspect.cleandoc("\n" + _source(base)))
         used |= _read_names(tree) | _defined_names(tree)
-    sources = "\n".join(inspect.getsource(base) for base in foreign)
+    sources = "\n".join(map(_source, foreign))
     return {name for name in used if re.search(rf"\b{name}\b", sources)}
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except OSError:
+        # Made by a library at run time, so it has no lines of its own.
+        return ""
 
 
 def _has_source(kind: type) -> bool:

@@ -234,8 +234,9 @@ async def test_large_bodies_have_their_own_thread(
 @pytest_twisted.ensureDeferred
 async def test_faults_in_large_bodies(gateway: RunningGateway, engine: ScriptedEngine, path: str) -> None:
     """A fault in a large body is reported as it is in a small one."""
-    small = await gateway.ask("POST", path, data=b'{"model": 5}')
-    reply = await gateway.ask("POST", path, data=b'{"model": 5}' + PADDING.encode())
+    headers = {"X-Request-Id": "fault"}
+    small = await gateway.ask("POST", path, data=b'{"model": 5}', headers=headers)
+    reply = await gateway.ask("POST", path, data=b'{"model": 5}' + PADDING.encode(), headers=headers)
     assert (reply.status, reply.body) == (small.status, small.body)
     assert reply.status == 400
     assert engine.calls == []

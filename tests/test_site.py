@@ -76,7 +76,7 @@ def assert_readable(reply: Reply, origin: str) -> None:
     """Hold that a browser lets a page of this origin read the answer and what its headers tell."""
     assert reply.headers["access-control-allow-origin"] == origin
     assert reply.headers["access-control-expose-headers"] == (
-        "X-Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
+        "X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
     )
     assert reply.headers["vary"].partition(", ")[0] == "Origin"
     assert "access-control-allow-credentials" not in reply.headers
@@ -192,6 +192,9 @@ async def test_without_a_page(gateway: RunningGateway) -> None:
 
 # CORS: who is kept out.
 
+EITHER_API = ("/v1/models", "/v1/models/brunix", "/v1/nothing")
+"""Paths whose errors have the form of the API that the client speaks."""
+
 
 @everywhere
 @pytest.mark.parametrize("method", ["OPTIONS", "its own"])
@@ -206,7 +209,7 @@ async def test_a_strange_page(
     assert reply.status == 403
     assert reply.headers["content-type"] == "application/json; charset=utf-8"
     assert reply.headers["x-should-retry"] == "false"
-    assert reply.headers["vary"] == "Origin"
+    assert reply.headers["vary"] == ("Origin, anthropic-version" if path in EITHER_API else "Origin")
     assert not [name for name in reply.headers if name.startswith("access-control")]
     check(error_schema(path), reply.json())
     assert "PROXY_CORS_ORIGINS" in reply.body.decode()
@@ -528,7 +531,6 @@ async def test_a_mistake_within_the_answer(served: Served, log: LogLines) -> Non
     """Half of an answer would pass for a whole one when the gateway fails."""
     client = await served.get("/fail-late")
     await client.ended
-    assert b"partial" in client.data
     assert not client.data.endswith(b"0\r\n\r\n")
     assert len(log.errors) == 1
     (line,) = log.of_requests()

@@ -564,7 +564,7 @@ async def test_the_first_token_is_late(serve: Serve, collector: Collector) -> No
 @pytest_twisted.ensureDeferred
 async def test_a_slow_reader(serve: Serve, collector: Collector) -> None:
     """The engine would look slow where it is the client that reads slowly."""
-    gateway = await serve(collector.url, buffer_bytes=2**27, stall_timeout_s=LIMIT_S)
+    gateway = await serve(collector.url, buffer_bytes=2**27, max_answer_bytes=2**27, stall_timeout_s=LIMIT_S)
     # More than the system holds for a connection.
     body = json.dumps(asking(CHAT, script({"letters": 30_000_000}), stream=True)).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
