@@ -92,6 +92,8 @@ def settings(engine: ScriptedEngine) -> dict[str, str]:
         "PROXY_THREAD_WORKERS": str(WORKERS),
         "PROXY_QUEUE_SIZE": "0",
         "PROXY_DRAIN_S": "1",
+        # Without them the headers of a stream come with its first text.
+        "PROXY_HEARTBEAT_S": "0",
         "PROXY_MAX_ANSWER_BYTES": str(LETTERS),
     }
 

@@ -222,9 +222,7 @@ def test_an_endpoint_that_is_none(tmp_path: Path) -> None:
     with supervised(tmp_path, PROXY_PROCESSES="1", PROXY_METRICS_LISTEN="nonsense:1") as gateway:
         said = gateway.rest()
         assert gateway.process.wait(LIMIT_S) == 1
-    assert (
-        "PROXY_METRICS_LISTEN is 'nonsense:1'; allowed: a port, host:port, or a Twisted endpoint" in said
-    )
+    assert "PROXY_METRICS_LISTEN is 'nonsense:1'; allowed: a port, host:port, or a Twisted endpoint" in said
 
 
 # Several processes.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -18,7 +17,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
-from twisted.python.failure import Failure
 
 from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
@@ -28,6 +26,7 @@ from brunix_twisted.engine.bell import Bell
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.mailbox import Mailbox
 from brunix_twisted.engine.statuses import broken_off, failure, illness, status_name
+from brunix_twisted.engine.workers import Workers
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question, TraceContext
 from brunix_twisted.reactors import Reactor
@@ -222,44 +221,6 @@ class BlockingCall:
         if cancelled:
             begun.cancel()
         return begun
-
-
-class Workers:
-    """
-    The threads that wait for the engine, in the form that ``deferToThreadPool`` asks for.
-
-    The standard library's pool hands work over for a fifth of what Twisted's own costs: one change of threads in place
-    of five, which with every answer is one of the larger things the gateway does.
-    """
-
-    def __init__(self, most: int) -> None:
-        """Have none yet; a thread is started when work comes for which none is free."""
-        self._executor = ThreadPoolExecutor(most, "engine")
-
-    def callInThreadWithCallback(
-        self, done: Callable[[bool, object], None], work: Callable[..., object], *arguments: object
-    ) -> None:
-        """
-        Do some work on a thread, and tell there what came of it: True and its result, or False and its Failure.
-
-        :raises RuntimeError: no thread can be started for it. Nothing is told then; but the work may still be done
-            later, by a thread that becomes free.
-        """
-
-        def ended(future: Future[object]) -> None:
-            try:
-                result = future.result()
-            except BaseException:  # noqa: BLE001 - whatever it is, the reactor's thread is to hear of it
-                done(False, Failure())  # noqa: FBT003 - Twisted's own form
-            else:
-                done(True, result)  # noqa: FBT003 - likewise
-
-        # Whatever the work raises, even before its first line, becomes the future's.
-        self._executor.submit(work, *arguments).add_done_callback(ended)
-
-    def stop(self) -> None:
-        """Wait until every thread has ended."""
-        self._executor.shutdown()
 
 
 class BlockingEngine:
