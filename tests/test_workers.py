@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
+from typing import Any
 
+import grpc
 import pytest
 from twisted.python.failure import Failure
 
+from brunix_twisted.engine.bell import Bell
+from brunix_twisted.engine.blocking import BlockingCall
 from brunix_twisted.engine.workers import Workers
-from fake_reactor import LIMIT_S
+from fake_reactor import LIMIT_S, FakeReactor
 
 Outcome = tuple[bool, object]
 
@@ -132,3 +136,42 @@ def test_stopping_ends_the_threads() -> None:
     pool.workers.stop()
     assert not any(thread.is_alive() for thread in pool.workers._threads)  # noqa: SLF001 - those of this pool alone
     assert len(threads) >= 3
+
+
+def test_cancelling_does_not_wait_for_a_call_that_begins() -> None:
+    """The reactor, and with it every stream, waits until gRPC has begun a call that its client has given up."""
+    beginning, go_on, cancelled = threading.Event(), threading.Event(), threading.Event()
+
+    class Begun:
+        """A call that ends once it is cancelled."""
+
+        def cancel(self) -> None:
+            cancelled.set()
+
+        def __iter__(self) -> Iterator[Any]:
+            assert cancelled.wait(LIMIT_S)
+            raise grpc.RpcError
+            yield
+
+    def begin(timeout_s: float, trace: object) -> Any:  # noqa: ANN401, ARG001 - as grpc's
+        beginning.set()
+        assert go_on.wait(LIMIT_S)
+        return Begun()
+
+    workers = Workers(1)
+    call = BlockingCall(begin, lambda _: Begun(), 60, workers, Bell(FakeReactor().as_reactor))  # type: ignore[arg-type,return-value]
+    running = threading.Thread(target=call.run, args=(lambda _, **__: True,))
+    running.start()
+    try:
+        assert beginning.wait(LIMIT_S)
+        canceller = threading.Thread(target=call.cancel)
+        canceller.start()
+        canceller.join(LIMIT_S)
+        assert not canceller.is_alive()
+        assert not cancelled.is_set()
+    finally:
+        go_on.set()
+        running.join(LIMIT_S)
+    # It is cancelled as soon as there is something to cancel.
+    assert cancelled.is_set()
+    assert not running.is_alive()
