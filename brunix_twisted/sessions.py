@@ -12,6 +12,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 import attrs
@@ -45,13 +46,15 @@ def check_session_id(session_id: str) -> str:
 _PLACEHOLDERS = frozenset(
     {
         # A missing value written as text, in the languages that clients are made with.
-        *("null", "undefined", "none", "nil", "nan", "false"),
-        # What documentation browsers put into a field of text, and what an unset UUID looks like.
-        *("string", "00000000-0000-0000-0000-000000000000"),
+        *("", "null", "(null)", "undefined", "none", "nil", "nan", "n/a", "false", "true", "unknown"),
+        # What documentation browsers put into a field of text.
+        "string",
     }
 )
-# A variable's name that was sent in place of its value, such as {{CHAT_ID}} or ${session}.
-_UNFILLED = re.compile(r"\$?\{.*\}|<.*>|%\(?[A-Za-z_]+[%)]s?")
+# An unset UUID, in both of its spellings.
+_ZEROS = re.compile(r"0{8}-?(0{4}-?){3}0{12}")
+# A variable's name that was sent in place of its value, such as {{CHAT_ID}}, chat-${session} or $CHAT_ID.
+_UNFILLED = re.compile(r"\{\{.*\}\}|[$#]\{.*\}|\A(\{.*\}|<.*>|\$[a-z_]\w*|%s|%\(?[a-z_]+[%)]s?)\Z")
 
 
 def is_placeholder(session_id: str) -> bool:
@@ -62,8 +65,12 @@ def is_placeholder(session_id: str) -> bool:
     for every temporary chat: the first for all users, the second with the number of a browser's connection behind it,
     or ``undefined``, and the same for one chat after the other.
     """
-    name = session_id.lower()
-    return name in _PLACEHOLDERS or name.split(":")[0] == "local" or _UNFILLED.fullmatch(name) is not None
+    # Some clients encode what they put into a header, as JSON or for a URL.
+    name = unquote(session_id).lower().strip("\"'")
+    parts = name.split(":")
+    if parts[0] == "local" or all(part in _PLACEHOLDERS for part in parts):
+        return True
+    return _ZEROS.fullmatch(name) is not None or _UNFILLED.search(name) is not None
 
 
 _MAX_HANDED_OVER = 50_000
@@ -222,7 +229,7 @@ def _person(user_info: str | None) -> bytes | None:
         if isinstance(developer, bool) or not isinstance(developer, int | str):
             return None
         name = str(developer or "").strip()
-        return json.dumps(info, sort_keys=True).encode() if name and not is_placeholder(name) else None
+        return json.dumps(info, sort_keys=True).encode() if name != "0" and not is_placeholder(name) else None
     except (ValueError, RecursionError):
         return None
 

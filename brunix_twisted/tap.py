@@ -6,10 +6,12 @@ import os
 import signal
 from collections.abc import Mapping
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any, ClassVar, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
@@ -99,6 +101,23 @@ def _hang_up(*_: object) -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
+def _stop_once() -> None:
+    """Let only the first signal stop the gateway: a second one changes nothing, and Twisted logs an error for it."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each, handler in handlers.items():
+            if callable(handler):
+                signal.signal(each, lambda *_: None)
+        stopping = handlers[signal.Signals(number)]
+        if callable(stopping):
+            stopping(number, frame)
+
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, stop)
+
+
 def makeService(options: Mapping[str, str | None]) -> IService:
     """
     Make the gateway's service, as twistd asks for it. Nothing is started.
@@ -108,6 +127,8 @@ def makeService(options: Mapping[str, str | None]) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - importing it installs one, and which is twistd's to choose
 
     use_monotonic_clock(reactor)
+    # Once the reactor has put its own handlers in place.
+    cast("ReactorBase", reactor).callWhenRunning(_stop_once)
     try:
         settings = Settings.read(os.environ, options)
         _check_reactor(reactor, settings)

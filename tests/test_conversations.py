@@ -366,7 +366,8 @@ async def test_an_unsafe_name_in_a_header(client: Client, header: str, value: by
 PLACEHOLDERS: Final = [
     *("local", "local:wBnA0lpDZQKbBhsLAAAB", "local:undefined", "LOCAL", "null", "Null", "undefined", "None", "nil"),
     *("NaN", "false", "string", "00000000-0000-0000-0000-000000000000", "{{CHAT_ID}}", "${session}", "{id}"),
-    *("<session-id>", "%SESSION%", "%(session)s"),
+    *("<session-id>", "%SESSION%", "%(session)s", "%s", "$CHAT_ID", "chat-{{CHAT_ID}}", "%7B%7BCHAT_ID%7D%7D"),
+    *('"null"', '""', "undefined:undefined", "unknown", "(null)", "0" * 32),
 ]
 
 
@@ -388,7 +389,8 @@ async def test_a_placeholder_in_the_body(client: Client, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["locale", "localhost:1", "my-local:1", "nullable", "channel:7", "defaults", "100%", "a{b}", "0"]
+    "value",
+    ["locale", "localhost:1", "my-local:1", "nullable", "channel:7", "defaults", "100%", "a{b}", "0", "$5", "null:7"],
 )
 @pytest_twisted.ensureDeferred
 async def test_no_placeholder(client: Client, value: str) -> None:

@@ -217,7 +217,14 @@ async def test_only_in_a_chat(gateway: RunningGateway, engine: ScriptedEngine) -
 ANN: Final = {"dev_id": "ann", "project_id": "p", "org_id": "o"}
 NOBODY: Final[list[object]] = [
     *({}, None, {"org_id": "o"}, {"dev_id": None, "org_id": "o"}, {"dev_id": ""}, {"dev_id": " "}, {"dev_id": 0}),
-    *({"dev_id": "null"}, {"dev_id": "undefined"}, {"dev_id": True}, {"dev_id": ["ann"]}, {"dev_id": {}}),
+    *(
+        {"dev_id": "null"},
+        {"dev_id": "undefined"},
+        {"dev_id": "0"},
+        {"dev_id": True},
+        {"dev_id": ["ann"]},
+        {"dev_id": {}},
+    ),
 ]
 
 with_an_editor = pytest.mark.parametrize("path", [CHAT, "/v1/responses"])

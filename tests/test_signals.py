@@ -37,6 +37,22 @@ def test_sighup_drains(tmp_path: Path, engine: ScriptedEngine, processes: str, r
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_twice(tmp_path: Path, engine: ScriptedEngine, number: signal.Signals, processes: str) -> None:
+    """A second signal while answers end changes nothing, and logs no error."""
+    with serving(tmp_path, engine, PROXY_PROCESSES=processes) as gateway:
+        answer = stream(HTTPConnection("127.0.0.1", gateway.port, timeout=LIMIT_S), "twice")
+        gateway.process.send_signal(number)
+        gateway.process.send_signal(number)
+        gateway.until(r"\(TCP Port \d+ Closed\)")
+        gateway.process.send_signal(number)
+        engine.go("twice")
+        assert is_whole(answer.end())
+        assert gateway.process.wait(LIMIT_S) == -number
+        assert "Traceback" not in gateway.rest()
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
 def test_signals_that_stop_nothing(
     tmp_path: Path, engine: ScriptedEngine, number: signal.Signals, processes: str

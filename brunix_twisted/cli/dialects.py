@@ -38,7 +38,7 @@ class Dialect:
     framing: Framing
     body: Callable[[Messages, int | None], dict[str, Any]]
     """The request, but for ``model`` and ``stream``; takes the most tokens of the answer."""
-    text: Callable[[Any], str]
+    text: Callable[[Any], object]
     """The text in one event. Raises LookupError or TypeError where there is none."""
     ends: Callable[[Any], bool]
     """Whether an event says that the answer is complete. Raises likewise."""
@@ -51,9 +51,10 @@ class Dialect:
     def text_of(self, event: Any) -> str:  # noqa: ANN401 - whatever JSON holds
         """Read the text in an event, if there is any."""
         try:
-            return self.text(event) or ""
+            text = self.text(event)
         except (LookupError, TypeError):
             return ""
+        return text if isinstance(text, str) else ""
 
     def is_end(self, event: Any) -> bool:  # noqa: ANN401 - likewise
         """Whether the answer is complete with this event."""

@@ -443,3 +443,12 @@ def test_a_finding_is_json() -> None:
     assert attrs.asdict(Finding("check", "ok", "says")) == {
         "check": "check", "level": "ok", "says": "says", "means": "", "todo": "", "figures": {},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.id)
+@pytest.mark.parametrize("text", [5, ["a"], {"a": 1}, None, True])
+def test_a_text_that_is_none(dialect: Dialect, text: object) -> None:
+    """A server that streams something else than text ends the command with a traceback."""
+    event = {"choices": [{"delta": {"content": text}}], "message": {"content": text}}
+    event |= {"type": "content_block_delta", "delta": {"text": text}}
+    assert dialect.text_of(event) == ""
