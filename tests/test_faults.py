@@ -1,7 +1,8 @@
 """
 Whatever the engine does wrong, in each shape of an answer: what the client is told, and what the operator is.
 
-One table of faults, and one test that tries each of them before the first token and in mid-stream.
+One table of faults, and one test that tries them before the first token and in mid-stream: all of them in each framing
+of an answer, and on every path one of each kind.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 
-from endpoints import ENDPOINTS, MESSAGES, PATHS, Streamed, asking, error_in, streamed, whole_text
+from endpoints import CHAT, ENDPOINTS, MESSAGES, OLLAMA_CHAT, PATHS, Streamed, asking, error_in, streamed, whole_text
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script
@@ -116,6 +117,24 @@ PARTIAL: Final = "partial"
 _PARTIAL_MESSAGE: Final = {"raw": (b"\x0a\x07" + PARTIAL.encode()).hex()}
 """Sent at once also in a whole answer, whose other texts the engine keeps to its end."""
 
+FRAMINGS: Final = {
+    (CHAT, True),  # server-sent events
+    (MESSAGES, True),  # server-sent events with names
+    (OLLAMA_CHAT, True),  # lines of JSON
+    (CHAT, False),  # one JSON document
+}
+"""Paths, streamed or not, that stand for all that are sent in the same way."""
+
+OF_EACH_KIND: Final = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "no final message", "U+2028")
+"""Told by a status of the engine's, asked again, without a status, and no failure."""
+
+# What a status means does not depend on the path: tests/test_engine.py tries each with both clients.
+CASES: Final = [
+    pytest.param(name, path, stream, id=f"{name}-{path}-{'streamed' if stream else 'whole'}")
+    for path, stream in itertools.product(PATHS, (True, False))
+    for name in (FAULTS if (path, stream) in FRAMINGS else OF_EACH_KIND)
+]
+
 _numbers = itertools.count()
 
 
@@ -176,10 +195,8 @@ async def chosen(fault: Fault, standing: Gateways) -> AsyncIterator[tuple[Runnin
             process.kill()
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("name", "path", "stream"), CASES)
 @pytest.mark.parametrize("begun", [False, True], ids=["before the first token", "in mid-stream"])
-@pytest.mark.parametrize("name", FAULTS)
 @pytest_twisted.ensureDeferred
 async def test_fault(  # noqa: PLR0913 - fixtures and parameters
     engine: ScriptedEngine, standing: Gateways, name: str, path: str, *, begun: bool, stream: bool
