@@ -730,7 +730,7 @@ async def test_an_engine_that_never_ends(serve: Serve, engine: ScriptedEngine, p
     """One question to an engine that never ends takes all the memory of the gateway, and so all its streams."""
     gateway = await serve(max_answer_bytes=100_000)
     # A whole answer comes in one message, which gRPC itself refuses only when it is larger by more than a little.
-    endless = script({"repeat": ["word ", 10_000_000]}) if stream else script({"letters": 100_001})
+    endless = script({"repeat": ["many words " * 10, 10_000_000]}) if stream else script({"letters": 100_001})
     reply = await gateway.ask("POST", path, json=asking(path, endless, stream=stream))
     if stream:
         assert reply.status == 200
