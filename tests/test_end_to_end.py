@@ -9,14 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
-import ollama
-import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
 
 from test_tap import CLEAN, free_port
+
+# The SDKs are imported by the tests that use them: every worker imports this module, and they are large.
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
 
 ROOT = Path(__file__).parent.parent
 QUESTION = "Which variable sets the number of worker threads?"
@@ -77,6 +79,8 @@ def test_banner(system: System) -> None:
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 def test_openai_sdk(system: System, *, stream: bool) -> None:
     """A program written for OpenAI, with its URL and model name changed, would get no answer about the documents."""
+    import openai  # noqa: PLC0415 - as said above
+
     with openai.OpenAI(base_url=f"{system.url}/v1", api_key="unused") as client:
         messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
         if stream:
@@ -93,6 +97,8 @@ def test_openai_sdk(system: System, *, stream: bool) -> None:
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 def test_ollama_sdk(system: System, *, stream: bool) -> None:
     """A program written for Ollama, with its URL and model name changed, would get no answer about the documents."""
+    import ollama  # noqa: PLC0415 - as said above
+
     messages = [{"role": "user", "content": QUESTION}]
     with ollama.Client(host=system.url) as client:
         if stream:
@@ -107,6 +113,8 @@ def test_ollama_sdk(system: System, *, stream: bool) -> None:
 
 def test_a_session_keeps_its_context(system: System) -> None:
     """A follow-up in the same session would be answered as if nothing had been said before."""
+    import openai  # noqa: PLC0415 - as said above
+
     with openai.OpenAI(base_url=f"{system.url}/v1", api_key="unused") as client:
 
         def ask(question: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from brunix_twisted.settings import SettingError, Settings, table
+from brunix_twisted.settings import Row, SettingError, Settings, table
 from settings_table import PAGE, rewritten
 
 
@@ -167,6 +167,19 @@ def test_refused(variable: str, text: str) -> None:
         assert repr(text) in line
         assert row.rule.allowed in line
         assert "\n" not in line
+
+
+# Twisted judges endpoints, when it makes them: see test_tap.py.
+@pytest.mark.parametrize(
+    "row",
+    [row for _, row in table() if row.variable not in {"PROXY_LISTEN", "PROXY_METRICS_LISTEN"}],
+    ids=lambda row: row.variable,
+)
+def test_every_setting_refuses_nonsense(row: Row) -> None:
+    """A mistyped setting would be taken silently."""
+    with pytest.raises(SettingError) as refusal:
+        Settings.read({row.variable: "a b"}, {})
+    assert str(refusal.value).startswith(f"{row.variable} is 'a b'; allowed: ")
 
 
 def test_every_default_is_allowed() -> None:

@@ -157,10 +157,10 @@ def test_without_threads_on_the_wrong_reactor(tmp_path: Path) -> None:
     assert line.endswith("allowed: blocking, or aio with twistd --reactor=asyncio")
 
 
-@pytest.mark.parametrize("row", [row for _, row in table()], ids=lambda row: row.variable)
-def test_bad_value(tmp_path: Path, row: object) -> None:
+# The endpoints are judged by Twisted, all else by the settings: tests/test_settings.py tries each of those.
+@pytest.mark.parametrize("variable", ["PROXY_LISTEN", "PROXY_METRICS_LISTEN", "PROXY_THREAD_WORKERS"])
+def test_bad_value(tmp_path: Path, variable: str) -> None:
     """A mistyped setting would be taken silently, or answered with a traceback."""
-    variable: str = row.variable  # type: ignore[attr-defined]  # a settings.Row
     with twistd(tmp_path, **{variable: "a b"}) as process:
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 1
