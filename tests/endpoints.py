@@ -18,6 +18,14 @@ CHAT, COMPLETIONS, RESPONSES, MESSAGES, OLLAMA_CHAT, GENERATE = PATHS = (
     "/api/generate",
 )
 
+FRAMINGS: Final = {
+    (CHAT, True),  # server-sent events
+    (MESSAGES, True),  # server-sent events with names
+    (OLLAMA_CHAT, True),  # lines of JSON
+    (CHAT, False),  # one JSON document
+}
+"""Paths, streamed or not, that stand for all that are sent in the same way."""
+
 Json = dict[str, Any]
 
 

@@ -22,7 +22,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 
-from endpoints import CHAT, ENDPOINTS, MESSAGES, OLLAMA_CHAT, PATHS, Streamed, asking, error_in, streamed, whole_text
+from endpoints import ENDPOINTS, FRAMINGS, MESSAGES, PATHS, Streamed, asking, error_in, streamed, whole_text
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script
@@ -116,14 +116,6 @@ FAULTS: Final = {
 PARTIAL: Final = "partial"
 _PARTIAL_MESSAGE: Final = {"raw": (b"\x0a\x07" + PARTIAL.encode()).hex()}
 """Sent at once also in a whole answer, whose other texts the engine keeps to its end."""
-
-FRAMINGS: Final = {
-    (CHAT, True),  # server-sent events
-    (MESSAGES, True),  # server-sent events with names
-    (OLLAMA_CHAT, True),  # lines of JSON
-    (CHAT, False),  # one JSON document
-}
-"""Paths, streamed or not, that stand for all that are sent in the same way."""
 
 OF_EACH_KIND: Final = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "no final message", "U+2028")
 """Told by a status of the engine's, asked again, without a status, and no failure."""
