@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 import pytest
@@ -37,6 +38,12 @@ def redirected(
         timeout=LIMIT_S,
         check=False,
     )
+
+
+@cache
+def undisturbed(command: str, gateway: Gateway) -> subprocess.CompletedProcess[bytes]:
+    """Run a command whose streams are as they should be; once, for all that is compared with it."""
+    return redirected(command, "", gateway)
 
 
 # The output.
@@ -86,7 +93,7 @@ def test_what_stands_beside_the_output_cannot_be_written(
     served: Gateway, command: str, redirection: str, unbuffered: str
 ) -> None:
     """The output is whole and the status right though nothing can be said beside it."""
-    normal = redirected(command, "", served)
+    normal = undisturbed(command, served)
     done = redirected(command, redirection, served, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (normal.returncode, b"")
     assert done.stdout.count(b"\n") == normal.stdout.count(b"\n") > 0
