@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test test-clients test-page screenshots test-system format protos eval fuzz gaps bench bench-full soak lock audit docs docs-serve docs-tables changelog clean
+.PHONY: help run test check test-clients test-page screenshots test-system format protos eval fuzz gaps bench bench-full soak lock audit docs docs-serve docs-tables changelog clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -30,12 +30,18 @@ run: $(VENV)/installed  ## install, and serve the shipped documentation through 
 # What a running gateway does is tested with each of the engine's two clients; this reactor makes it the second one.
 WITHOUT_THREADS := $(patsubst %,tests/test_%.py,completion conversations faults heartbeat promises routes tracing)
 
+# Those that start no process and open no socket, by what they import.
+PURE = $(shell grep -LE '^(import|from) (socket|subprocess|cli|engine_clients|gateways|limited|scripted_engine|supervised|test_[a-z]+)\b' \
+    tests/test_*.py tests/cli/test_*.py tests/embedded/test_*.py)
+
+STATIC := "$(BIN)/ruff check" "$(BIN)/ruff format --check" "$(BIN)/mypy"
+
 test: $(VENV)/installed-dev  ## lint, format check, type check and every test
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/pytest -n auto
-	$(BIN)/pytest -n auto --reactor=asyncio $(WITHOUT_THREADS)
+	@$(BIN)/python tests/side_by_side.py "$(BIN)/pytest -n auto" \
+	    "$(BIN)/pytest -n auto --reactor=asyncio $(WITHOUT_THREADS)" $(STATIC)
+
+check: $(VENV)/installed-dev  ## lint, format check, type check and the tests that start nothing, in less than a minute
+	@$(BIN)/python tests/side_by_side.py "$(BIN)/pytest --quiet -n auto $(PURE)" $(STATIC)
 
 # The clients' own environments: see docs/clients.md.
 .venv-clients/%/installed: tests/clients/%.txt | $(BIN)/python
