@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 
+from brunix_twisted.imports import without_collecting
 from brunix_twisted.processes.orphan import SupervisorWatch
 
 
@@ -30,7 +31,8 @@ def main() -> int:
     # Before anything is imported that would install another one.
     importlib.import_module(setup.reactor).install()
 
-    from brunix_twisted.processes.serving import serve  # noqa: PLC0415 - see above
+    with without_collecting():
+        from brunix_twisted.processes.serving import serve  # noqa: PLC0415 - see above
 
     return serve(setup, watch)
 

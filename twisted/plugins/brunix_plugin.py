@@ -2,7 +2,18 @@
 
 from twisted.application.service import ServiceMaker
 
-brunix = ServiceMaker(
+from brunix_twisted.imports import without_collecting
+
+
+class _Maker(ServiceMaker):
+    @property
+    def options(self) -> object:
+        """What twistd asks for first, which imports the gateway."""
+        with without_collecting():
+            return super().options
+
+
+brunix = _Maker(
     "brunix",
     "brunix_twisted.tap",
     "Serves the Brunix Assistance Engine to OpenAI's and Ollama's clients.",
