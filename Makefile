@@ -27,8 +27,8 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 run: $(VENV)/installed  ## install, and serve the shipped documentation through the gateway
 	@exec env PATH="$(CURDIR)/$(BIN):$$PATH" ./entrypoint.sh
 
-# What a running gateway does is tested with each of the engine's two clients; this reactor makes it the second one.
-WITHOUT_THREADS := $(patsubst %,tests/test_%.py,completion conversations faults heartbeat promises routes tracing)
+# What may depend on which of its two clients asks the engine is tested with each; this reactor makes it the second one.
+WITHOUT_THREADS := $(patsubst %,tests/test_%.py,completion faults heartbeat promises routes tracing)
 
 # Those that start no process and open no socket, by what they import.
 PURE = $(shell grep -LE '^(import|from) (socket|subprocess|cli|engine_clients|gateways|limited|scripted_engine|supervised|test_[a-z]+)\b' \
