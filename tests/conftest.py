@@ -1,4 +1,4 @@
-"""What the tests of the running gateway share: a scripted engine, and a gateway in front of it."""
+"""What all tests share: isolation from the machine, a scripted engine, and a gateway in front of it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_twisted
 from hypothesis import HealthCheck, settings
 
-from scripted_engine import ScriptedEngine
+from isolation import PortGuard, isolate
+from leftovers import MARKER, Leftovers, new_marker
 
 if TYPE_CHECKING:
     from gateways import RunningGateway
+
+# Before anything else is imported, as many modules read the environment then, gRPC among them.
+_MARKER = new_marker()
+_HOME = isolate(_MARKER)
+
+from scripted_engine import ScriptedEngine  # noqa: E402 - as said
 
 # Tests that are run in the background have Control-C ignored, and so would all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -36,6 +44,19 @@ def pytest_collection_finish() -> None:
     """Leave what is there before the first test, thousands of tests among it, out of every collection of garbage."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watch what the tests start, and to which ports they connect."""
+    guard = PortGuard()
+    guard.install()
+    leftovers = Leftovers(Path(__file__).parent, _MARKER[MARKER], guard)
+    leftovers.install()
+    config.pluginmanager.register(leftovers, "leftovers")
+
+
+def pytest_unconfigure() -> None:
+    _HOME.cleanup()
 
 
 @pytest.fixture

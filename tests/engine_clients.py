@@ -14,6 +14,7 @@ from brunix_twisted.engine.aio import AioCall, AioEngine
 from brunix_twisted.engine.blocking import BlockingCall, BlockingEngine
 from brunix_twisted.model import Question
 from fake_reactor import LIMIT_S, FakeReactor
+from threads import Threads
 
 Sink = Callable[[str], bool]
 """Takes a piece of text; False means that no more is wanted."""
@@ -63,6 +64,7 @@ class BlockingClient:
     ) -> None:
         self._reactor = FakeReactor()
         self._engine = BlockingEngine(self._reactor.as_reactor, target, timeout_s, tls, limits, workers=1)
+        self._threads = Threads()
         self._closed = False
 
     def call(self, question: Question) -> DrivenCall:
@@ -70,12 +72,13 @@ class BlockingClient:
 
     def check(self, timeout_s: float, done: Callable[[str | None], object]) -> None:
         self._engine.check(timeout_s).addCallback(done)
-        threading.Thread(target=self._reactor.wait).start()
+        self._threads.start(self._reactor.wait)
 
     def close(self) -> None:
         if not self._closed:
             self._closed = True
             self._engine.close()
+            self._threads.join()
 
 
 class _AioCall:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from isolation import CLEAN
 from scripted_engine import ScriptedEngine
 from test_tap import twistd, wait_for_port
+from threads import Threads
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
@@ -26,6 +27,7 @@ def main(schemathesis: str) -> int:
     """Run it, with the program ``st`` that is named, and return its status."""
     engine = ScriptedEngine()
     with (
+        Threads() as threads,
         TemporaryDirectory() as folder,
         twistd(
             Path(folder),
@@ -38,10 +40,13 @@ def main(schemathesis: str) -> int:
         port = wait_for_port(process)
         assert process.stdout is not None
         # A log that nobody reads would stop its writer.
-        threading.Thread(target=process.stdout.read, daemon=True).start()
+        threads.start(process.stdout.read)
         url = f"http://127.0.0.1:{port}/openapi.json"
         done = subprocess.run(  # noqa: S603 - the one that make installed
-            [schemathesis, "run", url, "--max-examples=100", f"--checks={CHECKS}", "--seed=1"], cwd=folder, check=False
+            [schemathesis, "run", url, "--max-examples=100", f"--checks={CHECKS}", "--seed=1"],
+            cwd=folder,
+            env=CLEAN,
+            check=False,
         )
     engine.stop()
     return done.returncode

@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
+from threads import Threads
+
 LIMIT_S: Final = 60
 """Only for what would otherwise hang a failing run."""
 
@@ -104,8 +106,8 @@ class Proxy:
         self._log = os.fdopen(log)
         self._said: list[str] = []
         self._changed = threading.Condition()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
+        self._threads = Threads()
+        self._threads.start(self._read)
 
     def _read(self) -> None:
         with self._log:
@@ -132,7 +134,7 @@ class Proxy:
         finally:
             self._process.kill()
             self._process.wait()
-            self._reader.join()
+            self._threads.join()
 
 
 @contextmanager

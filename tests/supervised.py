@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fake_reactor import LIMIT_S
 from test_tap import CLEAN, TWISTD
+from threads import Threads
 
 # $$ stays the same over exec: so LISTEN_PID is the gateway's own, as it has to be.
 ADOPT = 'exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=gateway exec "$0" "$@"'
@@ -101,12 +102,13 @@ class Load:
         self.outcomes: Counter[str] = Counter()
         self._change = threading.Condition()
         self._ends = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
+        self._clients = clients
+        self._threads = Threads()
 
     def __enter__(self) -> Load:  # noqa: PYI034 - there is no other
         """Begin to ask."""
-        for thread in self._threads:
-            thread.start()
+        for _ in range(self._clients):
+            self._threads.start(self._run)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -116,8 +118,7 @@ class Load:
     def end(self) -> None:
         """Ask nothing more, and return once everything asked has its end."""
         self._ends.set()
-        for thread in self._threads:
-            thread.join()
+        self._threads.join()
 
     def until_more(self, number: int) -> None:
         """Return once so many more questions have ended."""

@@ -10,6 +10,7 @@ import pytest
 
 from brunix_twisted.background import FLUSH_S, BackgroundWriter
 from fake_reactor import LIMIT_S
+from threads import Threads
 
 
 class Gate:
@@ -97,8 +98,9 @@ def test_a_signal_handler_logs(gate: Gate) -> None:
             writer.put(b"Received SIGTERM\n")
         done.set()
 
-    threading.Thread(target=interrupted, daemon=True).start()
-    assert done.wait(LIMIT_S)
+    with Threads() as threads:
+        threads.start(interrupted)
+        assert done.wait(LIMIT_S)
     flushed(writer)
     assert gate.lines == [b"Received SIGTERM"]
 

@@ -30,6 +30,7 @@ from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
 from jobs import WIRES, Job
 from results import KEPT, thinned
 from servers import ROOT
+from threads import Threads
 from variants import Behind, VariantError, variant
 from workloads import AGAIN, FORMS, Workload, pick, plan
 
@@ -324,13 +325,12 @@ def test_usage() -> None:
     """The CPU time, the memory or the context switches of a server would be wrong."""
     begin = processes.usage(processes.tree(os.getpid()))
     done = threading.Event()
-    thread = threading.Thread(target=done.wait)
-    thread.start()
-    while time.thread_time() == begin.at_s:  # spends some
-        pass
-    end = processes.usage(processes.tree(os.getpid()))
-    done.set()
-    thread.join()
+    with Threads() as threads:
+        threads.start(done.wait)
+        while time.thread_time() == begin.at_s:  # spends some
+            pass
+        end = processes.usage(processes.tree(os.getpid()))
+        done.set()
     assert end.cpu_s > begin.cpu_s > 0
     assert end.threads > begin.threads
     assert end.resident_bytes > 1_000_000
@@ -375,11 +375,10 @@ def engine_port(connections: list[engine_stub.Connection]) -> Iterator[int]:
         return connections[-1]
 
     server = loop.run_until_complete(loop.create_server(accept, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield server.sockets[0].getsockname()[1]
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    with Threads() as threads:
+        threads.start(loop.run_forever)
+        yield server.sockets[0].getsockname()[1]
+        loop.call_soon_threadsafe(loop.stop)
     server.close()
     for connection in connections:
         connection.transport.abort()

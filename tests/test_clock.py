@@ -300,6 +300,7 @@ def test_what_was_scheduled_before(name: str) -> None:
     """A timer from before the switch of a reactor's clock still fires, in its place."""
     done = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-c", SCHEDULED.format(name=name)],
+        env=CLEAN,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

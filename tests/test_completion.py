@@ -41,7 +41,10 @@ from endpoints import (
 )
 from fake_reactor import LIMIT_S
 from gateways import ENGINE_CLIENT, Reply, RunningGateway, in_thread, run_gateway, stop_gateway, waiting_bytes
+from isolation import CLEAN
 from scripted_engine import Asked, ScriptedEngine, script
+from test_tap import free_port
+from threads import Threads
 
 HANG = {"hang": True}
 TOO_LARGE = "The engine's answer is larger than this gateway passes on"
@@ -647,18 +650,18 @@ async def test_stopping_an_idle_gateway(serve: Serve) -> None:
 
 def test_the_end_of_an_answer_leaves_before_the_process_ends(engine: ScriptedEngine) -> None:
     """An answer that ended while the gateway stopped is there to its last byte, and not only to its last word."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(  # noqa: S603 - this interpreter
-        [sys.executable, "-m", "twisted", "brunix", "--grpc-target", engine.target, "--listen", f"tcp:{port}"],
+        [sys.executable, "-m", "twisted", "brunix", f"--listen=tcp:{port}:interface=127.0.0.1"],
+        env=CLEAN | {"BRUNIX_GRPC_TARGET": engine.target},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    with process, socket.socket() as client:
+    with process, Threads() as threads, socket.socket() as client:
         try:
             assert process.stdout
             assert any(b"Serving the model" in line for line in process.stdout), "it did not start"
-            threading.Thread(target=process.stdout.read, daemon=True).start()
+            threads.start(process.stdout.read)
             client.settimeout(LIMIT_S)
             client.connect(("127.0.0.1", port))
             body_bytes = json.dumps(asking(GENERATE, script("one ", {"wait": "go"}, "two"))).encode()

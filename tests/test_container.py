@@ -30,6 +30,7 @@ from brunix_twisted import __version__, probe
 from brunix_twisted.embedded.options import VARIABLES
 from brunix_twisted.service import _FLUSH_S
 from brunix_twisted.settings import Settings, table
+from isolation import OUTER
 from test_tap import free_port
 
 ROOT = Path(__file__).parent.parent
@@ -243,7 +244,7 @@ def build(folder: Path, python: str) -> Path:
             done = subprocess.run(  # noqa: S603 - the Dockerfile's own
                 ["/bin/sh", "-ec", command],
                 cwd=stage,
-                env=os.environ | {"PATH": f"{bin_folder}:{os.defpath}"},
+                env=OUTER | {"PATH": f"{bin_folder}:{os.defpath}"},
                 capture_output=True,
                 text=True,
                 check=False,

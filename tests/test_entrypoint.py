@@ -21,6 +21,8 @@ from typing import IO, Any
 
 import pytest
 
+from isolation import BARE
+
 LIMIT_S = 60
 """Only for what would otherwise hang a failing run."""
 
@@ -227,10 +229,9 @@ class Workshop:
                 return f"{stand_in} {text}"
             return re.sub(r"{(\w+)}", lambda match: f"{stand_in} {match[1]}", text).replace("PIPE", str(pipe[1]))
 
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BRUNIX_", "PROXY_"))}
         run = Run(
             command or [*shell, str(self.script)],
-            inherited
+            BARE
             | {
                 # The interpreter of the tests, which has the package, and nobody's checkout.
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

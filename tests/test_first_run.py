@@ -14,8 +14,9 @@ import pytest
 
 from brunix_twisted.embedded.rendezvous import free_port, meet
 from fake_reactor import LIMIT_S
-from test_tap import CLEAN, get
+from isolation import BARE
 from test_tap import free_port as a_port
+from test_tap import get
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,7 +67,7 @@ def test_one_variable_is_enough(tmp_path: Path, one: str) -> None:
     process = subprocess.Popen(  # noqa: S603 - our own
         [ROOT / "entrypoint.sh"],
         cwd=tmp_path,
-        env=CLEAN | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PROXY_LISTEN": str(port)} | more,
+        env=BARE | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PROXY_LISTEN": str(port)} | more,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -26,6 +26,7 @@ from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script
 from supervised import Told, port_of, supervised
 from test_tap import CLEAN, get
+from threads import Threads
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 8000)
 
@@ -68,8 +69,8 @@ def test_systemd_does_not_read(told: Told) -> None:
             notifier.tell(WATCHDOG=number)
         told_all.set()
 
-    with log_lines():
-        threading.Thread(target=tell, daemon=True).start()
+    with log_lines(), Threads() as threads:
+        threads.start(tell)
         assert told_all.wait(LIMIT_S)
         assert told.next() == {"WATCHDOG": "0"}
         told.close()

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 from typing import Any, Final
 
 import attrs
@@ -22,6 +21,7 @@ from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.parameters import Parameters, ignored
 from brunix_twisted.errors import GatewayError
 from parameter_tables import ENDPOINTS, PAGE, rewritten
+from threads import Threads
 
 OPENAI_CHAT: Final = "POST /v1/chat/completions"
 OPENAI_COMPLETION: Final = "POST /v1/completions"
@@ -556,7 +556,7 @@ def sent() -> list[tuple[str, bytes]]:
 
 
 @pytest.fixture
-def server_url(sent: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server_url(sent: list[tuple[str, bytes]]) -> Iterator[str]:
     """Run a server that notes each request in ``sent`` and refuses it."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -570,13 +570,10 @@ def server_url(sent: list[tuple[str, bytes]], monkeypatch: pytest.MonkeyPatch) -
         def log_message(self, *_: object) -> None:
             pass
 
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with HTTPServer(("127.0.0.1", 0), Handler) as server, Threads() as threads:
+        threads.start(server.serve_forever, 0.02)
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-        thread.join()
 
 
 def everything_is_known(sent: list[tuple[str, bytes]]) -> None:

@@ -10,7 +10,6 @@ import socket
 import socketserver
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -24,6 +23,8 @@ from twisted.internet.testing import MemoryReactor
 
 from brunix_twisted import probe
 from brunix_twisted.probe import Address, UnknownAddressError
+from isolation import CLEAN
+from threads import Threads
 
 LIMIT_S = 60
 """Only for what would otherwise hang a failing run."""
@@ -54,14 +55,12 @@ def handler(status: int, body_bytes: bytes, asked: list[str]) -> type[BaseHTTPRe
 
 @contextmanager
 def serving(server: socketserver.BaseServer) -> Iterator[None]:
-    with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with server, Threads() as threads:
+        threads.start(server.serve_forever, 0.01)
         try:
             yield
         finally:
             server.shutdown()
-            thread.join(LIMIT_S)
 
 
 Serve = Callable[..., tuple[str, list[str]]]
@@ -103,7 +102,7 @@ class V6Server(socketserver.TCPServer):
 def run(listen: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "brunix_twisted.probe", *arguments],
-        env=os.environ | {"PROXY_LISTEN": listen} | environment,
+        env=CLEAN | {"PROXY_LISTEN": listen} | environment,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
@@ -344,6 +343,6 @@ def test_no_reactor_is_loaded_for_a_health_check() -> None:
     """Each health check took most of a second of a busy machine, by loading all of Twisted to send one request."""
     program = "import sys, brunix_twisted.probe; print([name for name in sys.modules if name.startswith('twisted')])"
     done = subprocess.run(  # noqa: S603 - this interpreter
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=LIMIT_S, check=True
+        [sys.executable, "-c", program], env=CLEAN, capture_output=True, text=True, timeout=LIMIT_S, check=True
     )
     assert done.stdout == "[]\n"

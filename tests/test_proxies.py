@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +16,7 @@ from brunix_twisted.engine.proxies import goes_direct, proxy_for
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine
 from test_tap import CLEAN, TWISTD, twistd
-
-WITHOUT = {name: text for name, text in CLEAN.items() if not name.lower().endswith("_proxy")}
+from threads import Threads
 
 
 class Proxy:
@@ -29,20 +27,20 @@ class Proxy:
         self._port = port
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://user:secret@127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._threads = Threads()
+        self._threads.start(self._serve)
 
     def _serve(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
-                threading.Thread(target=self._tunnel, args=(client,), daemon=True).start()
+                self._threads.start(self._tunnel, client)
 
     def _tunnel(self, client: socket.socket) -> None:
         with client, socket.create_connection(("127.0.0.1", self._port)) as engine:
             self.asked.append(client.recv(65536).partition(b"\r\n")[0])
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=self._carry, args=(engine, client), daemon=True)
-            back.start()
+            back = self._threads.start(self._carry, engine, client)
             self._carry(client, engine)
             back.join()
 
@@ -56,6 +54,7 @@ class Proxy:
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        self._threads.join()
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def check(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - this environment's own twistd
         [TWISTD, "brunix", "--check"],
         cwd=folder,
-        env=WITHOUT | {"PROXY_LISTEN": "tcp:0:interface=127.0.0.1"} | environment,
+        env=CLEAN | {"PROXY_LISTEN": "tcp:0:interface=127.0.0.1"} | environment,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
@@ -95,7 +94,7 @@ def test_not_for_this_machine(tmp_path: Path, engine: ScriptedEngine, proxy: Pro
 
 def test_the_proxy_in_use_is_named(tmp_path: Path, proxy: Proxy) -> None:
     """``--check`` and the log say which proxy the engine is reached through, and not its password."""
-    environment = WITHOUT | {"BRUNIX_GRPC_TARGET": "engine.example:50051", "http_proxy": proxy.url}
+    environment = {"BRUNIX_GRPC_TARGET": "engine.example:50051", "http_proxy": proxy.url}
     where = proxy.url.replace("user:secret@", "")
     found = check(tmp_path, **environment)
     assert found.returncode == 0, found.stdout
@@ -120,7 +119,7 @@ def test_the_embedded_engine_evaluates(tmp_path: Path, proxy: Proxy) -> None:
     golden.write_text('{"question": "What is in the log?", "sources": ["logs.md"]}\n')
     done = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "brunix_twisted.embedded", "--evaluate", "--docs", documents],
-        env=WITHOUT | {"http_proxy": proxy.url},
+        env=CLEAN | {"http_proxy": proxy.url},
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -24,11 +24,10 @@ import pytest
 from brunix_twisted.settings import table
 from brunix_twisted.tap import Options
 from fake_reactor import LIMIT_S
+from isolation import CLEAN as CLEAN  # noqa: PLC0414 - also for those who take it from here
 from scripted_engine import ScriptedEngine
 
 TWISTD = Path(sys.executable).with_name("twistd")
-CLEAN = {name: text for name, text in os.environ.items() if not name.startswith(("PROXY_", "BRUNIX_"))}
-
 
 # Below those that the system gives to whoever wants any, each of which may be taken again a moment after it was free.
 _PORTS: Final = range(20_000, 32_000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -141,9 +140,6 @@ async def serve(engine: ScriptedEngine) -> AsyncIterator[Serve]:
     """Starts gateways that export to a collector."""
     running: list[RunningGateway] = []
     patch = pytest.MonkeyPatch()
-    for variable in os.environ:
-        if variable.startswith("OTEL_"):
-            patch.delenv(variable)
 
     async def start(url: str, **settings: Any) -> RunningGateway:  # noqa: ANN401 - as in Settings
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from cli.running import WITHOUT_PROXIES
+from isolation import CLEAN
 from scripted_engine import ScriptedEngine
 from test_tap import free_port, twistd, wait_for_port
 
@@ -69,7 +69,7 @@ def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     }
     engine = subprocess.Popen(
         [sys.executable, "-m", "brunix_twisted.embedded"],
-        env=WITHOUT_PROXIES | environment,
+        env=CLEAN | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

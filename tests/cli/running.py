@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -16,11 +14,10 @@ from typing import Any, Final
 import attrs
 
 from fake_reactor import LIMIT_S
-from test_tap import CLEAN
+from isolation import CLEAN, NOBODY
+from threads import Threads
 
 COMMAND: Final = (sys.executable, "-m", "brunix_twisted")
-# A proxy of the machine that runs the tests is none of their business.
-WITHOUT_PROXIES: Final = {name: text for name, text in CLEAN.items() if not name.lower().endswith("_proxy")}
 
 
 def brunix(
@@ -29,7 +26,7 @@ def brunix(
     """Run the command to its end; without any, the standard input is empty."""
     done = subprocess.run(  # noqa: S603 - this interpreter
         [*COMMAND, *arguments],
-        env=WITHOUT_PROXIES | dict(environment or {}),
+        env=CLEAN | dict(environment or {}),
         input=stdin.encode() if isinstance(stdin, str) else stdin or b"",
         capture_output=True,
         timeout=LIMIT_S,
@@ -111,7 +108,9 @@ class Between:
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         self._open: set[socket.socket] = set()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._is_closed = False
+        self._threads = Threads()
+        self._threads.start(self._accept)
 
     @property
     def url(self) -> str:
@@ -122,11 +121,13 @@ class Between:
         with suppress(OSError):
             while True:
                 client, _ = self._server.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                self._threads.start(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._target)) as server:
             self._open |= {client, server}
+            if self._is_closed:
+                return
             held = b""
             try:
                 while True:
@@ -152,10 +153,13 @@ class Between:
 
     def close(self) -> None:
         """End it, and every connection with it."""
-        self._server.close()
-        for connection in tuple(self._open):
+        self._is_closed = True
+        # Closing alone does not wake a thread that waits in accept() or select().
+        for connection in (self._server, *self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self._threads.join()
 
 
 @contextmanager
@@ -171,7 +175,6 @@ def between(target: int, **given: Any) -> Iterator[Between]:  # noqa: ANN401 - a
 @contextmanager
 def answering(*answers: bytes) -> Iterator[int]:
     """Run a server that reads a request of each connection, and gives one of these; the last again and again."""
-    server = socket.create_server(("127.0.0.1", 0))
     left = list(answers)
 
     def serve() -> None:
@@ -183,11 +186,13 @@ def answering(*answers: bytes) -> Iterator[int]:
                     connection.recv(65536)
                     connection.sendall(left.pop(0) if len(left) > 1 else left[0])
 
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield server.getsockname()[1]
-    finally:
-        server.close()
+    with socket.create_server(("127.0.0.1", 0)) as server, Threads() as threads:
+        threads.start(serve)
+        try:
+            yield server.getsockname()[1]
+        finally:
+            # Closing alone does not wake a thread that waits in accept().
+            server.shutdown(socket.SHUT_RDWR)
 
 
 def http(status: str, body: bytes, *headers: str) -> bytes:
@@ -207,14 +212,14 @@ def modules_after(arguments: Sequence[str]) -> set[str]:
         "import sys\n"
         "from brunix_twisted.cli.commands import run\n"
         "try:\n"
-        f"    run({list(arguments)!r}, {{}})\n"
+        f"    run({list(arguments)!r}, {{'BRUNIX_URL': 'http://{NOBODY}'}})\n"
         "except SystemExit:\n"
         "    pass\n"
         "print('\\n'.join(sys.modules), file=sys.stderr)\n"
     )
     done = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-c", script],
-        env=dict(os.environ),
+        env=CLEAN,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

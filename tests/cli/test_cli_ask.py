@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -18,10 +18,12 @@ import pytest
 
 from brunix_twisted.cli.ask import NoQuestionError, question
 from cli.conftest import Gateway
-from cli.running import COMMAND, WITHOUT_PROXIES, answering, between, brunix, http
+from cli.running import COMMAND, answering, between, brunix, http
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script
 from test_tap import free_port, twistd, wait_for_port
+from threads import Threads
 
 GONE = 141
 INTERRUPTED = 130
@@ -32,7 +34,7 @@ def asking(*arguments: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
     """Start the command, leave it running, and have it end with the test."""
     with subprocess.Popen(  # noqa: S603 - this interpreter
         [*COMMAND, "ask", "--url", url, *arguments],
-        env=WITHOUT_PROXIES,
+        env=CLEAN,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -274,24 +276,25 @@ def test_somebody_else_is_there(answer: bytes, says: str) -> None:
 
 def test_a_server_that_drips() -> None:
     """A server that sends a byte now and then keeps the command for ever."""
-    server = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
 
     def drip() -> None:
         connection, _ = server.accept()
-        with connection:
+        # The command hangs up when it has waited long enough.
+        with connection, suppress(ConnectionError):
             connection.sendall(b"HTTP/1.1 200 OK\r\n")
             while not stop.wait(0.05):
                 connection.sendall(b"X-Drip: 1\r\n")
 
-    threading.Thread(target=drip, daemon=True).start()
-    try:
-        # The model is looked up first, and that has a deadline in all.
-        done = brunix("ask", "q", "--url", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert done.returncode == 1
-    finally:
-        stop.set()
-        server.close()
+    with socket.create_server(("127.0.0.1", 0)) as server, Threads() as threads:
+        threads.start(drip)
+        try:
+            # The model is looked up first, and that has a deadline in all.
+            done = brunix("ask", "q", "--url", f"http://127.0.0.1:{server.getsockname()[1]}")
+            assert done.returncode == 1
+        finally:
+            stop.set()
+            server.shutdown(socket.SHUT_RDWR)
 
 
 def test_nothing_for_the_terminal_to_obey(served: Gateway) -> None:
@@ -300,7 +303,7 @@ def test_nothing_for_the_terminal_to_obey(served: Gateway) -> None:
     evil = script("a\x1b]0;owned\x07\x1b[2Jb\tc\r\nd")
     done = subprocess.run(  # noqa: S603 - this interpreter
         [*COMMAND, "ask", evil, "--url", served.url],
-        env=WITHOUT_PROXIES,
+        env=CLEAN,
         stdin=subprocess.DEVNULL,
         stdout=follower,
         stderr=subprocess.PIPE,

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from cli.conftest import Gateway
-from cli.running import COMMAND, WITHOUT_PROXIES, brunix
+from cli.running import COMMAND, brunix
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script
 from test_tap import free_port
 
@@ -79,7 +80,7 @@ def chat(url: str, *arguments: str) -> Iterator[Terminal]:
     process = subprocess.Popen(  # noqa: S603 - this interpreter
         # In a session of its own the terminal is its own, and Control-C reaches it.
         ["setsid", "--ctty", *COMMAND, "chat", "--url", url, *arguments],  # noqa: S607 - Linux
-        env=WITHOUT_PROXIES | {"TERM": "xterm", "INPUTRC": os.devnull},
+        env=CLEAN | {"TERM": "xterm", "INPUTRC": os.devnull},
         stdin=follower,
         stdout=follower,
         stderr=follower,

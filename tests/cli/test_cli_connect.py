@@ -38,10 +38,14 @@ def test_every_client(client: object) -> None:
     assert wanted.name in done.stderr
 
 
+# With a model given, nothing is asked of the gateway at that address.
+AT_THE_DEFAULT = {"BRUNIX_URL": ""}
+
+
 def test_into_a_file(tmp_path: Path) -> None:
     """``brunix connect continue > config.yaml`` writes something that Continue cannot read."""
     file = tmp_path / "config.yaml"
-    file.write_text(brunix("connect", "continue", "--model", "docs").stdout, "utf-8")
+    file.write_text(brunix("connect", "continue", "--model", "docs", environment=AT_THE_DEFAULT).stdout, "utf-8")
     (model,) = yaml.safe_load(file.read_text("utf-8"))["models"]
     assert (model["apiBase"], model["model"]) == ("http://127.0.0.1:8000/v1", "docs")
 
@@ -49,7 +53,7 @@ def test_into_a_file(tmp_path: Path) -> None:
 def test_parts() -> None:
     """Of a client that has several texts only one can be had, or nobody learns of the others."""
     for number, snippet in enumerate(filled(SEVERAL, "http://127.0.0.1:8000", "m").snippets, 1):
-        done = brunix("connect", SEVERAL.id, "--model", "m", "--part", str(number))
+        done = brunix("connect", SEVERAL.id, "--model", "m", "--part", str(number), environment=AT_THE_DEFAULT)
         assert done.stdout == snippet.code
         assert f"--part {2 if number == 1 else 1}" in done.stderr
     done = brunix("connect", SEVERAL.id, "--model", "m", "--part", "9")

@@ -22,8 +22,9 @@ import pytest
 import test_tls
 from brunix_twisted.cli.doctor.interview import QUESTION
 from cli.conftest import Gateway
-from cli.running import WITHOUT_PROXIES, answering, between, brunix, doctor, http
+from cli.running import answering, between, brunix, doctor, http
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from proxies import KINDS, Kind, find, proxy
 from scripted_engine import ScriptedEngine, script
 from test_tap import free_port, twistd, wait_for_port
@@ -83,7 +84,7 @@ def test_colours(variables: dict[str, str], *, coloured: bool) -> None:
     leader, follower = pty.openpty()
     subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "brunix_twisted", "doctor", f"127.0.0.1:{free_port()}"],
-        env=WITHOUT_PROXIES | {"TERM": "xterm"} | variables,
+        env=CLEAN | {"TERM": "xterm"} | variables,
         stdout=follower,
         timeout=LIMIT_S,
         check=False,
@@ -516,7 +517,7 @@ def test_control_c(served: Gateway) -> None:
     """Who stops the doctor reads a traceback, or waits for the engine."""
     with subprocess.Popen(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "brunix_twisted", "doctor", served.url, "--question", script({"hang": True})],
-        env=WITHOUT_PROXIES,
+        env=CLEAN,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -11,8 +11,9 @@ from typing import Final
 import pytest
 
 from cli.conftest import Gateway
-from cli.running import COMMAND, WITHOUT_PROXIES, answering, brunix, http
+from cli.running import COMMAND, answering, brunix, http
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script
 
 EVERY: Final = [
@@ -32,7 +33,7 @@ def redirected(
     """Run a command by way of a shell, which redirects or closes its streams."""
     return subprocess.run(  # noqa: S603 - this interpreter
         ["sh", "-c", f'"$@" {redirection}', "sh", *COMMAND, *command.split()],  # noqa: S607 - POSIX
-        env=WITHOUT_PROXIES | {"BRUNIX_URL": gateway.url, "PYTHONUNBUFFERED": unbuffered},
+        env=CLEAN | {"BRUNIX_URL": gateway.url, "PYTHONUNBUFFERED": unbuffered},
         input=stdin,
         capture_output=True,
         timeout=LIMIT_S,
@@ -75,7 +76,7 @@ def test_a_full_disk_frees_the_engine(served: Gateway, shared_engine: ScriptedEn
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
         done = subprocess.run(  # noqa: S603 - this interpreter
             [*COMMAND, "ask", "--url", served.url, script("one\n", {"hang": True})],
-            env=WITHOUT_PROXIES,
+            env=CLEAN,
             stdin=subprocess.DEVNULL,
             stdout=full,
             stderr=subprocess.PIPE,
@@ -116,7 +117,7 @@ def test_the_reader_has_gone(served: Gateway, command: str, unbuffered: str) -> 
     try:
         done = subprocess.run(  # noqa: S603 - this interpreter
             [*COMMAND, *command.split()],
-            env=WITHOUT_PROXIES | {"BRUNIX_URL": served.url, "PYTHONUNBUFFERED": unbuffered},
+            env=CLEAN | {"BRUNIX_URL": served.url, "PYTHONUNBUFFERED": unbuffered},
             input=b"q\n",
             stdout=writing,
             stderr=subprocess.PIPE,
@@ -188,7 +189,7 @@ def given(*arguments: str | bytes, environment: Mapping[bytes, bytes] | None = N
     """Run the command with arguments and variables of any bytes."""
     done = subprocess.run(  # noqa: S603 - this interpreter
         [*COMMAND, *arguments],
-        env={os.fsencode(name): os.fsencode(text) for name, text in WITHOUT_PROXIES.items()} | dict(environment or {}),
+        env={os.fsencode(name): os.fsencode(text) for name, text in CLEAN.items()} | dict(environment or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=LIMIT_S,

@@ -1,7 +1,6 @@
 """The engine as a process of its own."""
 
 import fcntl
-import os
 import re
 import signal
 import socket
@@ -14,6 +13,7 @@ import grpc
 import pytest
 
 from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
+from isolation import CLEAN
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -32,10 +32,9 @@ def start(corpus: Path, questions_file: Path, tmp_path: Path) -> Iterator[Start]
             "BRUNIX_GOLDEN": str(questions_file),
         }
         ignorant = ["sh", "-c", f'trap \'\' {ignoring}; exec "$0" "$@"'] if ignoring else []
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("BRUNIX_")}
         process = subprocess.Popen(  # noqa: S603 - the engine under test
             [*ignorant, sys.executable, "-m", "brunix_twisted.embedded", *argv],
-            env=clean | usual | environ,
+            env=CLEAN | usual | environ,
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,6 +1,5 @@
 import queue
 import socket
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from brunix_twisted.embedded.pacing import Pace
 from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.server import Address, EngineServer, ListenError
 from brunix_twisted.embedded.servicer import Servicer
+from threads import Threads
 
 if TYPE_CHECKING:
     from embedded.conftest import Served
@@ -47,11 +47,10 @@ def test_the_health_says_when_the_engine_stops(served: "Served") -> None:
     """A supervisor would send calls to an engine that is going away."""
     watch = health(served).Watch(health_pb2.HealthCheckRequest(), timeout=20)
     assert next(watch).status == SERVING
-    stopping = threading.Thread(target=served.server.stop, args=(5,))
-    stopping.start()
-    assert next(watch).status == NOT_SERVING
-    watch.cancel()
-    stopping.join()
+    with Threads() as threads:
+        threads.start(served.server.stop, 5)
+        assert next(watch).status == NOT_SERVING
+        watch.cancel()
 
 
 def test_reflection_tells_of_the_engine(served: "Served") -> None:
@@ -68,10 +67,9 @@ def test_a_stop_lets_a_call_end(serve: Callable[..., "Served"]) -> None:
     served = serve(tokens_per_second=200)
     call = served.stub.AskAgentStream(brunix_pb2.AgentRequest(query="What does exit status 143 mean?"), timeout=20)
     next(call)
-    stopping = threading.Thread(target=served.server.stop, args=(20,))
-    stopping.start()
-    assert list(call)[-1].is_final
-    stopping.join()
+    with Threads() as threads:
+        threads.start(served.server.stop, 20)
+        assert list(call)[-1].is_final
 
 
 def test_a_stop_does_not_wait_for_ever(serve: Callable[..., "Served"]) -> None:

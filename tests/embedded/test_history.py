@@ -1,6 +1,7 @@
 import threading
 
 from brunix_twisted.embedded.history import Sessions, Turn
+from threads import Threads
 
 
 def turn(*words: str) -> Turn:
@@ -52,10 +53,8 @@ def test_many_threads_remember_at_once() -> None:
         for number in range(200):
             sessions.remember(name, turn(str(number)))
 
-    threads = [threading.Thread(target=talk, args=(name,)) for name in "abcd"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with Threads() as threads:
+        for name in "abcd":
+            threads.start(talk, name)
     for name in "abcd":
         assert sessions.turns(name) == tuple(turn(str(number)) for number in range(200))

@@ -9,6 +9,7 @@ from brunix_twisted.embedded.index import Index, SearchUnavailableError
 from brunix_twisted.embedded.parts import Part, parts_of
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.retrieval import Retriever
+from threads import Threads
 
 HOSTILE = (
     '"',
@@ -110,11 +111,9 @@ def test_many_threads_search_at_once(retriever: Retriever) -> None:
             if answer != expected[which]:
                 wrong.append(answer)
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with Threads() as threads:
+        for number in range(8):
+            threads.start(ask, number)
     assert wrong == []
 
 

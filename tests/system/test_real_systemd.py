@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sysconfig
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,10 +19,12 @@ import grpc
 import pytest
 
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script
 from supervised import Load, Told, ask
 from test_tap import free_port, get
 from test_tls import Authority
+from threads import Threads
 
 ROOT: Final = Path(__file__).parent.parent.parent
 SERVICE: Final = "brunix-gateway.service"
@@ -117,7 +118,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory, need_root: None, need: Call
     command += [sysconfig.get_path("purelib"), str(units)]
     process = subprocess.Popen(  # noqa: S603 - found above
         ["sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', str(group), *command],  # noqa: S607 - POSIX
-        env=os.environ | {"NOTIFY_SOCKET": told.path},
+        env=CLEAN | {"NOTIFY_SOCKET": told.path},
         stdin=subprocess.DEVNULL,
     )
     try:
@@ -244,16 +245,15 @@ def test_a_long_drain(system: System, engine: ScriptedEngine) -> None:
     system.systemctl("start", SERVICE)
     outcomes: list[str] = []
     question = script("one", {"wait": "go"})
-    asking = threading.Thread(target=lambda: outcomes.append(ask(system.port, question)))
-    asking.start()
-    engine.call()
-    system.systemctl("stop", "--no-block", SERVICE)
-    system.until(lambda: system.show("StatusText") == "Letting the answers under way end")
-    # Longer than the unit allows; there is nothing to wait for but time.
-    time.sleep(2)
-    assert system.show("ActiveState") == "deactivating"
-    engine.go("go")
-    asking.join(LIMIT_S)
+    with Threads() as threads:
+        threads.start(lambda: outcomes.append(ask(system.port, question)))
+        engine.call()
+        system.systemctl("stop", "--no-block", SERVICE)
+        system.until(lambda: system.show("StatusText") == "Letting the answers under way end")
+        # Longer than the unit allows; there is nothing to wait for but time.
+        time.sleep(2)
+        assert system.show("ActiveState") == "deactivating"
+        engine.go("go")
     assert outcomes == ["wrong answer"]  # a whole one, which is not the question's words
     system.until(lambda: system.show("ActiveState") == "inactive")
     assert system.show("Result") == "success"
