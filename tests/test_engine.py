@@ -27,6 +27,7 @@ from brunix_twisted.settings import Settings
 from engine_clients import CLIENTS, MAX_ANSWER_BYTES, Client, DrivenCall
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine, script
+from threads import Threads
 
 Connect = Callable[..., Client]
 
@@ -378,7 +379,9 @@ def test_deadline(connect: Connect, engine: ScriptedEngine, worker: ThreadPoolEx
     call = connect(engine.target, 0.2).call(question(script("a", HANG), stream=stream))
     _, error = worker.submit(failure, call).result(LIMIT_S)
     assert error.kind is errors.ENGINE_TIMEOUT
-    assert engine.call().ended.wait(LIMIT_S)
+    # On a busy machine the deadline may come before the call does.
+    for asked in engine.calls:
+        assert asked.ended.wait(LIMIT_S)
 
 
 def test_engine_dies(client: Client, engine: ScriptedEngine, worker: ThreadPoolExecutor) -> None:
@@ -447,22 +450,24 @@ class Wire:
     """A connection's way to the engine, which can fall silent without breaking, as when a machine loses its power."""
 
     def __init__(self, stack: ExitStack, port: int) -> None:
-        self._stack = stack
         self._port = port
         self._cut = threading.Event()
         self._accepted: list[socket.socket] = []
+        self._connected: list[socket.socket] = []
+        self._threads = stack.enter_context(Threads())
         self._listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.target = f"127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        stack.callback(self._end)
+        self._threads.start(self._accept)
 
     def _accept(self) -> None:
-        here, _ = self._listening.accept()
-        self._accepted.append(here)
-        there = socket.create_connection(("127.0.0.1", self._port))
-        for side in (here, there):
-            self._stack.callback(self._close, side)
-        threading.Thread(target=self._carry, args=(here, there), daemon=True).start()
-        self._carry(there, here)
+        with suppress(OSError):
+            here, _ = self._listening.accept()
+            self._accepted.append(here)
+            there = socket.create_connection(("127.0.0.1", self._port))
+            self._connected.append(there)
+            self._threads.start(self._carry, here, there)
+            self._carry(there, here)
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
@@ -470,11 +475,12 @@ class Wire:
                 if not self._cut.is_set():
                     sink.sendall(data_bytes)
 
-    def _close(self, side: socket.socket) -> None:
-        # A thread that waits for bytes is not woken by closing alone.
-        with suppress(OSError):
-            side.shutdown(socket.SHUT_RDWR)
-        side.close()
+    def _end(self) -> None:
+        # A thread that waits for a client or for bytes is not woken by closing alone.
+        for side in (self._listening, *self._accepted, *self._connected):
+            with suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
+            side.close()
 
     def cut(self) -> None:
         self._cut.set()
@@ -812,7 +818,8 @@ def test_health_of_no_engine(connect: Connect, nobody: str) -> None:
 
 def test_health_of_a_mute_engine(connect: Connect, mute: str) -> None:
     """An engine that accepts connections and says nothing makes the gateway unhealthy, in time."""
-    assert check(connect(mute), 0.1) == "The engine did not answer in time"
+    # The second where the attempt to connect ends before the check does, as on a busy machine.
+    assert check(connect(mute), 0.1) in {"The engine did not answer in time", "The engine cannot be reached"}
 
 
 def test_health_while_the_gateway_stops(connect: Connect, mute: str) -> None:

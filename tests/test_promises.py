@@ -130,9 +130,13 @@ async def test_the_first_token_is_late(serve: Serve, engine: ScriptedEngine, pat
     assert reply.status == 504
     assert reply.headers["x-should-retry"] == "false"
     assert "did not begin to answer in time" in reply.body.decode()
-    assert await ended(await call(engine))
     assert any("late" in line and "no first token" in line for line in log.texts)
-    await expect_answer(gateway)
+    # The worker is free. A whole answer has no first token, which would have to come in time here too.
+    reply = await gateway.ask("POST", path, json=asking(path, "hello", stream=False))
+    assert whole_text(path, reply.json()) == "hello "
+    # On a busy machine the first call may have been given up before it reached the engine.
+    for asked in engine.calls[:-1]:
+        assert await ended(asked)
 
 
 @pytest_twisted.ensureDeferred
