@@ -261,14 +261,10 @@ class Shell:
         self._servers: dict[str, int] = {}
         (folder / "home" / ".curlrc").write_text("fail-with-body\nno-progress-meter\n", "utf-8")
         gateway, engine = self._ports[GATEWAY_PORT], f"127.0.0.1:{self._ports[ENGINE_PORT]}"
-        # `make test` runs this inside of make, and a proxy has no part in any of it.
-        outer = {
-            name: text for name, text in CLEAN.items() if not re.match(r"(?i)M(AKE|FLAGS)|VIRTUAL_ENV|.*_proxy$", name)
-        }
         self._process = subprocess.Popen(
             ["bash"],  # noqa: S607 - the reader's
             cwd=folder,
-            env=outer
+            env=CLEAN
             | {
                 "HOME": str(folder / "home"),
                 "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -282,6 +278,8 @@ class Shell:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        # A test that is killed closes nothing, but its end of the pipe: then bash exits, and stops what it has started.
+        self._told("trap 'for leader in $(jobs -p); do kill -TERM -- -$leader; done' EXIT")
 
     def run(self, command: str, language: str = "sh") -> tuple[str, int]:
         """Run a command as it stands on a page, but for the ports; give what it printed, and how it ended."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from documented import ENGINE_PORT, GATEWAY_PORT, Block, Shell, blocks, checkout, is_as_shown, is_covered
+from fake_reactor import LIMIT_S
+from isolation import CLEAN
+from leftovers import MARKER, end, new_marker, running
 
 Write = Callable[[str], tuple[Block, ...]]
 
@@ -171,3 +178,38 @@ def test_http(shell: Shell) -> None:
     shell.stop((GATEWAY_PORT,))
     assert not shell.is_served(GATEWAY_PORT)
     assert shell.run("curl http://127.0.0.1:8000/v1/models\n")[1] == 7
+
+
+KILLED = f"""
+import os, signal, sys
+from pathlib import Path
+from documented import Shell, checkout
+folder = Path(sys.argv[1])
+checkout(folder)
+shell = Shell(folder)
+shell.serve("make run", ("{GATEWAY_PORT}", "{ENGINE_PORT}"))
+print("serves", flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_nothing_is_left_when_a_test_is_killed(tmp_path: Path) -> None:
+    """The gateway and the engine that a page started end with the tests, also if those are interrupted."""
+    marker = new_marker()
+    inner = subprocess.run(  # noqa: S603 - this interpreter
+        [sys.executable, "-c", KILLED, tmp_path],
+        env=CLEAN | {"PYTHONPATH": str(Path(__file__).parent)} | marker,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    try:
+        assert (inner.stdout, inner.returncode) == ("serves\n", -signal.SIGKILL), inner.stderr
+        give_up_s = time.monotonic() + LIMIT_S
+        # They have no parent here: there is no event for their end.
+        while left := running(marker[MARKER]):
+            assert time.monotonic() < give_up_s, left
+            time.sleep(0.05)
+    finally:
+        end(running(marker[MARKER]))
