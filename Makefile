@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test check test-clients test-page screenshots test-system format protos eval fuzz gaps bench bench-full soak lock audit docs docs-serve docs-tables changelog clean
+.PHONY: help run test check test-clients test-page screenshots test-system stress format protos eval fuzz gaps bench bench-full soak lock audit docs docs-serve docs-tables changelog clean
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -69,6 +69,9 @@ screenshots: $(VENV)/installed-dev tests/page/node_modules/installed  ## take th
 
 test-system: $(VENV)/installed-dev  ## under the real systemd and behind real proxies (needs root, and packages of Debian's)
 	$(BIN)/pytest tests/system
+
+stress: $(VENV)/installed-dev  ## run `make test` twenty times, every second time on a busy machine
+	$(BIN)/python tests/stress.py $(STRESS)
 
 format: $(VENV)/installed-dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix
@@ -154,5 +157,5 @@ changelog: $(VENV)/installed-dev  ## show what the changelog will say of the nex
 	@$(BIN)/towncrier build --draft
 
 clean:  ## remove the virtual environment and every cache
-	rm -rf $(VENV) $(VENV)-* tests/clients/node_modules tests/page/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
+	rm -rf $(VENV) $(VENV)-* tests/clients/node_modules tests/page/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .stress build dist site
 	find brunix_twisted twisted tests -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete
