@@ -14,7 +14,7 @@ from brunix_twisted.engine.aio import AioCall, AioEngine
 from brunix_twisted.engine.blocking import BlockingCall, BlockingEngine
 from brunix_twisted.model import Question
 from fake_reactor import LIMIT_S, FakeReactor
-from threads import Threads
+from threads import WHOLE_SESSION, Threads
 
 Sink = Callable[[str], bool]
 """Takes a piece of text; False means that no more is wanted."""
@@ -101,7 +101,7 @@ class _AioCall:
 def _loop() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
     # One for all: gRPC's library has one queue a process, which does not outlive the loop that it began with.
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread = threading.Thread(target=loop.run_forever, name=WHOLE_SESSION, daemon=True)
     thread.start()
     return loop, thread
 

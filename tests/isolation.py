@@ -24,6 +24,7 @@ NOBODY: Final = "127.0.0.1:1"
 _HARMLESS: Final = {
     "BRUNIX_GRPC_TARGET": NOBODY,
     "BRUNIX_URL": f"http://{NOBODY}",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{NOBODY}",
     "PROXY_LISTEN": "tcp:0:interface=127.0.0.1",
 }
 
@@ -47,8 +48,8 @@ CLEAN: Final = BARE | _HARMLESS
 """
 The environment to start a process with.
 
-Where a test sets nothing else, a gateway listens on a free port, and neither it nor the command line finds an engine or
-a gateway that happens to be running at the default address.
+Where a test sets nothing else, a gateway listens on a free port, and neither it nor the command line finds an engine, a
+gateway or a collector of traces that happens to be running at the default address.
 """
 
 

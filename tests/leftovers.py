@@ -18,6 +18,7 @@ import attrs
 import pytest
 
 from isolation import PortGuard
+from threads import WHOLE_SESSION
 
 MARKER: Final = "PYTEST_STARTED_BY"
 """The variable by which a process is known to come from a run of the tests, whatever its parent is by now."""
@@ -129,7 +130,7 @@ class Leftovers:
 
         def watched(thread: threading.Thread) -> None:
             line = self._line()
-            if line is not None:
+            if line is not None and thread.name != WHOLE_SESSION:
                 self._threads[thread] = (self._owner, line)
             start(thread)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from fake_reactor import LIMIT_S
+
+WHOLE_SESSION: Final = "whole session"
+"""The name of a thread that no test has to end."""
 
 
 class Threads:

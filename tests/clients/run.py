@@ -36,7 +36,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 import grpc
 
@@ -51,7 +51,12 @@ from scripted_engine import Asked, ScriptedEngine  # noqa: E402 - found by the l
 CLEAN: Final = {
     name: text
     for name, text in os.environ.items()
-    if not name.startswith(("PROXY_", "BRUNIX_", "OPENAI_", "OLLAMA_", "ANTHROPIC_", "CLAUDE", "CODEX_", "PYTEST_"))
+    if not name.startswith(
+        (
+            *("PROXY_", "BRUNIX_", "OPENAI_", "OLLAMA_", "ANTHROPIC_", "CLAUDE", "CODEX_", "LITELLM_"),
+            *("PYTEST_", "OTEL_", "GRPC_", "NOTIFY_SOCKET", "LISTEN_"),
+        )
+    )
     and not name.lower().endswith("_proxy")
     and name != "VIRTUAL_ENV"
 }
@@ -195,7 +200,8 @@ def started(name: str, command: list[str], log: Path, path: str, **environment: 
 def answers(url: str) -> bool:
     """Whether this page is there."""
     try:
-        with urlopen(url, timeout=5) as response:  # noqa: S310 - our own
+        # A proxy that the environment names has no part in it.
+        with build_opener(ProxyHandler({})).open(url, timeout=5) as response:
             return bool(response.status == 200)
     except URLError:
         return False
