@@ -14,7 +14,7 @@ import pytest_twisted
 from hypothesis import HealthCheck, settings
 
 from isolation import PortGuard, isolate
-from leftovers import MARKER, Leftovers, new_marker
+from leftovers import MARKER, Leftovers, new_marker, running
 
 if TYPE_CHECKING:
     from gateways import RunningGateway
@@ -48,9 +48,10 @@ def pytest_collection_finish() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Watch what the tests start, and to which ports they connect."""
-    guard = PortGuard()
+    marker = _MARKER[MARKER]
+    guard = PortGuard(lambda: [process.pid for process in running(marker)])
     guard.install()
-    leftovers = Leftovers(Path(__file__).parent, _MARKER[MARKER], guard)
+    leftovers = Leftovers(Path(__file__).parent, marker, guard)
     leftovers.install()
     config.pluginmanager.register(leftovers, "leftovers")
 

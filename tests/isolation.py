@@ -9,7 +9,7 @@ import socket
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,7 +78,14 @@ class DefaultPortError(AssertionError):
 class PortGuard:
     """Refuses connections to default ports and listening on them, within this process, and remembers each attempt."""
 
-    def __init__(self) -> None:
+    def __init__(self, own_pids: Callable[[], Iterable[int]]) -> None:
+        """
+        Watch nothing yet.
+
+        :param own_pids: finds the processes that the tests have started, whose ports are no default ones: the kernel
+            may give any port to who asks for a free one.
+        """
+        self._own_pids = own_pids
         self._attempts: list[str] = []
 
     def install(self) -> None:
@@ -102,15 +109,14 @@ class PortGuard:
         if sock.family not in {socket.AF_INET, socket.AF_INET6} or not isinstance(address, tuple):
             return
         port = address[1]
-        # The kernel may have given a default port to a test that asked for any free one.
-        if port in DEFAULT_PORTS and not (event == "socket.connect" and _is_own(port)):
+        if port in DEFAULT_PORTS and not (event == "socket.connect" and self._is_own(port)):
             self._refuse(f"{event} {address[0]}:{port}")
 
     def _guarded(self, make: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(make)
         def channel(target: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - those of gRPC
             local = re.search(r"(?:^|[/:,])(?:localhost|127\.[\d.]+|\[::1?\]|0\.0\.0\.0):(\d+)$", target)
-            if local and int(local[1]) in DEFAULT_PORTS and not _is_own(int(local[1])):
+            if local and int(local[1]) in DEFAULT_PORTS and not self._is_own(int(local[1])):
                 self._refuse(f"gRPC channel to {target}")
             return make(target, *arguments, **options)
 
@@ -121,9 +127,16 @@ class PortGuard:
         self._attempts.append(message + "\n" + "".join(traceback.format_stack(limit=8)[:-2]))
         raise DefaultPortError(message)
 
+    def _is_own(self, port: int) -> bool:
+        """Whether the port's listener is this process or one that it started; yes where the system does not tell."""
+        inodes = _listeners(port)
+        folders = [Path("/proc/self/fd"), *(Path(f"/proc/{pid}/fd") for pid in self._own_pids())]
+        return not folders[0].exists() or any(
+            _target(path) in inodes for folder in folders for path in _entries(folder)
+        )
 
-def _is_own(port: int) -> bool:
-    """Whether the port's listener is this process, so far as the system says."""
+
+def _listeners(port: int) -> set[str]:
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -135,7 +148,14 @@ def _is_own(port: int) -> bool:
         inodes |= {
             f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port
         }
-    return bool(inodes) and any(_target(path) in inodes for path in Path("/proc/self/fd").iterdir())
+    return inodes
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _target(link: Path) -> str:

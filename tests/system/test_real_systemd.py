@@ -19,7 +19,7 @@ import grpc
 import pytest
 
 from fake_reactor import LIMIT_S
-from isolation import CLEAN
+from isolation import BARE
 from scripted_engine import ScriptedEngine, script
 from supervised import Load, Told, ask
 from test_tap import free_port, get
@@ -118,7 +118,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory, need_root: None, need: Call
     command += [sysconfig.get_path("purelib"), str(units)]
     process = subprocess.Popen(  # noqa: S603 - found above
         ["sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', str(group), *command],  # noqa: S607 - POSIX
-        env=CLEAN | {"NOTIFY_SOCKET": told.path},
+        env=BARE | {"NOTIFY_SOCKET": told.path},
         stdin=subprocess.DEVNULL,
     )
     try:
