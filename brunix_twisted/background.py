@@ -94,8 +94,14 @@ class BackgroundWriter:
                 self._is_idle = False
                 self._changed.notify_all()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-                self._thread.start()
+                self._start()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="log", daemon=True)
+        # At a limit of threads the line waits, and the next one tries again.
+        with suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def _add(self, line: bytes) -> None:
         self._lines.append(line)

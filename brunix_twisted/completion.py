@@ -148,7 +148,7 @@ class Completion:
         draft.queued(self._reactor.seconds())
         try:
             return await answer.relay(index, call, cutter, lambda begin: self._admission.run(lambda: start(begin)))
-        except (Exception, CancelledError):
+        except Exception:
             if asked not in draft.calls:
                 # Nothing was asked, so the session still holds the conversation that it was chosen for.
                 self._sessions.give_back(chosen, self._reactor.seconds())

@@ -63,15 +63,18 @@ class Notifier:
             self._send(message, 0)
         except BlockingIOError:
             # systemd is busy or stopped. The reactor must not wait for it.
-            Thread(target=self._send_slowly, args=(message, names), daemon=True).start()
+            try:
+                Thread(target=self._send_slowly, args=(message, names), daemon=True).start()
+            except RuntimeError as fault:
+                self._complain(names, str(fault))
         except OSError as fault:
-            self._complain(names, fault)
+            self._complain(names, fault.strerror or str(fault))
 
     def _send_slowly(self, message: bytes, names: str) -> None:
         try:
             self._send(message, _SEND_TIMEOUT_S)
         except OSError as fault:
-            self._complain(names, fault)
+            self._complain(names, fault.strerror or str(fault))
 
     def _send(self, message: bytes, timeout_s: float) -> None:
         address = f"\0{self._path[1:]}" if self._path.startswith("@") else self._path
@@ -79,12 +82,12 @@ class Notifier:
             sender.settimeout(timeout_s)
             sender.sendto(message, address)
 
-    def _complain(self, names: str, fault: OSError) -> None:
+    def _complain(self, names: str, fault: str) -> None:
         self._log.warn(
             "systemd was not told {told} at NOTIFY_SOCKET={path}: {fault}",
             told=names,
             path=self._path,
-            fault=fault.strerror or str(fault),
+            fault=fault,
         )
 
 

@@ -47,7 +47,7 @@ class Prompt(tcp.Connection):
         if held:
             self.write(b"".join(held))
 
-    def abortConnection(self) -> None:  # noqa: N802 - as in Twisted
+    def abortConnection(self) -> None:
         """Break the connection off; nothing that is written from now on is sent."""
         self._aborted = True
         super().abortConnection()

@@ -150,3 +150,19 @@ def test_a_process_that_forked_still_writes() -> None:
     os.close(writing)
     with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor, no path
         assert pipe.read() == b"parent\nchild\n"
+
+
+def test_no_thread_can_be_started(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a limit of threads a line raises in whatever logs it, and nothing is logged any more after that."""
+    gate.open.set()
+    writer = writer_of(gate)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as limit:
+        limit.setattr(threading.Thread, "start", refuse)
+        writer.put(b"one\n")
+    writer.put(b"two\n")
+    flushed(writer)
+    assert gate.lines == [b"one", b"two"]

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, cast
 
+import grpc
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
@@ -24,7 +25,10 @@ from twisted.internet.tcp import Server
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import provider
 
+from brunix_twisted import routes
+from brunix_twisted.errors import GatewayError
 from brunix_twisted.producer import BUFFER_BYTES
+from brunix_twisted.site import GatewayRequest
 from endpoints import (
     CHAT,
     COMPLETIONS,
@@ -695,6 +699,26 @@ def _listens(port: int) -> bool:
 # The gateway fails.
 
 
+@pytest_twisted.ensureDeferred
+async def test_an_error_is_not_its_own_cause(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that leads to itself is never freed, and neither is the request that it holds."""
+    refused: list[GatewayError] = []
+    render = routes.refuse
+
+    def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
+        refused.append(error)
+        return render(request, error)
+
+    gateway = await serve()
+    monkeypatch.setattr(routes, "refuse", refuse)
+    reply = await gateway.ask("POST", CHAT, json=asking(CHAT, script({"status": "INTERNAL"}), stream=False))
+    assert reply.status == 502
+    (error,) = refused
+    assert error.__cause__ is not error
+    assert isinstance(error.__cause__, grpc.RpcError)
+
+
+@pytest.mark.skipif(ENGINE_CLIENT != "blocking", reason="only the client with threads can lack one")
 @every_path
 @streamed_and_whole
 @pytest_twisted.ensureDeferred
@@ -702,10 +726,7 @@ async def test_no_thread_can_be_started(
     serve: Serve, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, path: str, *, stream: bool
 ) -> None:
     """Under a limit of processes every question costs a worker for good, until none is left and nothing is answered."""
-    if ENGINE_CLIENT != "blocking":
-        return
     gateway = await serve(thread_workers=2)
-
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:

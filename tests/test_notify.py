@@ -76,6 +76,23 @@ def test_systemd_does_not_read(told: Told) -> None:
         told.close()
 
 
+def test_no_thread_can_be_started(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a limit of threads a busy systemd ends the watchdog's messages, and then the gateway."""
+    notifier = Notifier(told.path)
+
+    def send(*_: object) -> None:
+        raise BlockingIOError
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(notifier, "_send", send)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with log_lines() as log:
+        notifier.tell(WATCHDOG=1)
+    assert log.texts == [f"systemd was not told WATCHDOG at NOTIFY_SOCKET={told.path}: can't start new thread"]
+
+
 @pytest.mark.parametrize(
     ("environment", "watchdog_s"),
     [

@@ -214,6 +214,8 @@ def tested_texts() -> set[str]:
 
 def main(command: list[str]) -> int:
     """Return 0 when everything passed."""
+    # Otherwise SIGTERM would leave the servers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     twistd = [str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "brunix"]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
