@@ -311,6 +311,10 @@ class Shell:
         """Stop who answers on these ports, as a reader does before starting another."""
         for pid in {self._servers[port] for port in ports if port in self._servers}:
             self._told(f"kill -TERM -- -{pid}; wait {pid} 2>/dev/null")
+            closed = [port for port, other in self._servers.items() if other == pid]
+            # Bash has waited for its own process alone. As long as the program still answers, it would be taken for the
+            # next one, which would then be stopped before it has begun: a signal that comes so early can be lost.
+            _until(lambda: not any(map(self._listens, closed)), lambda: f"{', '.join(closed)} still answers")  # noqa: B023 - called at once
             self._servers = {port: other for port, other in self._servers.items() if other != pid}
 
     def close(self) -> None:
@@ -338,13 +342,15 @@ class Shell:
             output = re.sub(rf"\b{own}\b", usual, output)
         return output
 
+    def _listens(self, port: str) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", int(self._ports[port]))):
+            return True
+        return False
+
     def _answers(self, port: str) -> bool:
-        own = int(self._ports[port])
         if port != GATEWAY_PORT:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", own)):
-                return True
-            return False
-        connection = HTTPConnection("127.0.0.1", own, timeout=LIMIT_S)
+            return self._listens(port)
+        connection = HTTPConnection("127.0.0.1", int(self._ports[port]), timeout=LIMIT_S)
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status == 200
