@@ -109,7 +109,8 @@ test("a user would see nothing before the whole answer is there", async (t) => {
   await go(two);
   await answerIs(page, "first second third");
   await ended(page);
-  assert.match(await textOf(page, ".measured"), /^First words after \d.* · 5 tokens · [\d.,]+ tokens\/s$/);
+  // The rate is left out where the answer came too quickly to tell, as it may here: parts.test.mjs has both forms.
+  assert.match(await textOf(page, ".measured"), /^First words after \d.* · 5 tokens( · [\d.,]+ tokens\/s)?$/);
   // Read aloud once, and not word by word.
   assert.deepEqual(
     (await page.evaluate(() => window.heard)).filter((text) => text.includes("first")),
