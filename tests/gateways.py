@@ -76,6 +76,8 @@ def waiting_bytes(call: Call) -> int:
 async def run_gateway(**settings: Any) -> RunningGateway:  # noqa: ANN401 - as in Settings
     """Start a gateway on a free port of the loopback interface."""
     settings.setdefault("engine_client", ENGINE_CLIENT)
+    # A busy machine can take longer than the usual second for a connection, and a health check is not retried.
+    settings.setdefault("grpc_connect_timeout_s", 30.0)
     endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
     service = GatewayService(cast("Reactor", reactor), Settings(**settings), endpoint)
     service.startService()

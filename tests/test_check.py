@@ -71,8 +71,9 @@ def test_all_is_well(check: Check, engine: ScriptedEngine) -> None:
     assert found.status == 0
     *told, engine_line, end = found.lines
     assert told == [
-        "settings: 3 not at the default",
+        "settings: 4 not at the default",
         f"  BRUNIX_GRPC_TARGET is '{engine.target}' (environment; default: 'localhost:50051')",
+        f"  BRUNIX_GRPC_CONNECT_TIMEOUT_S is '{CLEAN['BRUNIX_GRPC_CONNECT_TIMEOUT_S']}' (environment; default: '1')",
         "  PROXY_MODEL_ID is 'house' (--model-id; default: 'brunix')",
         "  PROXY_LISTEN is 'tcp:0:interface=127.0.0.1' (environment; default: 'tcp:8000:interface=127.0.0.1')",
         "listening: tcp:0:interface=127.0.0.1 is free",

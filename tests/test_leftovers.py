@@ -124,7 +124,8 @@ def run(folder: Path, tests: str, *arguments: str) -> tuple[int, str]:
     done = subprocess.run(  # noqa: S603 - this interpreter
         ["sh", "-c", 'umask 077; exec "$@"', "-", sys.executable, "-m", "pytest", "-q", *arguments],  # noqa: S607 - POSIX
         cwd=folder,
-        env=CLEAN | OUTER,
+        # The options of the run that this test belongs to are not for the run that it starts.
+        env=CLEAN | OUTER | {"PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
