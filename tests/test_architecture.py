@@ -11,143 +11,121 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "brunix_twisted"
 PLUGIN = PACKAGE.parent / "twisted" / "plugins" / "brunix_plugin.py"
 
-# A room's level; imports only go down. Rooms of one level do not import one another, but for those named below.
+# The level of each folder and of each module at the top. A module imports only what is on a lower level than its own,
+# or in its own folder.
 LEVELS = {
-    "__main__": 6,
-    "cli": 5,
-    "tap": 5,
-    "probe": 5,
-    "processes": 5,
-    "exporter": 5,
-    "check": 5,
-    "service": 5,
-    "routes": 4,
-    "completion": 4,
-    "site": 4,
-    "channel": 4,
-    "notify": 4,
-    "transport": 3,
-    "bodies": 3,
-    "health": 3,
-    "producer": 3,
-    "admission": 3,
-    "logs": 3,
-    "metrics": 3,
-    "tracing": 3,
-    "engine": 2,
-    "listening": 2,
-    "private_names": 2,
-    "shutdown": 2,
-    "dialects": 1,
-    "sessions": 1,
-    "answers": 1,
+    "__main__": 10,
+    "cli": 9,
+    "tap": 9,
+    "probe": 9,
+    "processes": 8,
+    "app": 7,
+    "api": 6,
+    "http": 5,
+    "observability": 4,
+    "engine": 3,
+    "dialects": 2,
+    "page": 2,
+    "config": 1,
+    "connect": 1,
+    "runtime": 1,
     "limits": 1,
-    "heads": 1,
-    "records": 1,
-    "traceparent": 1,
-    "page": 1,
     "model": 0,
     "errors": 0,
-    "settings": 0,
-    "reactors": 0,
-    "background": 0,
-    "spelling": 0,
-    "variables": 1,
-    "origins": 0,
-    "hosts": 0,
-    "certificates": 0,
-    "connect": 0,
-    "imports": 0,
 }
-BESIDE = {
-    ("tap", "service"),
-    ("tap", "processes"),
-    ("tap", "check"),
-    ("tap", "exporter"),
-    ("exporter", "service"),
-    ("check", "service"),
-    ("processes", "service"),
-    ("routes", "completion"),
-    ("routes", "site"),
-    ("completion", "site"),
-    ("site", "channel"),
-    ("listening", "shutdown"),
-    ("private_names", "listening"),
-    ("sessions", "answers"),
-    ("records", "dialects"),
-    ("settings", "origins"),
-    ("settings", "hosts"),
-    ("settings", "certificates"),
-    ("settings", "spelling"),
+MOVING = {
+    "reactors": "runtime/reactors",
+    "listening": "runtime/listening",
+    "shutdown": "runtime/shutdown",
+    "background": "runtime/background",
+    "imports": "runtime/imports",
+    "private_names": "runtime/private_names",
+    "settings": "config/settings",
+    "hosts": "config/allowed_hosts",
+    "origins": "config/cors_origins",
+    "certificates": "config/certificates",
+    "spelling": "config/addresses",
+    "variables": "config/unknown_variables",
+    "engine/bell": "engine/wakeup",
+    "engine/mailbox": "engine/text_queue",
+    "engine/attempts": "engine/retry",
+    "engine/trial": "engine/health",
+    "engine/statuses": "engine/status_mapping",
+    "records": "observability/request_record",
+    "logs": "observability/logs",
+    "metrics": "observability/metrics",
+    "tracing": "observability/tracing",
+    "exporter": "observability/metrics_endpoint",
+    "traceparent": "observability/trace_context",
+    "site": "http/site",
+    "channel": "http/channel",
+    "heads": "http/syntax",
+    "transport": "http/sockets",
+    "bodies": "http/bodies",
+    "routes": "api/routes",
+    "completion": "api/completion",
+    "producer": "api/streaming",
+    "admission": "api/admission",
+    "sessions": "api/sessions",
+    "answers": "api/response_store",
+    "health": "api/health",
+    "service": "app/service",
+    "check": "app/check",
+    "notify": "app/systemd",
+    "processes/turns": "processes/accept_balancing",
+    "processes/sharing": "processes/shared_sockets",
+    "processes/pipes": "processes/ipc",
+    "processes/serving": "processes/worker",
 }
 
-# Who may import what is not ours, by the first part of its name. Everyone may import the standard library and attrs.
-TWISTED = {
-    "tap",
-    "probe",
-    "processes",
-    "service",
-    "check",
-    "notify",
-    "routes",
-    "completion",
-    "site",
-    "channel",
-    "producer",
-    "admission",
-    "bodies",
-    "health",
-    "exporter",
-    "logs",
-    "metrics",
-    "tracing",
-    "reactors",
-    "listening",
-    "shutdown",
-    "engine",
-    "transport",
-}
+# Who may import other people's packages, by the first part of the package's name: a folder, or a module in one. Every
+# module may import the standard library and attrs.
 OUTSIDE = {
-    "twisted": TWISTED,
-    "zope": {"logs", "producer", "processes"},
-    "klein": {"routes"},
-    "werkzeug": {"routes"},
+    "twisted": {"tap", "probe", "processes", "app", "api", "http", "observability", "runtime", "engine"},
+    "zope": {"api/streaming", "observability/logs", "processes/ipc"},
+    "klein": {"api/routes"},
+    "werkzeug": {"api/routes"},
     "grpc": {"engine", "embedded", "_pb"},
     "grpc_health": {"engine", "embedded"},
     "grpc_reflection": {"embedded"},
     "google": {"_pb"},
     "msgspec": {"dialects"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"observability/metrics"},
     "markdown_it": {"embedded"},
     "backports": {"dialects"},
-    "opentelemetry": {"tracing"},
+    "opentelemetry": {"observability/tracing"},
 }
 
-# What a pure room must not even take from the standard library: whatever waits, or answers differently each time.
+# Pure modules do not even import these from the standard library: what waits, or returns something else each time.
 IMPURE = {"asyncio", "os", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 PURE = {
     "connect",
     "dialects",
-    "sessions",
-    "answers",
     "limits",
-    "heads",
-    "records",
-    "traceparent",
     "model",
     "errors",
-    "origins",
-    "hosts",
-    "settings",
-    "spelling",
-    "variables",
+    "api/sessions",
+    "api/response_store",
+    "http/syntax",
+    "observability/request_record",
+    "observability/trace_context",
+    "config/cors_origins",
+    "config/allowed_hosts",
+    "config/settings",
+    "config/addresses",
+    "config/unknown_variables",
 }
 
 
+def module_of(path: Path) -> str:
+    """Return a module's path within the package, without its suffix: ``api/routes``; a folder for its ``__init__``."""
+    name = path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__")
+    return MOVING.get(name, name)
+
+
 def room_of(path: Path) -> str:
-    """Name the room a file lies in: its module, or its folder."""
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+    """Return the folder that a module is in, or its name if it is at the top."""
+    return module_of(path).partition("/")[0]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -168,44 +146,46 @@ FILES = [
 
 
 def test_every_room_has_a_level() -> None:
-    """A new module would stand outside the map, and nothing would be said about what it imports."""
+    """Every folder, and every module at the top, has a level."""
     assert {room_of(path) for path in FILES} == {*LEVELS, "embedded", "_pb"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_imports(path: Path) -> None:
-    """A room would depend on one above it, or on a library that belongs to another."""
-    wrong = [name for name in imports(path) if not is_allowed(room_of(path), name)]
+    """No module imports from above, nor a library that belongs to another module."""
+    wrong = [name for name in imports(path) if not is_allowed(path, name)]
     assert not wrong
 
 
-def is_allowed(room: str, name: str) -> bool:
-    """Say whether a room may import this."""
+def is_allowed(path: Path, name: str) -> bool:
+    """Say whether a module may import this."""
+    room, module = room_of(path), module_of(path)
     first, _, rest = name.partition(".")
     if first in OUTSIDE:
-        return room in OUTSIDE[first]
+        return bool({room, module} & OUTSIDE[first])
     if first in IMPURE:
-        return room not in PURE
+        return not {room, module} & PURE
     if first != "brunix_twisted" or rest == "__version__":
         return True
     other = rest.partition(".")[0]
+    other = MOVING.get(other, other).partition("/")[0]
     if room == "embedded" or other in {"embedded", "_pb"}:
-        # The embedded engine stands for one that is elsewhere: the two share the contract and nothing else.
+        # The embedded engine stands in for an engine elsewhere: they share the contract and nothing else.
         return other == room or (other == "_pb" and room in {"engine", "embedded"})
-    return other == room or LEVELS[other] < LEVELS[room] or (room, other) in BESIDE
+    return other == room or LEVELS[other] < LEVELS[room]
 
 
 def test_nobody_reads_the_environment_but_the_command_lines() -> None:
     """A setting would be read where no option reaches it and no check sees it."""
     readers = {
-        path.relative_to(PACKAGE).as_posix()
+        module_of(path)
         for path in FILES
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"}
     }
     # The engine's sets a default for grpc, and reads nothing; what OpenTelemetry reads is none of our settings.
-    others = {"engine/__init__.py", "tracing.py"}
-    assert readers == {"__main__.py", "tap.py", "probe.py", "embedded/__main__.py", "embedded/rendezvous.py"} | others
+    others = {"engine", "observability/tracing"}
+    assert readers == {"__main__", "tap", "probe", "embedded/__main__", "embedded/rendezvous"} | others
 
 
 def test_plugin_names_tap_only() -> None:
