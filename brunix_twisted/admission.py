@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail, maybeDeferred
 
 from brunix_twisted import errors
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 
 T = TypeVar("T")
 

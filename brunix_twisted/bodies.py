@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory
 
 from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.engine.trial import Trial, remedy, try_engine
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.service import limits_of, tls_of
 from brunix_twisted.settings import Settings, table
 from brunix_twisted.variables import unknown

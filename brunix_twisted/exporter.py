@@ -15,7 +15,7 @@ from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from brunix_twisted.listening import Listener
+from brunix_twisted.runtime.listening import Listener
 
 Expose = Callable[[str], Deferred[tuple[bytes, bytes]]]
 """Takes the ``Accept`` of a scraper, and fires with a content type and the metrics."""

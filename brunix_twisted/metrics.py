@@ -30,8 +30,8 @@ from twisted.internet.interfaces import IDelayedCall
 from brunix_twisted import __version__
 from brunix_twisted.dialects.endpoints import QUESTIONS
 from brunix_twisted.model import Processes
-from brunix_twisted.reactors import Reactor
 from brunix_twisted.records import REASONS, Readings, Record
+from brunix_twisted.runtime.reactors import Reactor
 
 PREFIX: Final = "brunix_gateway_"
 

@@ -18,9 +18,9 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from brunix_twisted.listening import StartError
-from brunix_twisted.reactors import Reactor
-from brunix_twisted.shutdown import run_steps
+from brunix_twisted.runtime.listening import StartError
+from brunix_twisted.runtime.reactors import Reactor
+from brunix_twisted.runtime.shutdown import run_steps
 
 # systemd empties its socket all the time; one that is full for so long belongs to a systemd that hangs.
 _SEND_TIMEOUT_S: Final = 1.0

@@ -27,7 +27,7 @@ from brunix_twisted.engine import Call
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter
 from brunix_twisted.model import Choice, Ending
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 
 # Far above an ordinary answer, so that the engine is done with it while a slow client still reads.
 BUFFER_BYTES = 1024 * 1024

@@ -20,17 +20,17 @@ from brunix_twisted.engine import ConnectionLimits, Engine, Tls
 from brunix_twisted.engine.aio import AioEngine
 from brunix_twisted.engine.blocking import BlockingEngine
 from brunix_twisted.hosts import Hosts
-from brunix_twisted.listening import Listener, StartError
 from brunix_twisted.logs import log_request
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.page import load as load_page
 from brunix_twisted.producer import Terms
-from brunix_twisted.reactors import Reactor
 from brunix_twisted.records import Observer, Readings
 from brunix_twisted.routes import Gateway, refuse
+from brunix_twisted.runtime.listening import Listener, StartError
+from brunix_twisted.runtime.reactors import Reactor
+from brunix_twisted.runtime.shutdown import Step, run_steps
 from brunix_twisted.sessions import Continuity, Sessions
 from brunix_twisted.settings import Settings
-from brunix_twisted.shutdown import Step, run_steps
 from brunix_twisted.site import GatewaySite
 from brunix_twisted.transport import tune
 

@@ -32,8 +32,8 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.hosts import Hosts
 from brunix_twisted.model import TraceContext
 from brunix_twisted.origins import Origins
-from brunix_twisted.reactors import Reactor
 from brunix_twisted.records import Draft, Observer, Record, session_digest
+from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.traceparent import trace_context
 from brunix_twisted.transport import Prompt
 

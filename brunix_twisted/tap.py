@@ -24,16 +24,16 @@ from twisted.python.usage import Options as BaseOptions
 from brunix_twisted.check import check, engine_in_words
 from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.exporter import Exporter
-from brunix_twisted.listening import StartError
 from brunix_twisted.logs import twistd_observer
 from brunix_twisted.notify import Notifier, NotifyingService
-from brunix_twisted.private_names import check_private_names
 from brunix_twisted.processes.sharing import Binding, Borrowing
 from brunix_twisted.processes.supervisor import Supervisor
-from brunix_twisted.reactors import Reactor, use_monotonic_clock
+from brunix_twisted.runtime.listening import StartError
+from brunix_twisted.runtime.private_names import check_private_names
+from brunix_twisted.runtime.reactors import Reactor, use_monotonic_clock
+from brunix_twisted.runtime.shutdown import run_steps, stop_with_failure
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import SettingError, Settings, table
-from brunix_twisted.shutdown import run_steps, stop_with_failure
 from brunix_twisted.variables import unknown
 
 _log = Logger()

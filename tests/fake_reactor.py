@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from twisted.internet.task import Clock
 
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 
 LIMIT_S = 60
 """Only for what would otherwise hang a failing run."""

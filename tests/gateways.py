@@ -18,7 +18,7 @@ from twisted.web.iweb import IResponse
 from brunix_twisted.engine import Call
 from brunix_twisted.engine.aio import AioCall
 from brunix_twisted.engine.blocking import BlockingCall
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import Settings
 

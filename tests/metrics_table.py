@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 
 from brunix_twisted.metrics import PREFIX, Metrics
 from brunix_twisted.model import Processes
-from brunix_twisted.reactors import Reactor
 from brunix_twisted.records import Draft, EngineCall, Readings, Record
+from brunix_twisted.runtime.reactors import Reactor
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 

@@ -190,9 +190,11 @@ def test_nobody_reads_the_environment_but_the_command_lines() -> None:
 
 def test_plugin_names_tap_only() -> None:
     """``twistd --help`` would load the whole gateway, or fail where it cannot be loaded."""
-    by_itself = "brunix_twisted.imports.without_collecting"
+    by_itself = "brunix_twisted.runtime.imports.without_collecting"
     assert list(imports(PLUGIN)) == ["twisted.application.service.ServiceMaker", by_itself]
-    assert not [name for name in imports(PACKAGE / "imports.py") if name.startswith(("brunix_twisted", "twisted"))]
+    assert not [
+        name for name in imports(PACKAGE / "runtime" / "imports.py") if name.startswith(("brunix_twisted", "twisted"))
+    ]
 
 
 def test_no_package_marker_beside_the_plugin() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from brunix_twisted.background import FLUSH_S, BackgroundWriter
+from brunix_twisted.runtime.background import FLUSH_S, BackgroundWriter
 from fake_reactor import LIMIT_S
 from threads import Threads
 

@@ -22,8 +22,8 @@ from brunix_twisted.channel import Bounds, GatewayChannel
 from brunix_twisted.dialects import Refusals, anthropic, ollama, openai
 from brunix_twisted.hosts import Hosts
 from brunix_twisted.logs import log_request
-from brunix_twisted.reactors import Reactor
 from brunix_twisted.routes import refuse
+from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import Settings
 from brunix_twisted.site import GatewayRequest, GatewaySite

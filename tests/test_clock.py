@@ -250,7 +250,7 @@ time.time = lambda: wall() + shift_s
 from twisted.internet.{name}reactor import install
 install()
 from twisted.internet import reactor
-from brunix_twisted.reactors import use_monotonic_clock
+from brunix_twisted.runtime.reactors import use_monotonic_clock
 
 ran = []
 reactor.callLater(0.03, reactor.stop)

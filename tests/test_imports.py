@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from brunix_twisted.imports import without_collecting
+from brunix_twisted.runtime.imports import without_collecting
 from brunix_twisted.tap import Options
 from twisted.plugins.brunix_plugin import brunix
 

@@ -20,8 +20,8 @@ from twisted.internet.protocol import Factory
 
 from brunix_twisted import service as service_module
 from brunix_twisted.exporter import Exporter
-from brunix_twisted.listening import StartError
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.listening import StartError
+from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import Settings
 from fake_reactor import LIMIT_S

@@ -26,7 +26,7 @@ from brunix_twisted import __version__
 from brunix_twisted.exporter import Exporter
 from brunix_twisted.metrics import Metrics, Sum
 from brunix_twisted.model import Processes
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, run_gateway, stop_gateway
 from metrics_table import PAGE, readings, record, rewritten

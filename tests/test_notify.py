@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 
 from brunix_twisted.notify import Notifier, NotifyingService, where
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 from fake_reactor import LIMIT_S
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script

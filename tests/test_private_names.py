@@ -13,8 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import private_uses
-from brunix_twisted.listening import StartError
-from brunix_twisted.private_names import NAMES, PrivateName, check_private_names
+from brunix_twisted.runtime.listening import StartError
+from brunix_twisted.runtime.private_names import NAMES, PrivateName, check_private_names
 from fake_reactor import LIMIT_S
 from test_tap import CLEAN
 

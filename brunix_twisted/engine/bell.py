@@ -14,7 +14,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 
 # Measured at 500 streams: a pause of this length saves half the cost of a token, and one of twice the length no more.
 _PAUSE_S: Final = 0.001

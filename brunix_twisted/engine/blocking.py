@@ -29,7 +29,7 @@ from brunix_twisted.engine.statuses import broken_off, failure, illness, status_
 from brunix_twisted.engine.workers import Workers
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question, TraceContext
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 
 
 class Sink(Protocol):

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.engine.connection import open_channel
 from brunix_twisted.engine.statuses import failure, illness
-from brunix_twisted.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor
 
 if TYPE_CHECKING:
     Health = grpc.Future[health_pb2.HealthCheckResponse]

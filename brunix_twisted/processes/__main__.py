@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 
-from brunix_twisted.imports import without_collecting
 from brunix_twisted.processes.orphan import SupervisorWatch
+from brunix_twisted.runtime.imports import without_collecting
 
 
 def main() -> int:

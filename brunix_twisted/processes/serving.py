@@ -15,8 +15,6 @@ from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
-from brunix_twisted.listening import StartError
-from brunix_twisted.private_names import check_private_names
 from brunix_twisted.processes.orphan import SupervisorWatch
 from brunix_twisted.processes.pipes import (
     CONTROL,
@@ -31,10 +29,12 @@ from brunix_twisted.processes.pipes import (
 )
 from brunix_twisted.processes.sharing import Accepting, without_systemd
 from brunix_twisted.processes.turns import Turn
-from brunix_twisted.reactors import use_monotonic_clock
+from brunix_twisted.runtime.listening import StartError
+from brunix_twisted.runtime.private_names import check_private_names
+from brunix_twisted.runtime.reactors import use_monotonic_clock
+from brunix_twisted.runtime.shutdown import run_steps
 from brunix_twisted.service import GatewayService
 from brunix_twisted.settings import SettingError, Settings
-from brunix_twisted.shutdown import run_steps
 
 LEAVE_S: Final = 8.0
 """

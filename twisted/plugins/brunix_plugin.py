@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from brunix_twisted.imports import without_collecting
+from brunix_twisted.runtime.imports import without_collecting
 
 
 class _Maker(ServiceMaker):

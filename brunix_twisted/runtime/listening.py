@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from brunix_twisted.shutdown import run_steps
+from brunix_twisted.runtime.shutdown import run_steps
 
 _log: Final = Logger()
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.listening import StartError
+from brunix_twisted.runtime.listening import StartError
 
 
 @attrs.frozen
