@@ -51,7 +51,7 @@ class VariantError(Exception):
 @cache
 def _settings(python: str, checkout: Path) -> frozenset[str]:
     """The variables that a checkout of the gateway knows."""
-    asked = "from brunix_twisted.settings import table; print(*(row.variable for _, row in table()))"
+    asked = "from brunix_twisted.config.settings import table; print(*(row.variable for _, row in table()))"
     if not (checkout / "brunix_twisted").is_dir():
         raise VariantError(f"no gateway in {checkout}")
     said = subprocess.run(

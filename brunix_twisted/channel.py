@@ -24,8 +24,8 @@ from twisted.web.http import HTTPChannel
 
 from brunix_twisted import errors, heads
 from brunix_twisted.bodies import Bodies
+from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.hosts import Hosts
 
 _MAX_REQUEST_LINE_BYTES: Final = 16_384
 _LINGER_S: Final = 5.0

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from brunix_twisted.settings import SettingError, Settings
+from brunix_twisted.config.settings import SettingError, Settings
 
 ONCE_TIMEOUT_S = 2.0
 """A health check that takes longer has found out enough."""

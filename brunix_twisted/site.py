@@ -27,11 +27,11 @@ from twisted.web.resource import IResource
 from brunix_twisted import errors
 from brunix_twisted.bodies import PARSED_AT_ONCE_BYTES, Bodies
 from brunix_twisted.channel import Bounds, GatewayChannel
+from brunix_twisted.config.allowed_hosts import Hosts
+from brunix_twisted.config.cors_origins import Origins
 from brunix_twisted.dialects import codings
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.hosts import Hosts
 from brunix_twisted.model import TraceContext
-from brunix_twisted.origins import Origins
 from brunix_twisted.records import Draft, Observer, Record, session_digest
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.traceparent import trace_context

@@ -22,6 +22,8 @@ from twisted.python.failure import Failure
 from twisted.python.usage import Options as BaseOptions
 
 from brunix_twisted.check import check, engine_in_words
+from brunix_twisted.config.settings import SettingError, Settings, table
+from brunix_twisted.config.unknown_variables import unknown
 from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.exporter import Exporter
 from brunix_twisted.logs import twistd_observer
@@ -33,8 +35,6 @@ from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import Reactor, use_monotonic_clock
 from brunix_twisted.runtime.shutdown import run_steps, stop_with_failure
 from brunix_twisted.service import GatewayService
-from brunix_twisted.settings import SettingError, Settings, table
-from brunix_twisted.variables import unknown
 
 _log = Logger()
 

@@ -43,6 +43,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import Request
 
 from brunix_twisted import __version__
+from brunix_twisted.config.settings import Settings
 from brunix_twisted.dialects.endpoints import endpoint_of
 from brunix_twisted.engine import Call
 from brunix_twisted.engine.connection import proxy_options
@@ -51,7 +52,6 @@ from brunix_twisted.limits import Cutter, count_tokens
 from brunix_twisted.model import Ask, Question, TraceContext
 from brunix_twisted.records import Record, masked, session_digest
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.settings import Settings
 
 FLUSH_S: Final = 2.0
 """How long the last spans may take to reach the collector when the gateway stops."""

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from brunix_twisted.settings import table
+from brunix_twisted.config.settings import table
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "settings.md"
 

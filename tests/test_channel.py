@@ -17,15 +17,16 @@ from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
-from brunix_twisted import channel, errors, hosts, origins
+from brunix_twisted import channel, errors
 from brunix_twisted.channel import Bounds, GatewayChannel
+from brunix_twisted.config import allowed_hosts, cors_origins
+from brunix_twisted.config.allowed_hosts import Hosts
+from brunix_twisted.config.settings import Settings
 from brunix_twisted.dialects import Refusals, anthropic, ollama, openai
-from brunix_twisted.hosts import Hosts
 from brunix_twisted.logs import log_request
 from brunix_twisted.routes import refuse
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.service import GatewayService
-from brunix_twisted.settings import Settings
 from brunix_twisted.site import GatewayRequest, GatewaySite
 from endpoints import error_schema
 from fake_reactor import LIMIT_S
@@ -414,7 +415,7 @@ class Timed:
             resource,
             reactor=cast("IReactorTime", self.clock),
             refuse=refuse,
-            origins=origins.read("*"),
+            origins=cors_origins.read("*"),
             bounds=bounds,
         )
         site.observers = [log_request]
@@ -606,7 +607,7 @@ async def test_allowed_hosts(  # noqa: PLR0913, PLR0917 - a row of the table
 ) -> None:
     """The operator's choice of names would have no effect, or a gateway for the whole network refuse its clients."""
     monkeypatch.setattr("brunix_twisted.service.gethostname", lambda: "Machine.example")
-    settings = Settings(grpc_target=engine.target, drain_s=0.0, allowed_hosts=hosts.read(allowed))
+    settings = Settings(grpc_target=engine.target, drain_s=0.0, allowed_hosts=allowed_hosts.read(allowed))
     service = GatewayService(cast("Reactor", reactor), settings, serverFromString(reactor, listen))
     service.startService()
     port = cast("Any", service.port.getHost()).port
@@ -622,13 +623,17 @@ async def test_allowed_hosts(  # noqa: PLR0913, PLR0917 - a row of the table
 def test_malformed_setting(text: str) -> None:
     """An operator's typing mistake would let nobody in, or everybody, without a word."""
     with pytest.raises(ValueError, match=r"."):
-        hosts.read(text)
+        allowed_hosts.read(text)
 
 
 def test_setting() -> None:
     """An operator could not write addresses as they are usually written."""
-    assert Hosts(hosts.read("2001:db8::1, [2001:db8::2],8.8.8.8")).names == {"2001:db8::1", "2001:db8::2", "8.8.8.8"}
-    assert Hosts(hosts.read("[2001:4860::8888]")).allow("[2001:4860::8888]")
+    assert Hosts(allowed_hosts.read("2001:db8::1, [2001:db8::2],8.8.8.8")).names == {
+        "2001:db8::1",
+        "2001:db8::2",
+        "8.8.8.8",
+    }
+    assert Hosts(allowed_hosts.read("[2001:4860::8888]")).allow("[2001:4860::8888]")
 
 
 # A page of the web.

@@ -17,10 +17,10 @@ import pytest_twisted
 from grpc_health.v1 import health_pb2
 from twisted.internet import reactor
 
+from brunix_twisted.config.settings import table
 from brunix_twisted.engine import Tls
 from brunix_twisted.engine.trial import remedy, try_engine
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.settings import table
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine
 from test_tap import CLEAN, TWISTD, free_port, get, twistd, wait_for_port

@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from brunix_twisted import connect
+from brunix_twisted.config.settings import table
 from brunix_twisted.connect import Client, Snippet, UnfitValueError, UnknownClient, client, clients, filled
-from brunix_twisted.settings import table
 from client_sections import PAGE, rewritten
 
 CLIENTS: Final = Path(__file__).parent / "clients"

@@ -20,10 +20,10 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
 from brunix_twisted import errors
+from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import ConnectionLimits, attempts, connection
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import EditorContext, Question
-from brunix_twisted.settings import Settings
 from engine_clients import CLIENTS, MAX_ANSWER_BYTES, Client, DrivenCall
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine, script

@@ -15,8 +15,8 @@ import pytest_twisted
 import yaml
 
 from brunix_twisted import __version__, health, probe
+from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.service import _FLUSH_S
-from brunix_twisted.settings import Settings, table
 from gateways import RunningGateway
 from scripted_engine import ScriptedEngine
 from test_container import value

@@ -7,22 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from answers import bounded
-from brunix_twisted import origins
+from brunix_twisted.config import cors_origins
 
 ALLOWED = [
     # What Ollama allows, and so what its clients in browsers expect.
     *(
-        (origins.DEFAULT, origin)
+        (cors_origins.DEFAULT, origin)
         for scheme in ("http", "https")
         for host in ("localhost", "127.0.0.1", "[::1]", "0.0.0.0")  # noqa: S104 - an origin's host, nothing is bound
         for origin in (f"{scheme}://{host}", f"{scheme}://{host}:1", f"{scheme}://{host}:65535")
     ),
-    (origins.DEFAULT, "app://obsidian.md"),
-    (origins.DEFAULT, "app://."),
-    (origins.DEFAULT, "file://"),
-    (origins.DEFAULT, "tauri://localhost"),
-    (origins.DEFAULT, "vscode-webview://0f1e2d3c4b5a"),
-    (origins.DEFAULT, "vscode-file://vscode-app"),
+    (cors_origins.DEFAULT, "app://obsidian.md"),
+    (cors_origins.DEFAULT, "app://."),
+    (cors_origins.DEFAULT, "file://"),
+    (cors_origins.DEFAULT, "tauri://localhost"),
+    (cors_origins.DEFAULT, "vscode-webview://0f1e2d3c4b5a"),
+    (cors_origins.DEFAULT, "vscode-file://vscode-app"),
     # Each kind of pattern.
     ("https://chat.example", "https://chat.example"),
     ("https://chat.example:8443", "https://chat.example:8443"),
@@ -44,29 +44,29 @@ ALLOWED = [
 ]
 
 REFUSED = [
-    (origins.DEFAULT, "http://localhost.evil.com"),
-    (origins.DEFAULT, "http://evil.com#localhost"),
-    (origins.DEFAULT, "http://evil.com/localhost"),
-    (origins.DEFAULT, "http://localhost:80@evil.com"),
-    (origins.DEFAULT, "http://localhost@evil.com"),
-    (origins.DEFAULT, "http://localhost:80.evil.com"),
-    (origins.DEFAULT, "http://localhost:"),
-    (origins.DEFAULT, "http://localhost:80/"),
-    (origins.DEFAULT, "http://localhost:x"),
-    (origins.DEFAULT, "http://evil-localhost"),
-    (origins.DEFAULT, "http://evil.localhost"),
-    (origins.DEFAULT, "http://127x0x0x1"),
-    (origins.DEFAULT, "http://127.0.0.10"),
-    (origins.DEFAULT, "ftp://localhost"),
-    (origins.DEFAULT, "xhttp://localhost"),
-    (origins.DEFAULT, "xapp://obsidian.md"),
-    (origins.DEFAULT, "https://app://obsidian.md"),
-    (origins.DEFAULT, "localhost"),
-    (origins.DEFAULT, "null"),
-    (origins.DEFAULT, ""),
-    (origins.DEFAULT, "*"),
-    (origins.DEFAULT, "http://localhost http://evil.com"),
-    (origins.DEFAULT, "http://localhost,http://evil.com"),
+    (cors_origins.DEFAULT, "http://localhost.evil.com"),
+    (cors_origins.DEFAULT, "http://evil.com#localhost"),
+    (cors_origins.DEFAULT, "http://evil.com/localhost"),
+    (cors_origins.DEFAULT, "http://localhost:80@evil.com"),
+    (cors_origins.DEFAULT, "http://localhost@evil.com"),
+    (cors_origins.DEFAULT, "http://localhost:80.evil.com"),
+    (cors_origins.DEFAULT, "http://localhost:"),
+    (cors_origins.DEFAULT, "http://localhost:80/"),
+    (cors_origins.DEFAULT, "http://localhost:x"),
+    (cors_origins.DEFAULT, "http://evil-localhost"),
+    (cors_origins.DEFAULT, "http://evil.localhost"),
+    (cors_origins.DEFAULT, "http://127x0x0x1"),
+    (cors_origins.DEFAULT, "http://127.0.0.10"),
+    (cors_origins.DEFAULT, "ftp://localhost"),
+    (cors_origins.DEFAULT, "xhttp://localhost"),
+    (cors_origins.DEFAULT, "xapp://obsidian.md"),
+    (cors_origins.DEFAULT, "https://app://obsidian.md"),
+    (cors_origins.DEFAULT, "localhost"),
+    (cors_origins.DEFAULT, "null"),
+    (cors_origins.DEFAULT, ""),
+    (cors_origins.DEFAULT, "*"),
+    (cors_origins.DEFAULT, "http://localhost http://evil.com"),
+    (cors_origins.DEFAULT, "http://localhost,http://evil.com"),
     ("https://chat.example", "http://chat.example"),
     ("https://chat.example", "https://chat.example:8443"),
     ("https://chat.example:8443", "https://chat.example"),
@@ -93,13 +93,13 @@ REFUSED = [
 @pytest.mark.parametrize(("patterns", "origin"), ALLOWED)
 def test_allowed(patterns: str, origin: str) -> None:
     """A page that the operator, or Ollama, lets in would be told that the server cannot be reached."""
-    assert origins.read(patterns).allow(origin)
+    assert cors_origins.read(patterns).allow(origin)
 
 
 @pytest.mark.parametrize(("patterns", "origin"), REFUSED)
 def test_refused(patterns: str, origin: str) -> None:
     """A page from anywhere in the web could ask the company's engine by way of a visitor's browser."""
-    assert not origins.read(patterns).allow(origin)
+    assert not cors_origins.read(patterns).allow(origin)
 
 
 PATTERNS = ["*", "app://*", "https://*.example.com", "https://*.example.com:*", "https://a.example.com:*"]
@@ -109,7 +109,7 @@ PATTERNS = ["*", "app://*", "https://*.example.com", "https://*.example.com:*", 
 @pytest.mark.parametrize("unseen", ["\n", "\r", "\x00", "\t", " ", "\u2028", "é"])
 def test_unseen_characters(pattern: str, unseen: str) -> None:
     """A page could write a header or a log line of its own by way of the origin that is sent back to it."""
-    allowed = origins.read(pattern)
+    allowed = cors_origins.read(pattern)
     origin = f"{pattern.partition('://')[0]}://a.example.com" if pattern != "*" else "https://a.example.com"
     assert allowed.allow(origin)
     for place in range(len(origin) + 1):
@@ -120,7 +120,7 @@ def test_unseen_characters(pattern: str, unseen: str) -> None:
 @given(st.text(alphabet=st.characters(max_codepoint=255), max_size=12))
 def test_below_a_host(prefix: str) -> None:
     """Some name before the operator's own host would let a page of another host in."""
-    if origins.read("https://*.example.com").allow(f"https://{prefix}example.com"):
+    if cors_origins.read("https://*.example.com").allow(f"https://{prefix}example.com"):
         assert prefix.endswith(".")
         assert not set(prefix.lower()) - set("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
@@ -157,13 +157,13 @@ def test_below_a_host(prefix: str) -> None:
 def test_malformed_pattern(pattern: str) -> None:
     """An operator's typing mistake would let in nobody, or everybody, without a word."""
     with pytest.raises(ValueError, match=r".") as caught:
-        origins.read(f"https://good.example,{pattern}")
+        cors_origins.read(f"https://good.example,{pattern}")
     assert str(caught.value) == pattern
 
 
 def test_patterns_are_told() -> None:
     """An operator could not see what the setting was read as."""
-    assert origins.read("https://A.example, *").patterns == ("https://a.example", "*")
+    assert cors_origins.read("https://A.example, *").patterns == ("https://a.example", "*")
 
 
 @pytest.mark.parametrize(
@@ -176,5 +176,5 @@ def test_patterns_are_told() -> None:
 )
 def test_pattern_is_no_regular_expression(pattern: str, origin: str, other: str) -> None:
     """A dot or a plus in an operator's pattern would let in hosts that only resemble it."""
-    assert origins.read(pattern).allow(origin)
-    assert not origins.read(pattern).allow(other)
+    assert cors_origins.read(pattern).allow(origin)
+    assert not cors_origins.read(pattern).allow(other)

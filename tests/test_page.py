@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 
 from brunix_twisted import connect
-from brunix_twisted.hosts import Hosts
+from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.page import CLIENTS, FILES, HTML, load, wants_page
 from gateways import RunningGateway, run_gateway, stop_gateway
 from scripted_engine import ScriptedEngine

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from twisted.web.http import HTTPFactory
 
-from brunix_twisted.settings import Settings
+from brunix_twisted.config.settings import Settings
 from proxies import FILES, KINDS, ROOT, Kind
 
 PAGE: Final = (ROOT / "docs" / "proxies.md").read_text("utf-8")

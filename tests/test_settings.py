@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from brunix_twisted.settings import Row, SettingError, Settings, table
+from brunix_twisted.config.settings import Row, SettingError, Settings, table
 from settings_table import PAGE, rewritten
 
 

@@ -17,12 +17,12 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 
 from brunix_twisted import service as service_module
+from brunix_twisted.config.settings import Settings
 from brunix_twisted.notify import Notifier, NotifyingService
 from brunix_twisted.processes.sharing import Binding
 from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import run_steps
-from brunix_twisted.settings import Settings
 from brunix_twisted.tap import _Gateway
 from fake_reactor import LIMIT_S
 from gateways import run_gateway

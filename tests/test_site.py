@@ -21,8 +21,8 @@ from twisted.internet.tcp import Connection
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from brunix_twisted import origins
 from brunix_twisted.channel import Bounds
+from brunix_twisted.config import cors_origins
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.logs import log_request
 from brunix_twisted.site import GatewayRequest, GatewaySite, one_spelling
@@ -255,7 +255,7 @@ async def test_the_gateways_own_page(gateway: RunningGateway, method: str, host:
 @pytest_twisted.ensureDeferred
 async def test_the_operators_choice(engine: ScriptedEngine, setting: str, origin: str, status: int) -> None:
     """The operator's list of pages would have no effect."""
-    gateway = await run_gateway(grpc_target=engine.target, drain_s=0.0, cors_origins=origins.read(setting))
+    gateway = await run_gateway(grpc_target=engine.target, drain_s=0.0, cors_origins=cors_origins.read(setting))
     reply = await gateway.ask("GET", "/v1/models", headers={"Origin": origin})
     await stop_gateway(gateway)
     assert reply.status == status
@@ -503,7 +503,7 @@ class Served:
 async def served() -> AsyncIterator[Served]:
     clock, resource = Clock(), Behaving()
     bounds = Bounds(max_body_bytes=1_000, max_header_bytes=10_000, headers_timeout_s=10.0, body_timeout_s=30.0)
-    site = GatewaySite(resource, reactor=clock, refuse=refuse, origins=origins.read("*"), bounds=bounds)
+    site = GatewaySite(resource, reactor=clock, refuse=refuse, origins=cors_origins.read("*"), bounds=bounds)
     site.observers = [log_request]
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(site)
     yield Served(clock, resource, site, port)

@@ -17,10 +17,10 @@ from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from brunix_twisted.config.settings import Settings
 from brunix_twisted.processes.process import GatewayProcess
 from brunix_twisted.processes.sharing import Binding
 from brunix_twisted.processes.supervisor import Supervisor
-from brunix_twisted.settings import Settings
 from fake_reactor import LIMIT_S
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine

@@ -18,7 +18,7 @@ from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.tcp import Connection
 
-from brunix_twisted.settings import Settings
+from brunix_twisted.config.settings import Settings
 from fake_reactor import LIMIT_S
 from gateways import run_gateway
 from raw_http import LAST, LIVE, replies

@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from brunix_twisted.settings import table
+from brunix_twisted.config.settings import table
 from brunix_twisted.tap import Options
 from fake_reactor import LIMIT_S
 from isolation import CLEAN as CLEAN  # noqa: PLC0414 - also for those who take it from here

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from brunix_twisted import errors
+from brunix_twisted.config.settings import SettingError, Settings
 from brunix_twisted.engine import Tls
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question
-from brunix_twisted.settings import SettingError, Settings
 from engine_clients import CLIENTS
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine

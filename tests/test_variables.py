@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from brunix_twisted.cli import commands
+from brunix_twisted.config.unknown_variables import ELSEWHERE, known, unknown
 from brunix_twisted.embedded.options import VARIABLES
-from brunix_twisted.variables import ELSEWHERE, known, unknown
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine
 from test_processes import serving

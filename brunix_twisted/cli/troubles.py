@@ -17,7 +17,7 @@ import attrs
 
 from brunix_twisted.cli.address import Address
 from brunix_twisted.cli.wire import BrokenOffError, TooLateError
-from brunix_twisted.hosts import Hosts
+from brunix_twisted.config.allowed_hosts import Hosts
 
 
 @attrs.frozen

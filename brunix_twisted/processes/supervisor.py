@@ -19,6 +19,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from brunix_twisted.config.settings import Settings
 from brunix_twisted.model import Processes
 from brunix_twisted.processes.pipes import CONTROL, MESSAGES, SOCKET, TURNS, Setup
 from brunix_twisted.processes.process import LEFT, GatewayProcess
@@ -27,7 +28,6 @@ from brunix_twisted.processes.sharing import Binding
 from brunix_twisted.processes.turns import Turn, shared_memory
 from brunix_twisted.runtime.listening import Listener, StartError
 from brunix_twisted.runtime.shutdown import Step, run_steps
-from brunix_twisted.settings import Settings
 
 if TYPE_CHECKING:
     from brunix_twisted.metrics import Sum

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Final
 
-from brunix_twisted.settings import table
+from brunix_twisted.config.settings import table
 
 ELSEWHERE: Final = frozenset(
     {

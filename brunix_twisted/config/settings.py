@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import attrs
 
-from brunix_twisted import certificates, hosts, origins, spelling
-from brunix_twisted.origins import Origins
+from brunix_twisted.config import addresses, allowed_hosts, certificates, cors_origins
+from brunix_twisted.config.cors_origins import Origins
 
 
 class SettingError(ValueError):
@@ -129,7 +129,7 @@ class Settings:
     grpc_target: str = _setting(
         "BRUNIX_GRPC_TARGET",
         "localhost:50051",
-        Rule("a gRPC target such as host:port, dns:///host:port or unix:///path", _plain(spelling.grpc_target)),
+        Rule("a gRPC target such as host:port, dns:///host:port or unix:///path", _plain(addresses.grpc_target)),
         "Where the engine listens. A host and port alone are one engine; `dns:///engines:50051` and "
         "`ipv4:10.0.0.1:50051,10.0.0.2:50051` are several, asked in turn.",
     )
@@ -207,7 +207,7 @@ class Settings:
     listen: str = _setting(
         "PROXY_LISTEN",
         "tcp:8000:interface=127.0.0.1",
-        Rule("a port, host:port, or a Twisted endpoint description such as tcp:8000", _plain(spelling.endpoint)),
+        Rule("a port, host:port, or a Twisted endpoint description such as tcp:8000", _plain(addresses.endpoint)),
         "Where the gateway listens. The default, and a port alone, is this machine only; `tcp:8000` and `0.0.0.0:8000` "
         "are every interface.",
     )
@@ -322,16 +322,17 @@ class Settings:
     )
     cors_origins: Origins = _setting(
         "PROXY_CORS_ORIGINS",
-        origins.DEFAULT,
+        cors_origins.DEFAULT,
         Rule(
-            "origins separated by commas, such as https://chat.example, https://*.example:*, app://* or *", origins.read
+            "origins separated by commas, such as https://chat.example, https://*.example:*, app://* or *",
+            cors_origins.read,
         ),
         "Web pages that may use the gateway from a browser; any other is refused with 403.",
     )
     allowed_hosts: frozenset[str] = _setting(
         "PROXY_ALLOWED_HOSTS",
         "",
-        Rule("names or addresses separated by commas, without ports, or * for any", hosts.read),
+        Rule("names or addresses separated by commas, without ports, or * for any", allowed_hosts.read),
         "Further names by which the gateway may be called (the request's `Host`), beside loopback and private "
         "addresses, `localhost`, this machine's own and those in `.localhost`, `.local` and `.internal`. Any other, "
         "such as a public address, is refused with 403, unless the gateway listens beyond this machine and nothing is "
@@ -388,7 +389,7 @@ class Settings:
         _or_none(
             Rule(
                 "a port, host:port, or a Twisted endpoint description such as tcp:9464:interface=127.0.0.1",
-                _plain(spelling.endpoint),
+                _plain(addresses.endpoint),
             )
         ),
         "Where Prometheus finds `/metrics`, on a port of its own; nowhere unless it is set.",
@@ -426,7 +427,7 @@ class Settings:
                     continue
             try:
                 chosen[name] = row.rule.read(text.strip())
-            except spelling.InsteadError as instead:
+            except addresses.InsteadError as instead:
                 raise SettingError(source, text, f"{row.rule.allowed}; {instead}") from None
             except ValueError:
                 raise SettingError(source, text, row.rule.allowed + _unquoted(text)) from None

@@ -1,0 +1,1 @@
+"""Settings, and what their values mean: addresses, host names, origins, certificates."""
