@@ -17,8 +17,8 @@ from twisted.internet.protocol import Factory
 
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.unknown_variables import unknown
+from brunix_twisted.engine.health import Trial, remedy, try_engine
 from brunix_twisted.engine.proxies import proxy_for
-from brunix_twisted.engine.trial import Trial, remedy, try_engine
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.service import limits_of, tls_of
 

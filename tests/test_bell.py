@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from brunix_twisted.engine.bell import _MANY, _PAUSE_S, Bell
+from brunix_twisted.engine.wakeup import _MANY, _PAUSE_S, Bell
 from fake_reactor import FakeReactor
 
 

@@ -19,7 +19,7 @@ from twisted.internet import reactor
 
 from brunix_twisted.config.settings import table
 from brunix_twisted.engine import Tls
-from brunix_twisted.engine.trial import remedy, try_engine
+from brunix_twisted.engine.health import remedy, try_engine
 from brunix_twisted.runtime.reactors import Reactor
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine

@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2
 
 from brunix_twisted import errors
 from brunix_twisted.config.settings import Settings
-from brunix_twisted.engine import ConnectionLimits, attempts, connection
+from brunix_twisted.engine import ConnectionLimits, connection, retry
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import EditorContext, Question
 from engine_clients import CLIENTS, MAX_ANSWER_BYTES, Client, DrivenCall
@@ -430,7 +430,7 @@ def test_engine_comes_back(connect: Connect, engine: ScriptedEngine, monkeypatch
     for _ in range(3):
         failure(client.call(question("hello")))
     # On a machine that has nothing else to do it takes a tenth of the time there is.
-    monkeypatch.setattr(attempts, "RETURN_S", LIMIT_S)
+    monkeypatch.setattr(retry, "RETURN_S", LIMIT_S)
     again = ScriptedEngine(engine.target)
     try:
         assert texts(client.call(question("hello"))) == ["hello "]
@@ -442,7 +442,7 @@ def test_a_question_waits_longer_than_grpc_between_two_attempts() -> None:
     """The first question after an engine's restart fails, or one without an engine is told later than in a second."""
     options = dict(connection.OPTIONS)
     at_random = 1.2
-    assert at_random * options["grpc.max_reconnect_backoff_ms"] / 1000 < attempts.RETURN_S < 1
+    assert at_random * options["grpc.max_reconnect_backoff_ms"] / 1000 < retry.RETURN_S < 1
     assert ConnectionLimits().connect_s <= 1
 
 
@@ -639,7 +639,7 @@ def test_not_asked_again_after_the_deadline(
     connect: Connect, mute: str, monkeypatch: pytest.MonkeyPatch, worker: ThreadPoolExecutor
 ) -> None:
     """A caller waits for the return of an engine longer than the operator allows."""
-    monkeypatch.setattr(attempts, "RETURN_S", 10 * LIMIT_S)
+    monkeypatch.setattr(retry, "RETURN_S", 10 * LIMIT_S)
     # The connection is given up before this, and then the engine's return is waited for until this.
     call = connect(mute, 1.5).call(question("hello"))
     deadlines_s = asks(call)
@@ -666,7 +666,7 @@ def test_the_engine_is_back_while_a_question_waits(
     connect: Connect, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, worker: ThreadPoolExecutor
 ) -> None:
     """The first question after an engine's restart fails, only because gRPC has not looked for it again yet."""
-    monkeypatch.setattr(attempts, "RETURN_S", LIMIT_S)
+    monkeypatch.setattr(retry, "RETURN_S", LIMIT_S)
     engine.stop()
     call = connect(engine.target).call(question("hello"))
     looks = looked(call)
@@ -684,7 +684,7 @@ def test_cancel_while_the_engine_is_away(
     connect: Connect, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, worker: ThreadPoolExecutor
 ) -> None:
     """A caller who does not wait for the engine's return keeps a worker, and is answered when nobody wants it."""
-    monkeypatch.setattr(attempts, "RETURN_S", LIMIT_S)
+    monkeypatch.setattr(retry, "RETURN_S", LIMIT_S)
     engine.stop()
     client = connect(engine.target)
     call = client.call(question("nobody's"))
@@ -705,7 +705,7 @@ def test_waiting_for_a_worker_counts(connect: Connect, nobody: str, monkeypatch:
     """The last of many who wait while the engine is away is told only when all others have waited for its return."""
     call = connect(nobody).call(question("hello"))
     looks = looked(call)
-    monkeypatch.setattr(attempts, "RETURN_S", 0)
+    monkeypatch.setattr(retry, "RETURN_S", 0)
     _, error = failure(call)
     assert error.kind is errors.ENGINE_UNAVAILABLE
     assert not looks.is_set()

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from brunix_twisted import errors
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.whole import Whole
-from brunix_twisted.engine.mailbox import Mailbox
+from brunix_twisted.engine.text_queue import Mailbox
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter
 from brunix_twisted.model import Choice, Ending, Limits, TraceContext

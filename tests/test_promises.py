@@ -13,7 +13,7 @@ import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.tcp import Connection
 
-from brunix_twisted.engine import attempts
+from brunix_twisted.engine import retry
 from endpoints import CHAT, COMPLETIONS, GENERATE, Streamed, asking, streamed, whole_text
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, in_thread, run_gateway, stop_gateway, waiting_bytes
@@ -196,7 +196,7 @@ async def test_the_engine_is_restarted(
         assert reply.json()["error"]["code"] == "engine_unavailable"
         assert (await gateway.ask("GET", "/health")).status == 503
     # On a machine that has nothing else to do it takes a tenth of the time there is.
-    monkeypatch.setattr(attempts, "RETURN_S", LIMIT_S)
+    monkeypatch.setattr(retry, "RETURN_S", LIMIT_S)
     again = ScriptedEngine(engine.target)
     try:
         await expect_answer(gateway)

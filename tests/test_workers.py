@@ -11,8 +11,8 @@ import grpc
 import pytest
 from twisted.python.failure import Failure
 
-from brunix_twisted.engine.bell import Bell
 from brunix_twisted.engine.blocking import BlockingCall
+from brunix_twisted.engine.wakeup import Bell
 from brunix_twisted.engine.workers import Workers
 from fake_reactor import LIMIT_S, FakeReactor
 

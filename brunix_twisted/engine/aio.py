@@ -22,10 +22,10 @@ from twisted.python.failure import Failure
 from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2_grpc
 from brunix_twisted.engine import ConnectionLimits, Tls
-from brunix_twisted.engine.attempts import Attempts
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
-from brunix_twisted.engine.mailbox import Texts
-from brunix_twisted.engine.statuses import broken_off, failure, illness, status_name
+from brunix_twisted.engine.retry import Attempts
+from brunix_twisted.engine.status_mapping import broken_off, failure, illness, status_name
+from brunix_twisted.engine.text_queue import Texts
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question, TraceContext
 

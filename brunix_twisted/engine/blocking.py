@@ -21,11 +21,11 @@ from twisted.internet.threads import deferToThreadPool
 from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
 from brunix_twisted.engine import ConnectionLimits, Tls
-from brunix_twisted.engine.attempts import Attempts
-from brunix_twisted.engine.bell import Bell
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
-from brunix_twisted.engine.mailbox import Mailbox
-from brunix_twisted.engine.statuses import broken_off, failure, illness, status_name
+from brunix_twisted.engine.retry import Attempts
+from brunix_twisted.engine.status_mapping import broken_off, failure, illness, status_name
+from brunix_twisted.engine.text_queue import Mailbox
+from brunix_twisted.engine.wakeup import Bell
 from brunix_twisted.engine.workers import Workers
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question, TraceContext

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.engine.connection import open_channel
-from brunix_twisted.engine.statuses import failure, illness
+from brunix_twisted.engine.status_mapping import failure, illness
 from brunix_twisted.runtime.reactors import Reactor
 
 if TYPE_CHECKING:
