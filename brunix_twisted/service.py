@@ -21,11 +21,11 @@ from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import ConnectionLimits, Engine, Tls
 from brunix_twisted.engine.aio import AioEngine
 from brunix_twisted.engine.blocking import BlockingEngine
-from brunix_twisted.logs import log_request
 from brunix_twisted.model import Model, Processes
+from brunix_twisted.observability.logs import log_request
+from brunix_twisted.observability.request_record import Observer, Readings
 from brunix_twisted.page import load as load_page
 from brunix_twisted.producer import Terms
-from brunix_twisted.records import Observer, Readings
 from brunix_twisted.routes import Gateway, refuse
 from brunix_twisted.runtime.listening import Listener, StartError
 from brunix_twisted.runtime.reactors import Reactor
@@ -35,8 +35,8 @@ from brunix_twisted.site import GatewaySite
 from brunix_twisted.transport import tune
 
 if TYPE_CHECKING:
-    from brunix_twisted.metrics import Metrics
-    from brunix_twisted.tracing import Tracing
+    from brunix_twisted.observability.metrics import Metrics
+    from brunix_twisted.observability.tracing import Tracing
 
 # How long a client may take to read the end of an answer that is already written, once the gateway stops.
 _FLUSH_S = 5.0
@@ -158,7 +158,7 @@ class GatewayService(Service):
         if self._settings.metrics_listen is None:
             return [log_request]
         # Not earlier: to import it would make every start longer.
-        from brunix_twisted.metrics import Metrics  # noqa: PLC0415 - as said
+        from brunix_twisted.observability.metrics import Metrics  # noqa: PLC0415 - as said
 
         self.metrics = Metrics(self._reactor, self._read)
         self.metrics.start()
@@ -264,7 +264,7 @@ def _tracing(reactor: Reactor, settings: Settings, digest_key: bytes) -> Tracing
     if settings.traces == "off":
         return None
     # Not earlier: OpenTelemetry is only installed where it is wanted.
-    from brunix_twisted.tracing import Tracing  # noqa: PLC0415 - as said
+    from brunix_twisted.observability.tracing import Tracing  # noqa: PLC0415 - as said
 
     try:
         return Tracing(reactor, settings, digest_key)

@@ -32,14 +32,14 @@ from brunix_twisted.config.cors_origins import Origins
 from brunix_twisted.dialects import codings
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import TraceContext
-from brunix_twisted.records import Draft, Observer, Record, session_digest
+from brunix_twisted.observability.request_record import Draft, Observer, Record, session_digest
+from brunix_twisted.observability.trace_context import trace_context
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.traceparent import trace_context
 from brunix_twisted.transport import Prompt
 
 if TYPE_CHECKING:
     # It needs what is only installed where it is wanted.
-    from brunix_twisted.tracing import RequestSpan, Tracing
+    from brunix_twisted.observability.tracing import RequestSpan, Tracing
 
 T = TypeVar("T")
 

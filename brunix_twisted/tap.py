@@ -25,9 +25,9 @@ from brunix_twisted.check import check, engine_in_words
 from brunix_twisted.config.settings import SettingError, Settings, table
 from brunix_twisted.config.unknown_variables import unknown
 from brunix_twisted.engine.proxies import proxy_for
-from brunix_twisted.exporter import Exporter
-from brunix_twisted.logs import twistd_observer
 from brunix_twisted.notify import Notifier, NotifyingService
+from brunix_twisted.observability.logs import twistd_observer
+from brunix_twisted.observability.metrics_endpoint import Exporter
 from brunix_twisted.processes.sharing import Binding, Borrowing
 from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.runtime.listening import StartError

@@ -11,9 +11,9 @@ import attrs
 from prometheus_client.core import Metric
 from twisted.internet.task import Clock
 
-from brunix_twisted.metrics import PREFIX, Metrics
 from brunix_twisted.model import Processes
-from brunix_twisted.records import Draft, EngineCall, Readings, Record
+from brunix_twisted.observability.metrics import PREFIX, Metrics
+from brunix_twisted.observability.request_record import Draft, EngineCall, Readings, Record
 from brunix_twisted.runtime.reactors import Reactor
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"

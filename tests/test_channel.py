@@ -23,7 +23,7 @@ from brunix_twisted.config import allowed_hosts, cors_origins
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.dialects import Refusals, anthropic, ollama, openai
-from brunix_twisted.logs import log_request
+from brunix_twisted.observability.logs import log_request
 from brunix_twisted.routes import refuse
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.service import GatewayService

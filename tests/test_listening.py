@@ -20,7 +20,7 @@ from twisted.internet.protocol import Factory
 
 from brunix_twisted import service as service_module
 from brunix_twisted.config.settings import Settings
-from brunix_twisted.exporter import Exporter
+from brunix_twisted.observability.metrics_endpoint import Exporter
 from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.service import GatewayService

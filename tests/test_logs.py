@@ -16,8 +16,8 @@ from typing import Any, cast
 import pytest
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
 
-from brunix_twisted import logs
-from brunix_twisted.logs import Format, as_json, log_request, observer, twistd_observer
+from brunix_twisted.observability import logs
+from brunix_twisted.observability.logs import Format, as_json, log_request, observer, twistd_observer
 from fake_reactor import LIMIT_S
 from log_lines import log_lines
 from metrics_table import record
@@ -219,7 +219,7 @@ def test_several_processes_log_json_once(tmp_path: Path, engine: ScriptedEngine)
         told = objects(gateway.rest())
     (request,) = [line for line in told if line.get("endpoint") == "/api/generate"]
     assert (request["process"], request["status"], request["calls"]) == (1, 200, ["AskAgent OK"])
-    assert request["namespace"] == "brunix_twisted.logs"
+    assert request["namespace"] == "brunix_twisted.observability.logs"
     assert request["text"].startswith("POST /api/generate 200 ")
 
 

@@ -23,9 +23,9 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import Clock
 
 from brunix_twisted import __version__
-from brunix_twisted.exporter import Exporter
-from brunix_twisted.metrics import Metrics, Sum
 from brunix_twisted.model import Processes
+from brunix_twisted.observability.metrics import Metrics, Sum
+from brunix_twisted.observability.metrics_endpoint import Exporter
 from brunix_twisted.runtime.reactors import Reactor
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, run_gateway, stop_gateway

@@ -19,7 +19,7 @@ from brunix_twisted import errors
 from brunix_twisted.dialects.endpoints import ENDPOINTS, QUESTIONS, endpoint_of
 from brunix_twisted.errors import Kind
 from brunix_twisted.model import Choice
-from brunix_twisted.records import REASONS, Draft, Record, session_digest
+from brunix_twisted.observability.request_record import REASONS, Draft, Record, session_digest
 from brunix_twisted.routes import Gateway
 from endpoints import CHAT, GENERATE, PATHS
 from fake_reactor import LIMIT_S

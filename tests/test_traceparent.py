@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from brunix_twisted.model import TraceContext
-from brunix_twisted.traceparent import trace_context
+from brunix_twisted.observability.trace_context import trace_context
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"

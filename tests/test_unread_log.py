@@ -21,7 +21,7 @@ import attrs
 import pytest
 from twisted.logger import Logger
 
-from brunix_twisted import logs
+from brunix_twisted.observability import logs
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine
 from test_processes import health, serving

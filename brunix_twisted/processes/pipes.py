@@ -21,8 +21,8 @@ import attrs
 from twisted.logger import ILogObserver, LogEvent, eventAsJSON, eventFromJSON, formatEvent
 from zope.interface import implementer
 
-from brunix_twisted.logs import dropped_event, reactor_runs
 from brunix_twisted.model import Processes
+from brunix_twisted.observability.logs import dropped_event, reactor_runs
 from brunix_twisted.runtime.background import BackgroundWriter
 
 CONTROL: Final = 0

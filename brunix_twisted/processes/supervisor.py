@@ -30,7 +30,7 @@ from brunix_twisted.runtime.listening import Listener, StartError
 from brunix_twisted.runtime.shutdown import Step, run_steps
 
 if TYPE_CHECKING:
-    from brunix_twisted.metrics import Sum
+    from brunix_twisted.observability.metrics import Sum
 
 # Who dies is replaced at once: in so short a time nobody notices, while a signal that was sent to all processes of the
 # gateway has reached this one too.
@@ -333,6 +333,6 @@ def _ignore(_: IListeningPort) -> None:
 
 def _sum(read: Callable[[], Processes]) -> Sum:
     # Not earlier: to import it would make every start longer.
-    from brunix_twisted.metrics import Sum  # noqa: PLC0415 - as said
+    from brunix_twisted.observability.metrics import Sum  # noqa: PLC0415 - as said
 
     return Sum(read)

@@ -29,7 +29,7 @@ from twisted.logger import (
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
-from brunix_twisted.records import Record
+from brunix_twisted.observability.request_record import Record
 from brunix_twisted.runtime.background import BackgroundWriter, write_all
 
 Format = Literal["text", "json"]

@@ -50,7 +50,7 @@ from brunix_twisted.engine.connection import proxy_options
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter, count_tokens
 from brunix_twisted.model import Ask, Question, TraceContext
-from brunix_twisted.records import Record, masked, session_digest
+from brunix_twisted.observability.request_record import Record, masked, session_digest
 from brunix_twisted.runtime.reactors import Reactor
 
 FLUSH_S: Final = 2.0

@@ -30,7 +30,7 @@ from twisted.internet.interfaces import IDelayedCall
 from brunix_twisted import __version__
 from brunix_twisted.dialects.endpoints import QUESTIONS
 from brunix_twisted.model import Processes
-from brunix_twisted.records import REASONS, Readings, Record
+from brunix_twisted.observability.request_record import REASONS, Readings, Record
 from brunix_twisted.runtime.reactors import Reactor
 
 PREFIX: Final = "brunix_gateway_"

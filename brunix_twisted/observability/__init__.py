@@ -1,0 +1,1 @@
+"""Request records and where they go: the log, metrics and traces."""
