@@ -31,10 +31,10 @@ from brunix_twisted.dialects.openapi import openapi_body
 from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.health import SharedCheck
+from brunix_twisted.http.site import GatewayRequest
 from brunix_twisted.limits import count_tokens
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.page import HTML, Asset, wants_page
-from brunix_twisted.site import GatewayRequest
 
 # Who renders a failure; where no API is meant, the one that most clients speak.
 _DIALECTS: Final[dict[DialectName, Refusals]] = {

@@ -14,13 +14,15 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, 
 
 from brunix_twisted.admission import Admission
 from brunix_twisted.answers import Answers
-from brunix_twisted.channel import Bounds
 from brunix_twisted.completion import Completion
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import ConnectionLimits, Engine, Tls
 from brunix_twisted.engine.aio import AioEngine
 from brunix_twisted.engine.blocking import BlockingEngine
+from brunix_twisted.http.channel import Bounds
+from brunix_twisted.http.site import GatewaySite
+from brunix_twisted.http.sockets import tune
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.observability.logs import log_request
 from brunix_twisted.observability.request_record import Observer, Readings
@@ -31,8 +33,6 @@ from brunix_twisted.runtime.listening import Listener, StartError
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import Step, run_steps
 from brunix_twisted.sessions import Continuity, Sessions
-from brunix_twisted.site import GatewaySite
-from brunix_twisted.transport import tune
 
 if TYPE_CHECKING:
     from brunix_twisted.observability.metrics import Metrics

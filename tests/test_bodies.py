@@ -18,8 +18,8 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from brunix_twisted.bodies import UNCOUNTED_BYTES, Bodies
 from brunix_twisted.dialects import openai
+from brunix_twisted.http.bodies import UNCOUNTED_BYTES, Bodies
 from brunix_twisted.model import Ask
 from endpoints import CHAT, PATHS, asking, busy_status, error_in, error_schema, whole_text
 from fake_reactor import LIMIT_S, FakeReactor

@@ -17,17 +17,18 @@ from twisted.internet.tcp import Connection
 from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
-from brunix_twisted import channel, errors
-from brunix_twisted.channel import Bounds, GatewayChannel
+from brunix_twisted import errors
 from brunix_twisted.config import allowed_hosts, cors_origins
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.dialects import Refusals, anthropic, ollama, openai
+from brunix_twisted.http import channel
+from brunix_twisted.http.channel import Bounds, GatewayChannel
+from brunix_twisted.http.site import GatewayRequest, GatewaySite
 from brunix_twisted.observability.logs import log_request
 from brunix_twisted.routes import refuse
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.service import GatewayService
-from brunix_twisted.site import GatewayRequest, GatewaySite
 from endpoints import error_schema
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway

@@ -27,8 +27,8 @@ from zope.interface import provider
 
 from brunix_twisted import routes
 from brunix_twisted.errors import GatewayError
+from brunix_twisted.http.site import GatewayRequest
 from brunix_twisted.producer import BUFFER_BYTES
-from brunix_twisted.site import GatewayRequest
 from endpoints import (
     CHAT,
     COMPLETIONS,

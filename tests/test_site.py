@@ -21,11 +21,11 @@ from twisted.internet.tcp import Connection
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from brunix_twisted.channel import Bounds
 from brunix_twisted.config import cors_origins
 from brunix_twisted.errors import GatewayError
+from brunix_twisted.http.channel import Bounds
+from brunix_twisted.http.site import GatewayRequest, GatewaySite, one_spelling
 from brunix_twisted.observability.logs import log_request
-from brunix_twisted.site import GatewayRequest, GatewaySite, one_spelling
 from endpoints import CHAT, PATHS, asking_by_default, error_schema
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway

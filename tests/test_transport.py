@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IListeningPort, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from brunix_twisted.transport import Prompt, tune
+from brunix_twisted.http.sockets import Prompt, tune
 from gateways import RunningGateway
 from received import Received
 

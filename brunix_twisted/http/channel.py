@@ -22,10 +22,11 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
-from brunix_twisted import errors, heads
-from brunix_twisted.bodies import Bodies
+from brunix_twisted import errors
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.errors import GatewayError
+from brunix_twisted.http import syntax
+from brunix_twisted.http.bodies import Bodies
 
 _MAX_REQUEST_LINE_BYTES: Final = 16_384
 _LINGER_S: Final = 5.0
@@ -46,7 +47,7 @@ class Bounds:
     body_timeout_s: float
     """From the end of the headers."""
     max_bodies_bytes: int = 67_108_864
-    """All bodies together that have not been parsed yet; see :class:`brunix_twisted.bodies.Bodies`."""
+    """All bodies together that have not been parsed yet; see :class:`brunix_twisted.http.bodies.Bodies`."""
 
 
 class _Site(Protocol):
@@ -83,12 +84,12 @@ class GatewayChannel(HTTPChannel):
     _stage = _IDLE
     _awaited = _IDLE
     """What the timeout that now runs is for."""
-    _first: heads.RequestLine
+    _first: syntax.RequestLine
     _previous_line: bytes | None = None
     _line: bytes | None = None
     """The last two lines of a head that is being read; the base class has not parsed them when the head is refused."""
     _refusal: GatewayError
-    _remainder: heads.Remainder
+    _remainder: syntax.Remainder
     """What is left of a head that is refused."""
     _hosts: Sequence[bytes] = ()
     """The Host of a request before, which may be that of the next without being looked at again."""
@@ -127,7 +128,7 @@ class GatewayChannel(HTTPChannel):
         awaited = _HEADERS if self._stage is _IDLE and self._buffer else self._stage
         if awaited is _HEADERS and b"\n" in self._buffer:
             # RFC 9112, 2.2 allows to take it for a line's end, and 11.2 tells what comes of it when two differ in that.
-            self.refuse(heads.not_http("a line ends without CR"))
+            self.refuse(syntax.not_http("a line ends without CR"))
         elif awaited is not self._awaited:
             bounds = self.factory.bounds
             limits = {_HEADERS: bounds.headers_timeout_s, _BODY: bounds.body_timeout_s}
@@ -168,12 +169,12 @@ class GatewayChannel(HTTPChannel):
     def lineReceived(self, line: bytes) -> None:
         """Take a line of the request's head: the first one, a header, or the empty one at the end."""
         self._previous_line, self._line = self._line, line
-        if line and (self._stage is not _HEADERS or not heads.ORDINARY_FIELD.fullmatch(line)):
+        if line and (self._stage is not _HEADERS or not syntax.ORDINARY_FIELD.fullmatch(line)):
             try:
                 if self._stage is _HEADERS:
-                    heads.check_field(line, self._first.version)
+                    syntax.check_field(line, self._first.version)
                 else:
-                    self._first = heads.request_line(line)
+                    self._first = syntax.request_line(line)
                     self._stage = _HEADERS
                     self._is_new = False
                     self.MAX_LENGTH = self.factory.bounds.max_header_bytes
@@ -219,7 +220,7 @@ class GatewayChannel(HTTPChannel):
         super().allHeadersReceived()
 
     def _check_host(self, given: Sequence[bytes]) -> None:
-        host, hosts = heads.host(given, self._first), self.factory.hosts
+        host, hosts = syntax.host(given, self._first), self.factory.hosts
         if hosts is not None and host is not None and not hosts.allow(host):
             message = "The gateway may not be called by this Host; PROXY_ALLOWED_HOSTS says by which it may"
             raise GatewayError(errors.WRONG_HOST, message)
@@ -273,7 +274,7 @@ class GatewayChannel(HTTPChannel):
         try:
             # RFC 9112, 7.1.2: they are fields like those before the body. The base class drops them as they are.
             for trailer in getattr(self._transferDecoder, "_trailerHeaders", ()):
-                heads.check_field(trailer, self._first.version)
+                syntax.check_field(trailer, self._first.version)
         except GatewayError as error:
             self.refuse(error)
             return
@@ -304,10 +305,10 @@ class GatewayChannel(HTTPChannel):
         """
         if self._stage in {_REFUSING, _CLOSING}:
             return
-        self._refusal, self._remainder = error, heads.Remainder()
+        self._refusal, self._remainder = error, syntax.Remainder()
         if self._stage is not _BODY:
             if self._stage is _IDLE:
-                self._first = heads.begun(unread or self._buffer)
+                self._first = syntax.begun(unread or self._buffer)
             last = b"".join(line + b"\r\n" for line in (self._previous_line, self._line) if line is not None)
             ended = self._remainder.add(last + unread + self.clearLineBuffer())
             if not ended and error.kind not in {errors.INVALID_REQUEST, errors.TOO_SLOW}:
@@ -338,7 +339,7 @@ class GatewayChannel(HTTPChannel):
             self._refuse_headers()
             return
         part = "the body's chunks are" if self._stage is _BODY else "the first line or the body's length is"
-        self.refuse(heads.not_http(f"{part} malformed"))
+        self.refuse(syntax.not_http(f"{part} malformed"))
 
     def loseConnection(self) -> None:
         """

@@ -25,17 +25,17 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 
 from brunix_twisted import errors
-from brunix_twisted.bodies import PARSED_AT_ONCE_BYTES, Bodies
-from brunix_twisted.channel import Bounds, GatewayChannel
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.cors_origins import Origins
 from brunix_twisted.dialects import codings
 from brunix_twisted.errors import GatewayError
+from brunix_twisted.http.bodies import PARSED_AT_ONCE_BYTES, Bodies
+from brunix_twisted.http.channel import Bounds, GatewayChannel
+from brunix_twisted.http.sockets import Prompt
 from brunix_twisted.model import TraceContext
 from brunix_twisted.observability.request_record import Draft, Observer, Record, session_digest
 from brunix_twisted.observability.trace_context import trace_context
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.transport import Prompt
 
 if TYPE_CHECKING:
     # It needs what is only installed where it is wanted.

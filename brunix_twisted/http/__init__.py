@@ -1,0 +1,1 @@
+"""HTTP/1.1 itself. Knows no route and no engine."""
