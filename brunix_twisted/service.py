@@ -12,9 +12,12 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, IStreamServerEndpoint
 
-from brunix_twisted.admission import Admission
-from brunix_twisted.answers import Answers
-from brunix_twisted.completion import Completion
+from brunix_twisted.api.admission import Admission
+from brunix_twisted.api.completion import Completion
+from brunix_twisted.api.response_store import Answers
+from brunix_twisted.api.routes import Gateway, refuse
+from brunix_twisted.api.sessions import Continuity, Sessions
+from brunix_twisted.api.streaming import Terms
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import ConnectionLimits, Engine, Tls
@@ -27,12 +30,9 @@ from brunix_twisted.model import Model, Processes
 from brunix_twisted.observability.logs import log_request
 from brunix_twisted.observability.request_record import Observer, Readings
 from brunix_twisted.page import load as load_page
-from brunix_twisted.producer import Terms
-from brunix_twisted.routes import Gateway, refuse
 from brunix_twisted.runtime.listening import Listener, StartError
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import Step, run_steps
-from brunix_twisted.sessions import Continuity, Sessions
 
 if TYPE_CHECKING:
     from brunix_twisted.observability.metrics import Metrics

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from brunix_twisted import errors
-from brunix_twisted.admission import Admission
+from brunix_twisted.api.admission import Admission
 from brunix_twisted.errors import GatewayError
 from fake_reactor import FakeReactor
 

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 from twisted.internet.task import Clock
 
-from brunix_twisted.answers import BODY_OVERHEAD_BYTES, Answers
+from brunix_twisted.api.response_store import BODY_OVERHEAD_BYTES, Answers
 
 MAX_AGE_S = 100.0
 

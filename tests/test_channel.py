@@ -18,6 +18,7 @@ from twisted.internet.testing import StringTransport
 from twisted.web.resource import Resource
 
 from brunix_twisted import errors
+from brunix_twisted.api.routes import refuse
 from brunix_twisted.config import allowed_hosts, cors_origins
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
@@ -26,7 +27,6 @@ from brunix_twisted.http import channel
 from brunix_twisted.http.channel import Bounds, GatewayChannel
 from brunix_twisted.http.site import GatewayRequest, GatewaySite
 from brunix_twisted.observability.logs import log_request
-from brunix_twisted.routes import refuse
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.service import GatewayService
 from endpoints import error_schema

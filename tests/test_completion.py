@@ -25,10 +25,10 @@ from twisted.internet.tcp import Server
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import provider
 
-from brunix_twisted import routes
+from brunix_twisted.api import routes
+from brunix_twisted.api.streaming import BUFFER_BYTES
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http.site import GatewayRequest
-from brunix_twisted.producer import BUFFER_BYTES
 from endpoints import (
     CHAT,
     COMPLETIONS,
@@ -484,7 +484,7 @@ async def test_a_question_that_cannot_be_asked(
     gateway = await serve(thread_workers=1)
     with monkeypatch.context() as broken:
         broken.setattr(gateway.service._engine, "call", None)  # noqa: SLF001 - no input is known that does it
-        broken.setattr("brunix_twisted.completion.Completion._log", _Silence())
+        broken.setattr("brunix_twisted.api.completion.Completion._log", _Silence())
         for path in (*PATHS, *PATHS):
             reply = await gateway.ask("POST", path, json=asking(path, "hello"))
             assert reply.status == 500

@@ -13,10 +13,10 @@ import pytest_twisted
 from twisted.internet.task import Clock
 
 from brunix_twisted import errors
-from brunix_twisted.answers import Answers
+from brunix_twisted.api.response_store import Answers
+from brunix_twisted.api.sessions import Continuity, Sessions
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Ask, Choice, EditorContext, Turn
-from brunix_twisted.sessions import Continuity, Sessions
 from endpoints import CHAT, CHATS, ENDPOINTS, MESSAGES, RESPONSES, busy_status, limited
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, in_thread, run_gateway, stop_gateway

@@ -10,10 +10,10 @@ from typing import Any, Final
 import pytest
 import pytest_twisted
 
+from brunix_twisted.api.sessions import owner_of
 from brunix_twisted.dialects.editor import read_editor
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import EditorContext
-from brunix_twisted.sessions import owner_of
 from gateways import Reply, RunningGateway
 from log_lines import LogLines, log_lines
 from scripted_engine import ScriptedEngine

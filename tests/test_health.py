@@ -7,10 +7,10 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, gatherResults
 from twisted.internet.task import Clock
 
-from brunix_twisted import health
+from brunix_twisted.api import health
+from brunix_twisted.api.health import MAX_AGE_S, SharedCheck
 from brunix_twisted.engine.aio import AioEngine
 from brunix_twisted.engine.blocking import BlockingEngine
-from brunix_twisted.health import MAX_AGE_S, SharedCheck
 from gateways import ENGINE_CLIENT, RunningGateway, run_gateway, stop_gateway
 from received import connect
 from scripted_engine import ScriptedEngine

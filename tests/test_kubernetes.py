@@ -14,7 +14,8 @@ import pytest
 import pytest_twisted
 import yaml
 
-from brunix_twisted import __version__, health, probe
+from brunix_twisted import __version__, probe
+from brunix_twisted.api import health
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.service import _FLUSH_S
 from gateways import RunningGateway

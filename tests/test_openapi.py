@@ -9,8 +9,8 @@ import pytest
 import pytest_twisted
 from jsonschema import Draft202012Validator
 
+from brunix_twisted.api.routes import Gateway
 from brunix_twisted.dialects.openapi import openapi_body
-from brunix_twisted.routes import Gateway
 from gateways import RunningGateway
 
 DOCUMENT = json.loads(openapi_body())

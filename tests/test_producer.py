@@ -15,13 +15,13 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from brunix_twisted import errors
+from brunix_twisted.api.streaming import AnswerProducer, Terms
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.whole import Whole
 from brunix_twisted.engine.text_queue import Mailbox
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter
 from brunix_twisted.model import Choice, Ending, Limits, TraceContext
-from brunix_twisted.producer import AnswerProducer, Terms
 from fake_reactor import LIMIT_S, FakeReactor
 
 BROKEN = GatewayError(errors.ENGINE_ERROR, "broken")

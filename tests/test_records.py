@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from brunix_twisted import errors
+from brunix_twisted.api.routes import Gateway
 from brunix_twisted.dialects.endpoints import ENDPOINTS, QUESTIONS, endpoint_of
 from brunix_twisted.errors import Kind
 from brunix_twisted.model import Choice
 from brunix_twisted.observability.request_record import REASONS, Draft, Record, session_digest
-from brunix_twisted.routes import Gateway
 from endpoints import CHAT, GENERATE, PATHS
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, run_gateway, stop_gateway

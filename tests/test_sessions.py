@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from brunix_twisted import errors
+from brunix_twisted.api.sessions import Continuity, check_session_id
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Turn
-from brunix_twisted.sessions import Continuity, check_session_id
 
 bounded = settings(
     max_examples=100,

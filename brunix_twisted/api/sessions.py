@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 import attrs
 
 from brunix_twisted import errors
-from brunix_twisted.answers import Answers
+from brunix_twisted.api.response_store import Answers
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Ask, Choice, EditorContext, Turn
 

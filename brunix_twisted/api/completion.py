@@ -17,7 +17,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from brunix_twisted import errors
-from brunix_twisted.admission import Admission
+from brunix_twisted.api.admission import Admission
+from brunix_twisted.api.sessions import Chosen, Sessions, is_placeholder
+from brunix_twisted.api.streaming import AnswerProducer, Terms
 from brunix_twisted.dialects import Dialect
 from brunix_twisted.engine import Call, Engine
 from brunix_twisted.errors import GatewayError
@@ -25,9 +27,7 @@ from brunix_twisted.http.site import GatewayRequest
 from brunix_twisted.limits import Cutter, count_tokens
 from brunix_twisted.model import Answered, Ask, Choice, Ending, Head, Question
 from brunix_twisted.observability.request_record import EngineCall
-from brunix_twisted.producer import AnswerProducer, Terms
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.sessions import Chosen, Sessions, is_placeholder
 
 
 class Completion:

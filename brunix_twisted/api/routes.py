@@ -21,8 +21,9 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from brunix_twisted import __version__, errors
-from brunix_twisted.answers import Answers
-from brunix_twisted.completion import Completion
+from brunix_twisted.api.completion import Completion
+from brunix_twisted.api.health import SharedCheck
+from brunix_twisted.api.response_store import Answers
 from brunix_twisted.dialects import Models, Refusals, anthropic, codings, ollama, openai, responses
 from brunix_twisted.dialects.endpoints import DialectName, endpoint_of, not_offered
 from brunix_twisted.dialects.framing import JSON, encode_json
@@ -30,7 +31,6 @@ from brunix_twisted.dialects.openai import HeartbeatForm
 from brunix_twisted.dialects.openapi import openapi_body
 from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.health import SharedCheck
 from brunix_twisted.http.site import GatewayRequest
 from brunix_twisted.limits import count_tokens
 from brunix_twisted.model import Model, Processes

@@ -61,8 +61,8 @@ class Response(Protocol):
 
 Run = Callable[[Callable[[], Deferred[None]]], Deferred[None]]
 """
-Starts a call once there is a place for it; see :meth:`brunix_twisted.admission.Admission.run`. Cancelling the Deferred
-ends the wait for a place.
+Starts a call once there is a place for it; see :meth:`brunix_twisted.api.admission.Admission.run`. Cancelling the
+Deferred ends the wait for a place.
 """
 
 

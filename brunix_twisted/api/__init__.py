@@ -1,0 +1,1 @@
+"""One request from its URL to the last byte of its answer."""
