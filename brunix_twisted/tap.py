@@ -21,11 +21,12 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.usage import Options as BaseOptions
 
-from brunix_twisted.check import check, engine_in_words
+from brunix_twisted.app.check import check, engine_in_words
+from brunix_twisted.app.service import GatewayService
+from brunix_twisted.app.systemd import Notifier, NotifyingService
 from brunix_twisted.config.settings import SettingError, Settings, table
 from brunix_twisted.config.unknown_variables import unknown
 from brunix_twisted.engine.proxies import proxy_for
-from brunix_twisted.notify import Notifier, NotifyingService
 from brunix_twisted.observability.logs import twistd_observer
 from brunix_twisted.observability.metrics_endpoint import Exporter
 from brunix_twisted.processes.sharing import Binding, Borrowing
@@ -34,7 +35,6 @@ from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import Reactor, use_monotonic_clock
 from brunix_twisted.runtime.shutdown import run_steps, stop_with_failure
-from brunix_twisted.service import GatewayService
 
 _log = Logger()
 

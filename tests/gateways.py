@@ -15,12 +15,12 @@ from twisted.internet.threads import deferToThread
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IResponse
 
+from brunix_twisted.app.service import GatewayService
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import Call
 from brunix_twisted.engine.aio import AioCall
 from brunix_twisted.engine.blocking import BlockingCall
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.service import GatewayService
 
 
 @attrs.frozen

@@ -19,6 +19,7 @@ from twisted.web.resource import Resource
 
 from brunix_twisted import errors
 from brunix_twisted.api.routes import refuse
+from brunix_twisted.app.service import GatewayService
 from brunix_twisted.config import allowed_hosts, cors_origins
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
@@ -28,7 +29,6 @@ from brunix_twisted.http.channel import Bounds, GatewayChannel
 from brunix_twisted.http.site import GatewayRequest, GatewaySite
 from brunix_twisted.observability.logs import log_request
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.service import GatewayService
 from endpoints import error_schema
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
@@ -607,7 +607,7 @@ async def test_allowed_hosts(  # noqa: PLR0913, PLR0917 - a row of the table
     engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, listen: str, allowed: str, host: str, status: int
 ) -> None:
     """The operator's choice of names would have no effect, or a gateway for the whole network refuse its clients."""
-    monkeypatch.setattr("brunix_twisted.service.gethostname", lambda: "Machine.example")
+    monkeypatch.setattr("brunix_twisted.app.service.gethostname", lambda: "Machine.example")
     settings = Settings(grpc_target=engine.target, drain_s=0.0, allowed_hosts=allowed_hosts.read(allowed))
     service = GatewayService(cast("Reactor", reactor), settings, serverFromString(reactor, listen))
     service.startService()

@@ -592,7 +592,7 @@ async def test_stopping_behind_a_stalled_reader(
     asked = await call(engine)
     await until_stalled(gateway)
     if not reads_on:
-        monkeypatch.setattr("brunix_twisted.service._FLUSH_S", 0.1)
+        monkeypatch.setattr("brunix_twisted.app.service._FLUSH_S", 0.1)
         await stop(gateway)
         assert await ended(asked)
         return

@@ -27,9 +27,9 @@ import pytest
 import yaml
 
 from brunix_twisted import __version__, probe
+from brunix_twisted.app.service import _FLUSH_S
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.embedded.options import VARIABLES
-from brunix_twisted.service import _FLUSH_S
 from isolation import OUTER
 from test_tap import free_port
 

@@ -16,8 +16,8 @@ import yaml
 
 from brunix_twisted import __version__, probe
 from brunix_twisted.api import health
+from brunix_twisted.app.service import _FLUSH_S
 from brunix_twisted.config.settings import Settings, table
-from brunix_twisted.service import _FLUSH_S
 from gateways import RunningGateway
 from scripted_engine import ScriptedEngine
 from test_container import value

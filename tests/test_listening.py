@@ -18,12 +18,12 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 
-from brunix_twisted import service as service_module
+from brunix_twisted.app import service as service_module
+from brunix_twisted.app.service import GatewayService
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.observability.metrics_endpoint import Exporter
 from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.service import GatewayService
 from fake_reactor import LIMIT_S
 from gateways import ENGINE_CLIENT
 from log_lines import LogLines, log_lines

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 
-from brunix_twisted.notify import Notifier, NotifyingService, where
+from brunix_twisted.app.systemd import Notifier, NotifyingService, where
 from brunix_twisted.runtime.reactors import Reactor
 from fake_reactor import LIMIT_S
 from log_lines import log_lines

@@ -16,9 +16,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 
-from brunix_twisted import service as service_module
+from brunix_twisted.app import service as service_module
+from brunix_twisted.app.systemd import Notifier, NotifyingService
 from brunix_twisted.config.settings import Settings
-from brunix_twisted.notify import Notifier, NotifyingService
 from brunix_twisted.processes.sharing import Binding
 from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.runtime.reactors import Reactor

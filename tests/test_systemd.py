@@ -263,7 +263,7 @@ async def test_a_question_that_is_on_its_way(engine: ScriptedEngine) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_request_that_never_comes(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that connects and says nothing would keep the gateway from stopping."""
-    monkeypatch.setattr("brunix_twisted.service._ARRIVAL_S", 0.05)
+    monkeypatch.setattr("brunix_twisted.app.service._ARRIVAL_S", 0.05)
     gateway = await run_gateway(grpc_target=engine.target, drain_s=LIMIT_S)
     received = await connect(gateway.url, b"")
     await until(lambda: gateway.service._site.connections)  # noqa: SLF001 - as above
@@ -275,7 +275,7 @@ async def test_a_request_that_never_comes(engine: ScriptedEngine, monkeypatch: p
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_leaves_is_not_waited_for(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A health check that only connects would put off each stop."""
-    monkeypatch.setattr("brunix_twisted.service._ARRIVAL_S", 2 * LIMIT_S)
+    monkeypatch.setattr("brunix_twisted.app.service._ARRIVAL_S", 2 * LIMIT_S)
     gateway = await run_gateway(grpc_target=engine.target, drain_s=2 * LIMIT_S)
     site = gateway.service._site  # noqa: SLF001 - as above
     received = await connect(gateway.url, b"")

@@ -48,7 +48,7 @@ class Setup:
     """What was chosen, by option; anything else has its default. The environment is not asked again."""
     processes: Processes
     digest_key: str
-    """In hexadecimal; see :attr:`brunix_twisted.service.GatewayService.digest_key`."""
+    """In hexadecimal; see :attr:`brunix_twisted.app.service.GatewayService.digest_key`."""
 
 
 def setup_line(setup: Setup) -> bytes:

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
+from brunix_twisted.app.service import GatewayService
 from brunix_twisted.config.settings import SettingError, Settings
 from brunix_twisted.processes.orphan import SupervisorWatch
 from brunix_twisted.processes.pipes import (
@@ -34,7 +35,6 @@ from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import use_monotonic_clock
 from brunix_twisted.runtime.shutdown import run_steps
-from brunix_twisted.service import GatewayService
 
 LEAVE_S: Final = 8.0
 """

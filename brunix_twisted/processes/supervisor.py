@@ -272,7 +272,7 @@ class Supervisor(Service):
         self._tell()
 
     def expose(self, accept: str) -> Deferred[tuple[bytes, bytes]]:
-        """See :meth:`brunix_twisted.service.GatewayService.expose`; the sum over all processes."""
+        """See :meth:`brunix_twisted.app.service.GatewayService.expose`; the sum over all processes."""
         return ensureDeferred(self._expose(accept))
 
     async def _expose(self, accept: str) -> tuple[bytes, bytes]:

@@ -35,7 +35,7 @@ def test_no_command_loads_the_gateway(arguments: list[str]) -> None:
     """A client's machine needs what only the server needs, or a command takes half a second to start."""
     loaded = modules_after([*arguments, *([] if "doctor" in arguments else ["--url", "http://127.0.0.1:1"])])
     assert not {name.partition(".")[0] for name in loaded} & HEAVY
-    assert not loaded & {f"brunix_twisted.{room}" for room in ("service", "routes", "engine", "dialects", "tap")}
+    assert not loaded & {f"brunix_twisted.{room}" for room in ("app", "api", "http", "engine", "dialects", "tap")}
 
 
 def test_nothing_of_posix_at_the_top() -> None:

@@ -15,12 +15,12 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 
+from brunix_twisted.app.service import limits_of, tls_of
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.unknown_variables import unknown
 from brunix_twisted.engine.health import Trial, remedy, try_engine
 from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.service import limits_of, tls_of
 
 ENGINE_TIMEOUT_S: Final = 5.0
 """An engine that takes longer to say how it is has no answers to give either."""
