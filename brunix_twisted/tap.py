@@ -29,7 +29,7 @@ from brunix_twisted.config.unknown_variables import unknown
 from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.observability.logs import twistd_observer
 from brunix_twisted.observability.metrics_endpoint import Exporter
-from brunix_twisted.processes.sharing import Binding, Borrowing
+from brunix_twisted.processes.shared_sockets import Binding, Borrowing
 from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.private_names import check_private_names

@@ -33,51 +33,6 @@ LEVELS = {
     "model": 0,
     "errors": 0,
 }
-MOVING = {
-    "reactors": "runtime/reactors",
-    "listening": "runtime/listening",
-    "shutdown": "runtime/shutdown",
-    "background": "runtime/background",
-    "imports": "runtime/imports",
-    "private_names": "runtime/private_names",
-    "settings": "config/settings",
-    "hosts": "config/allowed_hosts",
-    "origins": "config/cors_origins",
-    "certificates": "config/certificates",
-    "spelling": "config/addresses",
-    "variables": "config/unknown_variables",
-    "engine/bell": "engine/wakeup",
-    "engine/mailbox": "engine/text_queue",
-    "engine/attempts": "engine/retry",
-    "engine/trial": "engine/health",
-    "engine/statuses": "engine/status_mapping",
-    "records": "observability/request_record",
-    "logs": "observability/logs",
-    "metrics": "observability/metrics",
-    "tracing": "observability/tracing",
-    "exporter": "observability/metrics_endpoint",
-    "traceparent": "observability/trace_context",
-    "site": "http/site",
-    "channel": "http/channel",
-    "heads": "http/syntax",
-    "transport": "http/sockets",
-    "bodies": "http/bodies",
-    "routes": "api/routes",
-    "completion": "api/completion",
-    "producer": "api/streaming",
-    "admission": "api/admission",
-    "sessions": "api/sessions",
-    "answers": "api/response_store",
-    "health": "api/health",
-    "service": "app/service",
-    "check": "app/check",
-    "notify": "app/systemd",
-    "processes/turns": "processes/accept_balancing",
-    "processes/sharing": "processes/shared_sockets",
-    "processes/pipes": "processes/ipc",
-    "processes/serving": "processes/worker",
-}
-
 # Who may import other people's packages, by the first part of the package's name: a folder, or a module in one. Every
 # module may import the standard library and attrs.
 OUTSIDE = {
@@ -119,8 +74,7 @@ PURE = {
 
 def module_of(path: Path) -> str:
     """Return a module's path within the package, without its suffix: ``api/routes``; a folder for its ``__init__``."""
-    name = path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__")
-    return MOVING.get(name, name)
+    return path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__")
 
 
 def room_of(path: Path) -> str:
@@ -168,7 +122,6 @@ def is_allowed(path: Path, name: str) -> bool:
     if first != "brunix_twisted" or rest == "__version__":
         return True
     other = rest.partition(".")[0]
-    other = MOVING.get(other, other).partition("/")[0]
     if room == "embedded" or other in {"embedded", "_pb"}:
         # The embedded engine stands in for an engine elsewhere: they share the contract and nothing else.
         return other == room or (other == "_pb" and room in {"engine", "embedded"})

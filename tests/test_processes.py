@@ -27,9 +27,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, LogPublisher, eventAsText
 
-from brunix_twisted.processes.pipes import Lines, Messages, read_message
-from brunix_twisted.processes.sharing import Accepting, without_systemd
-from brunix_twisted.processes.turns import Turn, shared_memory
+from brunix_twisted.processes.accept_balancing import Turn, shared_memory
+from brunix_twisted.processes.ipc import Lines, Messages, read_message
+from brunix_twisted.processes.shared_sockets import Accepting, without_systemd
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine, script
 from test_tap import CLEAN, TWISTD, free_port

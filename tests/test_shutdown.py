@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 from brunix_twisted.app import service as service_module
 from brunix_twisted.app.systemd import Notifier, NotifyingService
 from brunix_twisted.config.settings import Settings
-from brunix_twisted.processes.sharing import Binding
+from brunix_twisted.processes.shared_sockets import Binding
 from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import run_steps

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.processes.process import GatewayProcess
-from brunix_twisted.processes.sharing import Binding
+from brunix_twisted.processes.shared_sockets import Binding
 from brunix_twisted.processes.supervisor import Supervisor
 from fake_reactor import LIMIT_S
 from log_lines import log_lines
@@ -107,7 +107,7 @@ def test_stopped_while_one_starts(tmp_path: Path, engine: ScriptedEngine, hang: 
 
 def test_the_supervisor_is_killed_while_it_starts(tmp_path: Path, hang: dict[str, str]) -> None:
     """Processes that hang in an import end when their supervisor is gone."""
-    at = {"HANGS_AT": "brunix_twisted.processes.serving"}
+    at = {"HANGS_AT": "brunix_twisted.processes.worker"}
     with supervised(tmp_path, **hang | at) as gateway, watched(*hanging(gateway)) as gone:
         gateway.process.kill()
         gone()

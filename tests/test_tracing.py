@@ -708,7 +708,7 @@ def test_passed_on_without_the_extra(tmp_path: Path, engine: ScriptedEngine, wit
 def test_nothing_is_imported(tmp_path: Path) -> None:
     """A gateway that exports nothing would be slower to start, and larger, where OpenTelemetry is installed."""
     code = (
-        "import sys, brunix_twisted.tap, brunix_twisted.processes.serving\n"
+        "import sys, brunix_twisted.tap, brunix_twisted.processes.worker\n"
         "print(sorted(name for name in sys.modules if name.startswith('opentelemetry')))"
     )
     done = subprocess.run(  # noqa: S603 - this environment's own

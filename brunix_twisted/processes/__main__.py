@@ -1,7 +1,7 @@
 """
 ``python -m brunix_twisted.processes``: one of several gateway processes. The supervisor starts it; nobody else can.
 
-What it is to do comes as the first line of its standard input; see :mod:`brunix_twisted.processes.pipes`.
+What it is to do comes as the first line of its standard input; see :mod:`brunix_twisted.processes.ipc`.
 """
 
 import importlib
@@ -23,7 +23,7 @@ def main() -> int:
     for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
         os.set_blocking(descriptor, False)
     watch = SupervisorWatch(sys.stdin.fileno())
-    from brunix_twisted.processes.pipes import CONTROL, read_setup  # noqa: PLC0415 - an import may hang
+    from brunix_twisted.processes.ipc import CONTROL, read_setup  # noqa: PLC0415 - an import may hang
 
     setup = read_setup(CONTROL)
     if setup is None:
@@ -32,7 +32,7 @@ def main() -> int:
     importlib.import_module(setup.reactor).install()
 
     with without_collecting():
-        from brunix_twisted.processes.serving import serve  # noqa: PLC0415 - see above
+        from brunix_twisted.processes.worker import serve  # noqa: PLC0415 - see above
 
     return serve(setup, watch)
 

@@ -16,7 +16,7 @@ from twisted.logger import LogEvent, Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from brunix_twisted.model import Processes
-from brunix_twisted.processes.pipes import MEASURE, MESSAGES, Lines, Setup, processes_line, read_message, setup_line
+from brunix_twisted.processes.ipc import MEASURE, MESSAGES, Lines, Setup, processes_line, read_message, setup_line
 
 LEFT: Final = "has left"
 """How a process ends that was asked to."""

@@ -21,11 +21,11 @@ from twisted.python.failure import Failure
 
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.model import Processes
-from brunix_twisted.processes.pipes import CONTROL, MESSAGES, SOCKET, TURNS, Setup
+from brunix_twisted.processes.accept_balancing import Turn, shared_memory
+from brunix_twisted.processes.ipc import CONTROL, MESSAGES, SOCKET, TURNS, Setup
 from brunix_twisted.processes.process import LEFT, GatewayProcess
-from brunix_twisted.processes.serving import LEAVE_S
-from brunix_twisted.processes.sharing import Binding
-from brunix_twisted.processes.turns import Turn, shared_memory
+from brunix_twisted.processes.shared_sockets import Binding
+from brunix_twisted.processes.worker import LEAVE_S
 from brunix_twisted.runtime.listening import Listener, StartError
 from brunix_twisted.runtime.shutdown import Step, run_steps
 

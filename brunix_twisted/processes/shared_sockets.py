@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from brunix_twisted.processes.turns import Turn
+from brunix_twisted.processes.accept_balancing import Turn
 
 # How long a process waits for one with fewer connections to accept the next.
 _COURTESY_S: Final = 0.005

@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 
 from brunix_twisted.app.service import GatewayService
 from brunix_twisted.config.settings import SettingError, Settings
-from brunix_twisted.processes.orphan import SupervisorWatch
-from brunix_twisted.processes.pipes import (
+from brunix_twisted.processes.accept_balancing import Turn
+from brunix_twisted.processes.ipc import (
     CONTROL,
     MEASURE,
     MESSAGES,
@@ -29,8 +29,8 @@ from brunix_twisted.processes.pipes import (
     Setup,
     read_processes,
 )
-from brunix_twisted.processes.sharing import Accepting, without_systemd
-from brunix_twisted.processes.turns import Turn
+from brunix_twisted.processes.orphan import SupervisorWatch
+from brunix_twisted.processes.shared_sockets import Accepting, without_systemd
 from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import use_monotonic_clock
