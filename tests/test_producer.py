@@ -261,8 +261,8 @@ class RecordingRequest:
         in_write, self.in_write = self.in_write, lambda: None
         in_write()
 
-    def conclude(self, data_bytes: bytes) -> None:
-        self._events.append(f"conclude {data_bytes.decode()}")
+    def finish_with(self, data_bytes: bytes) -> None:
+        self._events.append(f"finish_with {data_bytes.decode()}")
 
     def disconnect(self) -> None:
         self._events.append("disconnect")
@@ -378,7 +378,7 @@ def test_streamed_answer(seam: Seam) -> None:
     assert seam.new_events() == ["cancel", "relayed"]
     assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="Hello")]
     answer.finish(ending(*seam.results))
-    assert seam.new_events() == ["unregisterProducer", "conclude stop>"]
+    assert seam.new_events() == ["unregisterProducer", "finish_with stop>"]
 
 
 def test_whole_answer(seam: Seam) -> None:
@@ -396,7 +396,7 @@ def test_whole_answer(seam: Seam) -> None:
         "Content-Length: 11",
         "Content-Type: application/json; charset=utf-8",
         "X-Accel-Buffering: no",
-        "conclude Hello| stop",
+        "finish_with Hello| stop",
     ]
 
 
@@ -412,7 +412,7 @@ def test_answer_without_text(seam: Seam) -> None:
         "Content-Length: 6",
         "Content-Type: text/stream",
         "X-Accel-Buffering: no",
-        "conclude <stop>",
+        "finish_with <stop>",
     ]
 
 
@@ -496,7 +496,7 @@ def test_pause_within_the_last_write(seam: Seam) -> None:
     call.leave()
     assert seam.new_events() == [*HEADERS, "write <0:a ", "cancel", "relayed"]
     answer.finish(ending(*seam.results))
-    assert seam.new_events() == ["unregisterProducer", "conclude stop>"]
+    assert seam.new_events() == ["unregisterProducer", "finish_with stop>"]
 
 
 def test_stop_sequence(seam: Seam) -> None:
@@ -514,7 +514,7 @@ def test_stop_sequence(seam: Seam) -> None:
     assert seam.results == [Choice(finish_reason="stop", completion_tokens=2, text="text ", cut=True, stop="END")]
     assert not call.say("more")
     answer.finish(ending(*seam.results))
-    assert seam.new_events() == ["unregisterProducer", "conclude stop>"]
+    assert seam.new_events() == ["unregisterProducer", "finish_with stop>"]
     call.leave()
     seam.reactor.turn()
     assert seam.new_events() == []
@@ -564,7 +564,7 @@ def test_failure_after_text(seam: Seam) -> None:
     assert seam.new_events() == [*HEADERS, "write <0:a ", "cancel", "relayed"]
     assert seam.results == [BROKEN]
     answer.fail(BROKEN)
-    assert seam.new_events() == ["unregisterProducer", "conclude !broken"]
+    assert seam.new_events() == ["unregisterProducer", "finish_with !broken"]
 
 
 def test_failure_before_anything(seam: Seam) -> None:
@@ -596,7 +596,7 @@ def test_two_choices(seam: Seam) -> None:
         call.leave()
     assert seam.new_events() == [*HEADERS, "write <0:long ", "cancel", "relayed", "write 1:long ", "cancel", "relayed"]
     answer.finish(ending(*seam.results))
-    assert seam.new_events() == ["unregisterProducer", "conclude length,length>"]
+    assert seam.new_events() == ["unregisterProducer", "finish_with length,length>"]
 
 
 def test_the_worker_of_an_earlier_choice_leaves_late(seam: Seam) -> None:
@@ -627,7 +627,7 @@ def test_echo_waits_for_the_engine(seam: Seam) -> None:
     call, _ = seam.relay(answer, 1)
     call.leave()
     answer.finish(ending(*seam.results))
-    assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "conclude 1:another stop,stop>"]
+    assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "finish_with 1:another stop,stop>"]
 
 
 def test_first_text_is_timed(seam: Seam) -> None:
@@ -701,7 +701,7 @@ def test_abort_sends_the_rest_of_a_piece(seam: Seam) -> None:
         "cancel",
         "relayed",
         "unregisterProducer",
-        "conclude !stopping",
+        "finish_with !stopping",
     ]
 
 
@@ -747,7 +747,7 @@ def test_the_first_token_is_late_after_a_heartbeat(seam: Seam) -> None:
     assert answer.started
     (error,) = seam.results
     answer.fail(error)
-    assert seam.new_events()[-1:] == ["conclude !The engine did not begin to answer in time"]
+    assert seam.new_events()[-1:] == ["finish_with !The engine did not begin to answer in time"]
 
 
 @pytest.mark.parametrize("paused", [False, True])
@@ -974,7 +974,7 @@ def test_abort(seam: Seam) -> None:
     seam.reactor.turn()
     assert seam.results == [STOPPING]
     answer.fail(STOPPING)
-    assert seam.new_events() == ["unregisterProducer", "conclude !stopping"]
+    assert seam.new_events() == ["unregisterProducer", "finish_with !stopping"]
 
 
 def test_abort_behind_a_slow_reader(seam: Seam) -> None:
@@ -1034,7 +1034,7 @@ def test_heartbeat(seam: Seam) -> None:
     call.leave()
     answer.finish(ending(*seam.results))
     seam.reactor.advance(50)
-    assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "conclude stop>"]
+    assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "finish_with stop>"]
 
 
 def test_heartbeat_before_the_call(seam: Seam) -> None:
@@ -1043,7 +1043,7 @@ def test_heartbeat_before_the_call(seam: Seam) -> None:
     seam.reactor.advance(5)
     assert seam.new_events() == [*HEADERS, "write <~"]
     answer.fail(BROKEN)
-    assert seam.new_events() == ["unregisterProducer", "conclude !broken"]
+    assert seam.new_events() == ["unregisterProducer", "finish_with !broken"]
 
 
 def test_no_heartbeat_while_paused(seam: Seam) -> None:
@@ -1072,7 +1072,7 @@ def test_no_heartbeat_in_a_whole_answer(seam: Seam) -> None:
     call.leave()
     assert not answer.started
     answer.finish(ending(*seam.results))
-    assert "conclude a| stop" in seam.new_events()
+    assert "finish_with a| stop" in seam.new_events()
 
 
 class FailingStream(Stream):
@@ -1110,7 +1110,7 @@ def test_a_text_that_cannot_be_encoded(seam: Seam) -> None:
     with pytest.raises(MemoryError):
         answer.finish(ending())
     answer.fail(BROKEN)
-    assert seam.new_events() == ["unregisterProducer", "conclude !broken"]
+    assert seam.new_events() == ["unregisterProducer", "finish_with !broken"]
     # The call ends once it is cancelled, and changes nothing any more.
     call.leave()
     assert seam.new_events() == []

@@ -294,6 +294,6 @@ async def test_an_idle_connection_is_not_waited_for(engine: ScriptedEngine) -> N
     await until(lambda: received.data)
     (channel,) = gateway.service._site.connections  # noqa: SLF001 - as above
     await until(lambda: not channel.requests)
-    assert not channel.awaits_request
+    assert not channel.has_request_in_flight
     await gateway.service.stopService()
     await received.ended

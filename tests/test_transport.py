@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IListeningPort, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from brunix_twisted.http.sockets import Prompt, tune
+from brunix_twisted.http.sockets import DirectWriteMixin, configure_port
 from gateways import RunningGateway
 from received import Received
 
@@ -51,8 +51,8 @@ class Pair:
         self.client = client
 
     @property
-    def transport(self) -> Prompt:
-        assert isinstance(self.server.transport, Prompt)
+    def transport(self) -> DirectWriteMixin:
+        assert isinstance(self.server.transport, DirectWriteMixin)
         return self.server.transport
 
 
@@ -66,7 +66,7 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
     description = request.param.format(tmp_path)
     port: IListeningPort = await serverFromString(reactor, description).listen(Factory.forProtocol(Accepting))
-    tune(port)
+    configure_port(port)
     host = cast("Any", port.getHost())
     to = f"unix:{tmp_path}/socket" if description.startswith("unix") else f"tcp:127.0.0.1:{host.port}"
     client = await clientFromString(reactor, to).connect(Factory.forProtocol(Received))
@@ -77,7 +77,7 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     await maybeDeferred(port.stopListening)
 
 
-def counted(transport: Prompt, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def counted(transport: DirectWriteMixin, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Count how often the reactor is asked to say that a socket can be written to."""
     asked: list[str] = []
     start = transport.startWriting
@@ -181,4 +181,4 @@ async def test_many_come_at_once(gateway: RunningGateway) -> None:
 async def test_the_gateways_own_connections(gateway: RunningGateway) -> None:
     """The gateway answers, and each word of each stream costs what it was to save."""
     port = cast("Any", gateway.service.port)
-    assert issubclass(port.transport, Prompt)
+    assert issubclass(port.transport, DirectWriteMixin)

@@ -52,7 +52,7 @@ class Response(Protocol):
     def write(self, data: bytes) -> None:
         """Send a piece of the answer."""
 
-    def conclude(self, data: bytes) -> None:
+    def finish_with(self, data: bytes) -> None:
         """Send the last piece, and the answer's end with it."""
 
     def disconnect(self) -> None:
@@ -448,7 +448,7 @@ class AnswerProducer:
                 # Everything there is: no need for chunks.
                 self._request.setHeader(b"Content-Length", b"%d" % len(data_bytes))
                 self._start()
-            self._request.conclude(data_bytes)
+            self._request.finish_with(data_bytes)
         except BaseException:
             if self.started:
                 self._disconnect()

@@ -25,7 +25,7 @@ from brunix_twisted.engine.aio import AioEngine
 from brunix_twisted.engine.blocking import BlockingEngine
 from brunix_twisted.http.channel import Bounds
 from brunix_twisted.http.site import GatewaySite
-from brunix_twisted.http.sockets import tune
+from brunix_twisted.http.sockets import configure_port
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.observability.logs import log_request
 from brunix_twisted.observability.request_record import Observer, Readings
@@ -192,7 +192,7 @@ class GatewayService(Service):
         super().startService()
 
     def _listens(self, port: IListeningPort) -> None:
-        tune(port)
+        configure_port(port)
         names = self._settings.allowed_hosts
         if names or _is_loopback(port.getHost()):
             # A page of the web could otherwise reach what only this machine may, by a name that it points here.
@@ -226,7 +226,7 @@ class GatewayService(Service):
             # The socket may outlive this process: whoever is not accepted is then answered by the next one. But what
             # has been accepted has to be answered here.
             ("close the port", lambda: self._listener.stop().addTimeout(_CLOSED_S, clock)),
-            ("take the requests on their way", lambda: self._site.let_arrive(min(_ARRIVAL_S, drain_s))),
+            ("take the requests on their way", lambda: self._site.drain_incoming(min(_ARRIVAL_S, drain_s))),
             # A large body may still be parsed on another thread; its question is admitted like the others.
             ("parse what has come", lambda: self._site.bodies.when_idle().addTimeout(_CANCELLED_S, clock)),
             # From now on no question is admitted, not even on a connection that is open already.

@@ -153,7 +153,7 @@ class GatewayChannel(HTTPChannel):
             self.refuse(GatewayError(errors.TOO_SLOW, f"The request's {part} did not arrive in time"))
 
     @property
-    def awaits_request(self) -> bool:
+    def has_request_in_flight(self) -> bool:
         """Whether a request is on its way, as far as anyone can tell: on a new connection, or where one has begun."""
         return (
             self._is_new or self._stage in {_HEADERS, _BODY, _REFUSING} or (self._stage is _IDLE and bool(self._buffer))

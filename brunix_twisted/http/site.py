@@ -31,7 +31,7 @@ from brunix_twisted.dialects import codings
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http.bodies import PARSED_AT_ONCE_BYTES, Bodies
 from brunix_twisted.http.channel import Bounds, GatewayChannel
-from brunix_twisted.http.sockets import Prompt
+from brunix_twisted.http.sockets import DirectWriteMixin
 from brunix_twisted.model import TraceContext
 from brunix_twisted.observability.request_record import Draft, Observer, Record, session_digest
 from brunix_twisted.observability.trace_context import trace_context
@@ -120,7 +120,7 @@ class GatewayRequest(server.Request):
         else:
             self._in_one_piece(super().write, data)
 
-    def conclude(self, data: bytes) -> None:
+    def finish_with(self, data: bytes) -> None:
         """Send the last piece, and the answer's end with it."""
         self._in_one_piece(self._conclude, data)
 
@@ -131,7 +131,7 @@ class GatewayRequest(server.Request):
     def _in_one_piece(self, send: Callable[[bytes], None], data: bytes) -> None:
         transport = self.transport
         # Not every transport can: TLS makes a record of what it is given.
-        if not isinstance(transport, Prompt) or transport.holds:
+        if not isinstance(transport, DirectWriteMixin) or transport.holds:
             send(data)
             return
         transport.hold()
@@ -224,7 +224,7 @@ class GatewayRequest(server.Request):
 
     def _answer(self, body_bytes: bytes) -> None:
         self.setHeader(b"Date", datetimeToString())
-        self.conclude(body_bytes)
+        self.finish_with(body_bytes)
 
     async def parsed(self, parse: Callable[[bytes], T]) -> T:
         """
@@ -279,11 +279,11 @@ class GatewayRequest(server.Request):
         """Tell everyone who waits for this request, and who observes requests, that its client is gone."""
         # One whose client left before it had sent all of it has no id yet, and nothing that could be told of it.
         if self.request_id and not self.finished:
-            self.log_end("gone")
+            self.finish_record("gone")
         self._release_body()
         super().connectionLost(reason)
 
-    def log_end(self, status: str) -> None:
+    def finish_record(self, status: str) -> None:
         """Tell of the request's end. Raises nothing: what still has to be done for the request comes after this."""
         try:
             self._log_end(gone=status == "gone")
@@ -303,7 +303,7 @@ class GatewayRequest(server.Request):
         )
         if self.span is not None:
             self.span.end(record)
-        self.site.tell(record)
+        self.site.observe(record)
 
 
 class GatewaySite(server.Site):
@@ -351,7 +351,7 @@ class GatewaySite(server.Site):
         """Offer over TLS what is spoken here, and not all that Twisted could speak."""
         return [b"http/1.1"]
 
-    def let_arrive(self, timeout_s: float) -> Deferred[None]:
+    def drain_incoming(self, timeout_s: float) -> Deferred[None]:
         """
         Begin to stop: take the requests that are on their way, and close each connection after its next answer.
 
@@ -359,7 +359,7 @@ class GatewaySite(server.Site):
         that nobody has read; to close the connection would lose it.
         """
         self.stopping = True
-        self._arriving = {connection for connection in self.connections if connection.awaits_request}
+        self._arriving = {connection for connection in self.connections if connection.has_request_in_flight}
         if not self._arriving or not timeout_s:
             return succeed(None)
         deadline = self.clock.callLater(timeout_s, self._all_arrived)
@@ -424,7 +424,7 @@ class GatewaySite(server.Site):
         if not self.connections:
             self._all_closed()
 
-    def tell(self, record: Record) -> None:
+    def observe(self, record: Record) -> None:
         """Hand a request's record to every observer; one that fails harms nobody."""
         for observer in self.observers:
             try:
@@ -439,4 +439,4 @@ class GatewaySite(server.Site):
 
     def log(self, request: Any) -> None:  # noqa: ANN401 - as in the base class
         """Tell of the end of a request that was answered."""
-        request.log_end(str(request.code))
+        request.finish_record(str(request.code))

@@ -26,7 +26,7 @@ _send.restype = ctypes.c_ssize_t
 _SMALL_BYTES: Final = 16_384
 
 
-class Prompt(tcp.Connection):
+class DirectWriteMixin(tcp.Connection):
     """What is changed in a connection. All on the reactor's thread."""
 
     _held: list[bytes] | None = None
@@ -78,15 +78,15 @@ class Prompt(tcp.Connection):
         self.write(b"".join(iovec))
 
 
-class _TCPServer(Prompt, tcp.Server):
+class _TCPServer(DirectWriteMixin, tcp.Server):
     pass
 
 
-class _UNIXServer(Prompt, unix.Server):
+class _UNIXServer(DirectWriteMixin, unix.Server):
     pass
 
 
-def tune(port: IListeningPort) -> None:
+def configure_port(port: IListeningPort) -> None:
     """
     Make a port ready for many: it lets all who come at once wait, and its connections send at once.
 
