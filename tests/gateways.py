@@ -69,8 +69,8 @@ def waiting_bytes(call: Call) -> int:
     if isinstance(call, AioCall):
         return call._texts.bytes  # noqa: SLF001 - as said
     assert isinstance(call, BlockingCall)
-    assert call._mailbox is not None  # noqa: SLF001 - likewise
-    return call._mailbox._texts.bytes  # noqa: SLF001 - likewise
+    assert call._text_queue is not None  # noqa: SLF001 - likewise
+    return call._text_queue._texts.bytes  # noqa: SLF001 - likewise
 
 
 async def run_gateway(**settings: Any) -> RunningGateway:  # noqa: ANN401 - as in Settings

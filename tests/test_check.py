@@ -19,7 +19,7 @@ from twisted.internet import reactor
 
 from brunix_twisted.config.settings import table
 from brunix_twisted.engine import Tls
-from brunix_twisted.engine.health import remedy, try_engine
+from brunix_twisted.engine.health import check_engine, remedy
 from brunix_twisted.runtime.reactors import Reactor
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine
@@ -223,8 +223,8 @@ async def test_tls_in_words(tmp_path: Path, engines: list[ScriptedEngine], case:
     elif case == "strange certificate here":
         other = stranger.sign("gateway")
         tls = Tls(str(authority.party.certificate), str(other.certificate), str(other.key))
-    trial = await try_engine(cast("Reactor", reactor), f"127.0.0.1:{engines[0].port}", tls, LIMIT_S)
-    assert (trial.illness is None) == (meaning is None), trial
+    trial = await check_engine(cast("Reactor", reactor), f"127.0.0.1:{engines[0].port}", tls, LIMIT_S)
+    assert (trial.unhealthy_reason is None) == (meaning is None), trial
     told = remedy(trial, tls)
     assert told == meaning or (told is not None and meaning is not None and told.startswith(meaning)), trial
 
@@ -265,8 +265,8 @@ async def test_other_faults_in_words(tmp_path: Path, kind: str) -> None:
             "no socket": (f"unix://{tmp_path}/engine.sock", "Nobody listens there"),
             "silence": (f"127.0.0.1:{silent.getsockname()[1]}", "Somebody listens there who does not speak gRPC"),
         }[kind]
-        trial = await try_engine(cast("Reactor", reactor), target, None, LIMIT_S)
-    assert trial.illness == "The engine cannot be reached"
+        trial = await check_engine(cast("Reactor", reactor), target, None, LIMIT_S)
+    assert trial.unhealthy_reason == "The engine cannot be reached"
     told = remedy(trial, None)
     assert told is not None, trial
     assert told.startswith(meaning), trial
@@ -276,5 +276,5 @@ async def test_other_faults_in_words(tmp_path: Path, kind: str) -> None:
 async def test_an_engine_without_the_health_service(engines: list[ScriptedEngine]) -> None:
     """An engine that answers questions, and has no health service, would be called away."""
     engines.append(ScriptedEngine(with_health=False))
-    trial = await try_engine(cast("Reactor", reactor), engines[0].target, None, LIMIT_S)
-    assert trial.illness is None
+    trial = await check_engine(cast("Reactor", reactor), engines[0].target, None, LIMIT_S)
+    assert trial.unhealthy_reason is None

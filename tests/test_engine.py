@@ -784,10 +784,10 @@ def check(client: Client, timeout_s: float = LIMIT_S) -> str | None:
     """Ask, and hold that it is told once, even when the client is closed then."""
     told: queue.Queue[str | None] = queue.Queue()
     client.check(timeout_s, told.put)
-    illness = told.get(timeout=LIMIT_S)
+    unhealthy_reason = told.get(timeout=LIMIT_S)
     client.close()
     assert told.empty()
-    return illness
+    return unhealthy_reason
 
 
 def test_health_of_a_well_engine(client: Client) -> None:

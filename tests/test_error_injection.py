@@ -39,7 +39,7 @@ _MAX_CALLS: Final = 3
 _LAST_RESORT: Final = frozenset(
     {
         # Nothing stands behind it: whatever else a wake-up calls may raise, but the wake-up has to begin.
-        "/engine/bell.py::Bell._come",
+        "/engine/bell.py::ReactorWaker._come",
         # The connection is gone, and its site does not learn of it. It knows one too many until it stops.
         "/channel.py::GatewayChannel.connectionLost",
         "/site.py::GatewaySite.connection_lost",

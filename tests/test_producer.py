@@ -18,7 +18,7 @@ from brunix_twisted import errors
 from brunix_twisted.api.streaming import AnswerProducer, Terms
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.whole import Whole
-from brunix_twisted.engine.text_queue import Mailbox
+from brunix_twisted.engine.text_queue import TextQueue
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import Cutter
 from brunix_twisted.model import Choice, Ending, Limits, TraceContext
@@ -45,26 +45,26 @@ class Worker:
 
     def __init__(self, max_bytes: int) -> None:
         self.wakes: list[int] = []
-        self.watch(Mailbox(lambda: self.wakes.append(threading.get_ident()), max_bytes))
+        self.watch(TextQueue(lambda: self.wakes.append(threading.get_ident()), max_bytes))
         self._thread = ThreadPoolExecutor(1)
 
-    def watch(self, mailbox: Mailbox) -> None:
+    def watch(self, text_queue: TextQueue) -> None:
         """Work with another mailbox."""
-        self.mailbox = mailbox
-        self._room = WatchedCondition(mailbox._lock)  # noqa: SLF001 - the only way to know that a thread waits
-        mailbox._room = self._room  # noqa: SLF001 - likewise
+        self.text_queue = text_queue
+        self._room = WatchedCondition(text_queue._lock)  # noqa: SLF001 - the only way to know that a thread waits
+        text_queue._room = self._room  # noqa: SLF001 - likewise
 
     def put(self, *texts: str) -> Future[list[bool]]:
         """Put texts on the worker's thread, one after the other."""
-        return self._thread.submit(lambda: [self.mailbox.put(text) for text in texts])
+        return self._thread.submit(lambda: [self.text_queue.put(text) for text in texts])
 
     def wait_until_blocked(self) -> None:
         assert self._room.waiting.wait(LIMIT_S), "the worker does not wait"
         self._room.waiting.clear()
 
     def end(self) -> None:
-        self.mailbox.close()
-        with self.mailbox._lock:  # noqa: SLF001 - likewise
+        self.text_queue.close()
+        with self.text_queue._lock:  # noqa: SLF001 - likewise
             # A mailbox that fails to do this itself would hang the run.
             self._room.notify_all()
         self._thread.shutdown()
@@ -79,23 +79,23 @@ def worker() -> Iterator[Worker]:
 
 def test_mailbox_keeps_the_order() -> None:
     """The words of an answer come in the order in which the engine says them."""
-    mailbox = Mailbox(lambda: None, 1000)
+    text_queue = TextQueue(lambda: None, 1000)
     for text in ("one", "two", "three"):
-        assert mailbox.put(text)
-    assert mailbox.take() == ["one", "two", "three"]
-    assert mailbox.take() == []
+        assert text_queue.put(text)
+    assert text_queue.take() == ["one", "two", "three"]
+    assert text_queue.take() == []
 
 
 def test_mailbox_wakes_once_until_taken() -> None:
     """A fast engine does not make the gateway slow for everyone else by waking it for every token."""
     wakes: list[str] = []
-    mailbox = Mailbox(lambda: wakes.append("wake"), 1000)
-    mailbox.put("a")
-    mailbox.put("b")
+    text_queue = TextQueue(lambda: wakes.append("wake"), 1000)
+    text_queue.put("a")
+    text_queue.put("b")
     assert wakes == ["wake"]
-    mailbox.take()
-    mailbox.put("c")
-    mailbox.put("d")
+    text_queue.take()
+    text_queue.put("c")
+    text_queue.put("d")
     assert wakes == ["wake", "wake"]
 
 
@@ -103,19 +103,19 @@ def test_mailbox_bound(worker: Worker) -> None:
     """A client that reads slowly gets its whole answer, and the gateway does not pile it up in memory."""
     putting = worker.put("first", "second", "third")
     worker.wait_until_blocked()
-    assert worker.mailbox.take() == ["first"]
+    assert worker.text_queue.take() == ["first"]
     worker.wait_until_blocked()
-    assert worker.mailbox.take() == ["second"]
+    assert worker.text_queue.take() == ["second"]
     assert putting.result(LIMIT_S) == [True, True, True]
-    assert worker.mailbox.take() == ["third"]
+    assert worker.text_queue.take() == ["third"]
     assert threading.get_ident() not in worker.wakes
 
 
 def test_mailbox_counts_its_memory(worker: Worker) -> None:
     """An answer in characters beyond Latin-1 takes no more memory than any other behind a slow client."""
-    mailbox = Mailbox(lambda: None, 1000)
-    assert mailbox.put("\N{BRAIN}" * 250)
-    worker.watch(mailbox)
+    text_queue = TextQueue(lambda: None, 1000)
+    assert text_queue.put("\N{BRAIN}" * 250)
+    worker.watch(text_queue)
     worker.put("x")
     worker.wait_until_blocked()
 
@@ -123,29 +123,29 @@ def test_mailbox_counts_its_memory(worker: Worker) -> None:
 def test_mailbox_takes_a_text_beyond_the_bound() -> None:
     """A text larger than the gateway's buffer arrives all the same, and so does the one after it."""
     wakes: list[str] = []
-    mailbox = Mailbox(lambda: wakes.append("wake"), 10)
+    text_queue = TextQueue(lambda: wakes.append("wake"), 10)
     for text in ("x" * 1000, "y" * 1000):
-        assert mailbox.put(text)
-        assert mailbox.take(10) == [text]
+        assert text_queue.put(text)
+        assert text_queue.take(10) == [text]
     assert len(wakes) == 2
 
 
 def test_mailbox_taken_in_parts() -> None:
     """A client that reads slowly has more of an answer before it than it can take, and the words lose their order."""
     wakes: list[str] = []
-    mailbox = Mailbox(lambda: wakes.append("wake"), 10_000)
+    text_queue = TextQueue(lambda: wakes.append("wake"), 10_000)
     for text in "abcde":
-        mailbox.put(text)
+        text_queue.put(text)
     size_bytes = sys.getsizeof("a")
-    assert mailbox.take(size_bytes) == ["a"]
-    assert mailbox.take(size_bytes + 1) == ["b", "c"]
-    assert not mailbox.is_empty
+    assert text_queue.take(size_bytes) == ["a"]
+    assert text_queue.take(size_bytes + 1) == ["b", "c"]
+    assert not text_queue.is_empty
     # Whoever takes knows that there is more.
-    mailbox.put("f")
+    text_queue.put("f")
     assert wakes == ["wake"]
-    assert mailbox.take(10_000) == ["d", "e", "f"]
-    assert mailbox.is_empty
-    mailbox.put("g")
+    assert text_queue.take(10_000) == ["d", "e", "f"]
+    assert text_queue.is_empty
+    text_queue.put("g")
     assert wakes == ["wake", "wake"]
 
 
@@ -153,7 +153,7 @@ def test_mailbox_has_room_after_a_part(worker: Worker) -> None:
     """An engine waits for a slow client although there is room."""
     putting = worker.put("first", "second")
     worker.wait_until_blocked()
-    assert worker.mailbox.take(1) == ["first"]
+    assert worker.text_queue.take(1) == ["first"]
     assert putting.result(LIMIT_S) == [True, True]
 
 
@@ -161,44 +161,44 @@ def test_mailbox_close_frees_the_worker(worker: Worker) -> None:
     """A client that stops reading and then leaves does not keep a worker for ever."""
     putting = worker.put("first", "second", "third")
     worker.wait_until_blocked()
-    worker.mailbox.close()
+    worker.text_queue.close()
     assert putting.result(LIMIT_S) == [True, False, False]
-    assert worker.mailbox.take() == []
+    assert worker.text_queue.take() == []
     assert len(worker.wakes) == 1
 
 
 def test_mailbox_close_again(worker: Worker) -> None:
     """A client that is gone twice, as Twisted tells it, does no harm."""
-    worker.mailbox.close()
-    worker.mailbox.close()
+    worker.text_queue.close()
+    worker.text_queue.close()
     assert worker.put("late").result(LIMIT_S) == [False]
-    worker.mailbox.close()
-    assert worker.mailbox.take() == []
+    worker.text_queue.close()
+    assert worker.text_queue.take() == []
     assert worker.wakes == []
 
 
 def test_mailbox_of_a_last_text() -> None:
     """An answer in one piece costs a wake-up for its text and one for its end."""
     wakes: list[str] = []
-    mailbox = Mailbox(lambda: wakes.append("wake"), 1000)
-    mailbox.put("all", last=True)
+    text_queue = TextQueue(lambda: wakes.append("wake"), 1000)
+    text_queue.put("all", last=True)
     assert wakes == []
-    assert mailbox.take() == ["all"]
+    assert text_queue.take() == ["all"]
 
 
 def test_mailbox_between_two_threads() -> None:
     """No word is lost, doubled or misplaced when the engine speaks while the gateway writes."""
     reactor = FakeReactor()
     taken: list[str] = []
-    mailbox = Mailbox(lambda: reactor.callFromThread(lambda: taken.extend(mailbox.take())), 200)
+    text_queue = TextQueue(lambda: reactor.callFromThread(lambda: taken.extend(text_queue.take())), 200)
     texts = [str(number) for number in range(2000)]
     with ThreadPoolExecutor(1) as thread:
-        putting = thread.submit(lambda: [mailbox.put(text) for text in texts])
+        putting = thread.submit(lambda: [text_queue.put(text) for text in texts])
         try:
             while len(taken) < len(texts):
                 reactor.wait()
         finally:
-            mailbox.close()
+            text_queue.close()
         assert all(putting.result(LIMIT_S))
     assert taken == texts
 
@@ -277,25 +277,25 @@ class RecordingCall:
         self._events = events
         self._reactor = reactor
         self.statuses: list[str] = []
-        self._mailbox = Mailbox(lambda: None, 1)
+        self._text_queue = TextQueue(lambda: None, 1)
         self._ended: Deferred[None] = Deferred()
 
     def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
-        self._mailbox = Mailbox(lambda: self._reactor.callFromThread(arrived), buffer_bytes)
+        self._text_queue = TextQueue(lambda: self._reactor.callFromThread(arrived), buffer_bytes)
         return self._ended
 
     def say(self, text: str) -> bool:
-        return self._mailbox.put(text)
+        return self._text_queue.put(text)
 
     def take(self, about_bytes: int) -> list[str]:
-        return self._mailbox.take(about_bytes)
+        return self._text_queue.take(about_bytes)
 
     @property
     def is_empty(self) -> bool:
-        return self._mailbox.is_empty
+        return self._text_queue.is_empty
 
     def cancel(self) -> None:
-        self._mailbox.close()
+        self._text_queue.close()
         self._events.append("cancel")
 
     def leave(self, error: GatewayError | None = None) -> None:

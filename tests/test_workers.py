@@ -12,7 +12,7 @@ import pytest
 from twisted.python.failure import Failure
 
 from brunix_twisted.engine.blocking import BlockingCall
-from brunix_twisted.engine.wakeup import Bell
+from brunix_twisted.engine.wakeup import ReactorWaker
 from brunix_twisted.engine.workers import Workers
 from fake_reactor import LIMIT_S, FakeReactor
 
@@ -159,7 +159,7 @@ def test_cancelling_does_not_wait_for_a_call_that_begins() -> None:
         return Begun()
 
     workers = Workers(1)
-    call = BlockingCall(begin, lambda _: Begun(), 60, workers, Bell(FakeReactor().as_reactor))  # type: ignore[arg-type,return-value]
+    call = BlockingCall(begin, lambda _: Begun(), 60, workers, ReactorWaker(FakeReactor().as_reactor))  # type: ignore[arg-type,return-value]
     running = threading.Thread(target=call.run, args=(lambda _, **__: True,))
     running.start()
     try:

@@ -35,9 +35,9 @@ class SharedCheck:
         Cancelling the Deferred leaves the check to the others who wait for it.
         """
         if self._result is not None:
-            illness, ended_s = self._result
+            unhealthy_reason, ended_s = self._result
             if self._seconds() - ended_s < MAX_AGE_S:
-                return succeed(illness)
+                return succeed(unhealthy_reason)
             self._result = None
         waiter: Deferred[str | None] = Deferred(self._waiting.remove)
         self._waiting.append(waiter)
@@ -50,10 +50,10 @@ class SharedCheck:
             checked.addCallbacks(self._succeeded, self._failed)
         return waiter
 
-    def _succeeded(self, illness: str | None) -> None:
-        self._result = illness, self._seconds()
+    def _succeeded(self, unhealthy_reason: str | None) -> None:
+        self._result = unhealthy_reason, self._seconds()
         for waiter in self._all():
-            waiter.callback(illness)
+            waiter.callback(unhealthy_reason)
 
     def _failed(self, failure: Failure) -> None:
         for waiter in self._all():

@@ -220,8 +220,8 @@ class Gateway:
         """Say whether a question would be answered."""
         if self._completion.draining:
             return _health(request, "draining", processes=self._processes())
-        illness = await self._check()
-        return _health(request, "unavailable" if illness else "ok", illness, self._processes())
+        unhealthy_reason = await self._check()
+        return _health(request, "unavailable" if unhealthy_reason else "ok", unhealthy_reason, self._processes())
 
     @app.route("/health/live", methods=["GET"])
     def live(self, request: GatewayRequest) -> bytes:

@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory
 from brunix_twisted.app.service import limits_of, tls_of
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.unknown_variables import unknown
-from brunix_twisted.engine.health import Trial, remedy, try_engine
+from brunix_twisted.engine.health import HealthResult, check_engine, remedy
 from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.runtime.reactors import Reactor
 
@@ -78,25 +78,25 @@ async def check(
     listens = await _listens(reactor, settings, endpoint)
     tls = tls_of(settings)
     limits = limits_of(settings)
-    trial = await try_engine(reactor, settings.grpc_target, tls, ENGINE_TIMEOUT_S, limits)
+    result = await check_engine(reactor, settings.grpc_target, tls, ENGINE_TIMEOUT_S, limits)
     how = "without TLS" if tls is None else "over TLS"
-    if trial.illness is None:
-        tell(f"engine: {settings.grpc_target} is well, asked {how}; it took {trial.took_s * 1000:.0f} ms")
+    if result.unhealthy_reason is None:
+        tell(f"engine: {settings.grpc_target} is well, asked {how}; it took {result.took_s * 1000:.0f} ms")
     else:
-        tell(f"engine: {settings.grpc_target}, asked {how}: {trial.illness}")
-        if todo := remedy(trial, tls):
+        tell(f"engine: {settings.grpc_target}, asked {how}: {result.unhealthy_reason}")
+        if todo := remedy(result, tls):
             tell(f"  {todo}.")
-        if trial.detail:
-            tell(f"  gRPC says: {trial.detail}")
+        if result.detail:
+            tell(f"  gRPC says: {result.detail}")
     if (proxy := proxy_for(settings.grpc_target, environment)) is not None:
         tell(f"  The connection goes through the proxy {proxy}; no_proxy can except the engine's host.")
     if not listens:
         tell("The gateway would not start.")
-    elif trial.illness is not None:
+    elif result.unhealthy_reason is not None:
         tell("The gateway would start, and answer questions with an error until the engine is well.")
     else:
         tell("The gateway is ready to start.")
-    return listens and trial.illness is None
+    return listens and result.unhealthy_reason is None
 
 
 async def _listens(reactor: Reactor, settings: Settings, endpoint: IStreamServerEndpoint | None) -> bool:
@@ -121,13 +121,13 @@ async def _listens(reactor: Reactor, settings: Settings, endpoint: IStreamServer
     return True
 
 
-def words(trial: Trial, settings: Settings) -> str:
+def words(result: HealthResult, settings: Settings) -> str:
     """Tell a trial in half a sentence, for a status that anyone on the machine may read."""
     engine = f"at the start the engine at {settings.grpc_target} was"
-    return f"{engine} well" if trial.illness is None else f"{engine} not well: {trial.illness}"
+    return f"{engine} well" if result.unhealthy_reason is None else f"{engine} not well: {result.unhealthy_reason}"
 
 
 def engine_in_words(reactor: Reactor, settings: Settings) -> Deferred[str]:
     """Try the engine; fires with half a sentence, and never fails."""
-    tried = try_engine(reactor, settings.grpc_target, tls_of(settings), ENGINE_TIMEOUT_S, limits_of(settings))
+    tried = check_engine(reactor, settings.grpc_target, tls_of(settings), ENGINE_TIMEOUT_S, limits_of(settings))
     return tried.addCallback(words, settings)

@@ -105,7 +105,7 @@ class NotifyingService(Service):
         reactor: Reactor,
         notifier: Notifier,
         service: _Serving,
-        try_engine: Callable[[], Deferred[str]],
+        check_engine: Callable[[], Deferred[str]],
         stop_s: float,
     ) -> None:
         """
@@ -118,7 +118,7 @@ class NotifyingService(Service):
         self._notifier = notifier
         self._service = service
         self._inner = cast("IService", service)
-        self._try_engine = try_engine
+        self._try_engine = check_engine
         self._stop_s = stop_s
         self._stopping = False
         # What the reactor does not get to while it is blocked: so the watchdog sees that.

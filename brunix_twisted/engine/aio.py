@@ -23,9 +23,9 @@ from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2_grpc
 from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
-from brunix_twisted.engine.retry import Attempts
-from brunix_twisted.engine.status_mapping import broken_off, failure, illness, status_name
-from brunix_twisted.engine.text_queue import Texts
+from brunix_twisted.engine.retry import RetryBudget
+from brunix_twisted.engine.status_mapping import failure, status_name, truncated, unhealthy_reason
+from brunix_twisted.engine.text_queue import TextBuffer
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question, TraceContext
 
@@ -56,10 +56,10 @@ class AioCall:
         """
         self._ask = ask
         self._look = look
-        self._attempts = Attempts(timeout_s)
+        self._retry_budget = RetryBudget(timeout_s)
         self._under_way: _UnderWay | None = None
         self._cancelled = False
-        self._texts = Texts()
+        self._texts = TextBuffer()
         self._room: asyncio.Future[None] | None = None
         """There while the engine has to wait."""
         self.statuses: list[str] = []
@@ -112,15 +112,15 @@ class AioCall:
 
         :raises GatewayError: the engine failed, or ended without saying that its answer was complete.
         """
-        attempts = self._attempts
-        attempts.begin()
+        retry_budget = self._retry_budget
+        retry_budget.begin()
         try:
-            await self._attempt(attempts.timeout_s, sink)
+            await self._attempt(retry_budget.timeout_s, sink)
         except GatewayError as error:
-            patience_s = attempts.patience_s(error)
-            if patience_s:
-                await self._await_return(patience_s)
-            await self._attempt(attempts.left_s(error), sink)
+            wait_s = retry_budget.wait_s(error)
+            if wait_s:
+                await self._await_return(wait_s)
+            await self._attempt(retry_budget.remaining_s(error), sink)
 
     async def _attempt(self, timeout_s: float, sink: Sink) -> None:
         if self._cancelled:
@@ -143,14 +143,14 @@ class AioCall:
             messages.cancel()
         self.statuses[-1] = "OK"
         if not complete:
-            raise broken_off()
+            raise truncated()
 
     async def _read(self, messages: Any, sink: Sink) -> bool:  # noqa: ANN401 - a call of grpc.aio's
         """Hand the answer's text over; returns whether the engine has said that it is complete."""
         complete = False
         # Not its read(), which at the call's end forgets what it has not given yet.
         async for message in messages:
-            self._attempts.heard = True
+            self._retry_budget.heard = True
             if message is None:
                 self.statuses[-1] = "INTERNAL"
                 raise GatewayError(
@@ -240,9 +240,11 @@ class AioEngine:
 
     async def _check(self, timeout_s: float) -> str | None:
         try:
-            return illness(await self._connection.health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s))
+            return unhealthy_reason(
+                await self._connection.health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+            )
         except grpc.RpcError as error:
-            return illness(error)
+            return unhealthy_reason(error)
 
     def close(self) -> Deferred[None]:
         """See :class:`brunix_twisted.engine.Engine`."""

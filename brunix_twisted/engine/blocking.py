@@ -22,10 +22,10 @@ from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
 from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
-from brunix_twisted.engine.retry import Attempts
-from brunix_twisted.engine.status_mapping import broken_off, failure, illness, status_name
-from brunix_twisted.engine.text_queue import Mailbox
-from brunix_twisted.engine.wakeup import Bell
+from brunix_twisted.engine.retry import RetryBudget
+from brunix_twisted.engine.status_mapping import failure, status_name, truncated, unhealthy_reason
+from brunix_twisted.engine.text_queue import TextQueue
+from brunix_twisted.engine.wakeup import ReactorWaker
 from brunix_twisted.engine.workers import Workers
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question, TraceContext
@@ -93,7 +93,7 @@ class BlockingCall:
         look: Callable[[float], Watched],
         timeout_s: float,
         workers: Workers,
-        bell: Bell,
+        waker: ReactorWaker,
     ) -> None:
         """
         Prepare to ask, from now on.
@@ -104,24 +104,24 @@ class BlockingCall:
         """
         self._ask = ask
         self._look = look
-        self._attempts = Attempts(timeout_s)
+        self._retry_budget = RetryBudget(timeout_s)
         self._workers = workers
-        self._bell = bell
+        self._waker = waker
         self._lock = threading.Lock()
         self._under_way: _UnderWay | None = None
         self._cancelled = False
-        self._mailbox: Mailbox | None = None
+        self._text_queue: TextQueue | None = None
         self.statuses: list[str] = []
 
     # The reactor's side.
 
     def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
         """See :class:`brunix_twisted.engine.Call`."""
-        bell = self._bell
-        self._mailbox = mailbox = Mailbox(lambda: bell.ring(arrived), buffer_bytes)
-        threads = cast("IReactorFromThreads", bell.reactor)
+        waker = self._waker
+        self._text_queue = text_queue = TextQueue(lambda: waker.schedule(arrived), buffer_bytes)
+        threads = cast("IReactorFromThreads", waker.reactor)
         try:
-            return deferToThreadPool(threads, cast("ThreadPool", self._workers), self.run, mailbox.put)
+            return deferToThreadPool(threads, cast("ThreadPool", self._workers), self.run, text_queue.put)
         except RuntimeError as error:
             # What the standard library says when the system refuses another thread: a limit of the container's, or
             # of the user's. It is over when others have ended theirs.
@@ -131,12 +131,12 @@ class BlockingCall:
 
     def take(self, about_bytes: int) -> list[str]:
         """See :class:`brunix_twisted.engine.Call`."""
-        return [] if self._mailbox is None else self._mailbox.take(about_bytes)
+        return [] if self._text_queue is None else self._text_queue.take(about_bytes)
 
     @property
     def is_empty(self) -> bool:
         """See :class:`brunix_twisted.engine.Call`."""
-        return self._mailbox is None or self._mailbox.is_empty
+        return self._text_queue is None or self._text_queue.is_empty
 
     def cancel(self) -> None:
         """Make :meth:`run` return soon. From any thread, at any time, any number of times."""
@@ -147,8 +147,8 @@ class BlockingCall:
             if under_way is not None:
                 under_way.cancel()
         finally:
-            if self._mailbox is not None:
-                self._mailbox.close()
+            if self._text_queue is not None:
+                self._text_queue.close()
 
     # The worker's side.
 
@@ -161,15 +161,15 @@ class BlockingCall:
 
         :raises GatewayError: the engine failed, or ended without saying that its answer was complete.
         """
-        attempts = self._attempts
-        attempts.begin()
+        retry_budget = self._retry_budget
+        retry_budget.begin()
         try:
-            self._attempt(attempts.timeout_s, sink)
+            self._attempt(retry_budget.timeout_s, sink)
         except GatewayError as error:
-            patience_s = attempts.patience_s(error)
-            if patience_s:
-                self._await_return(patience_s)
-            self._attempt(attempts.left_s(error), sink)
+            wait_s = retry_budget.wait_s(error)
+            if wait_s:
+                self._await_return(wait_s)
+            self._attempt(retry_budget.remaining_s(error), sink)
 
     def _attempt(self, timeout_s: float, sink: Sink) -> None:
         messages = self._begin(lambda: self._ask(timeout_s, self.trace))
@@ -179,7 +179,7 @@ class BlockingCall:
         complete = False
         try:
             for message in messages:
-                self._attempts.heard = True
+                self._retry_budget.heard = True
                 complete = complete or message.is_final
                 if message.text and not sink(message.text, last=message.is_final):
                     self.cancel()
@@ -198,7 +198,7 @@ class BlockingCall:
             raise
         self.statuses[-1] = "OK"
         if not complete:
-            raise broken_off()
+            raise truncated()
 
     def _await_return(self, timeout_s: float) -> None:
         seen = self._begin(lambda: self._look(timeout_s))
@@ -253,7 +253,7 @@ class BlockingEngine:
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._workers = Workers(workers)
         self._checker = Workers(1)
-        self._bell = Bell(reactor)
+        self._waker = ReactorWaker(reactor)
 
     def call(self, question: Question) -> BlockingCall:
         """See :class:`brunix_twisted.engine.Engine`."""
@@ -264,7 +264,7 @@ class BlockingEngine:
             self._look,
             self._timeout_s,
             self._workers,
-            self._bell,
+            self._waker,
         )
 
     def _look(self, timeout_s: float) -> Watched:
@@ -287,9 +287,9 @@ class BlockingEngine:
 
     def _check(self, timeout_s: float) -> str | None:
         try:
-            return illness(self._health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s))
+            return unhealthy_reason(self._health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s))
         except grpc.RpcError as error:
-            return illness(error)
+            return unhealthy_reason(error)
 
     def close(self) -> Deferred[None]:
         """See :class:`brunix_twisted.engine.Engine`."""

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.engine.connection import open_channel
-from brunix_twisted.engine.status_mapping import failure, illness
+from brunix_twisted.engine.status_mapping import failure, unhealthy_reason
 from brunix_twisted.runtime.reactors import Reactor
 
 if TYPE_CHECKING:
@@ -19,49 +19,49 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Trial:
+class HealthResult:
     """What came of asking for the engine's health."""
 
     took_s: float
-    illness: str | None
+    unhealthy_reason: str | None
     """What is wrong, in a few words; None: it is well."""
     detail: str = ""
     """gRPC's own words on that; they may hold the engine's internals."""
 
 
-def try_engine(
+def check_engine(
     reactor: Reactor,
     target: str,
     tls: Tls | None,
     timeout_s: float,
     limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
-) -> Deferred[Trial]:
+) -> Deferred[HealthResult]:
     """
     Ask for the engine's health, as soon as there is a connection or none can be had.
 
     Fires within about ``timeout_s`` seconds; never fails.
     """
-    tried: Deferred[Trial] = Deferred()
+    checked: Deferred[HealthResult] = Deferred()
     channel = open_channel(grpc, target, tls, limits=limits)
     began_s = reactor.seconds()
 
     def ended(future: Health) -> None:
-        trial = _trial(future, reactor.seconds() - began_s)
+        result = _result(future, reactor.seconds() - began_s)
         channel.close()
-        tried.callback(trial)
+        checked.callback(result)
 
     request = health_pb2.HealthCheckRequest()
     future = health_pb2_grpc.HealthStub(channel).Check.future(request, timeout=timeout_s)  # type: ignore[attr-defined]  # not in its types
     # It is called on a thread of gRPC's, or at once when the outcome is already known.
     future.add_done_callback(lambda future: reactor.callFromThread(ended, future))
-    return tried
+    return checked
 
 
-def _trial(future: Health, took_s: float) -> Trial:
+def _result(future: Health, took_s: float) -> HealthResult:
     try:
-        return Trial(took_s, illness(future.result()))
+        return HealthResult(took_s, unhealthy_reason(future.result()))
     except grpc.RpcError as error:
-        return Trial(took_s, illness(error), failure(error).detail or "")
+        return HealthResult(took_s, unhealthy_reason(error), failure(error).detail or "")
 
 
 # What gRPC says, and what it means; what a TLS library says of another's TLS is a riddle. The first that fits counts.
@@ -92,7 +92,7 @@ _READINGS: Final = (
 )
 
 
-def remedy(trial: Trial, tls: Tls | None) -> str | None:
+def remedy(result: HealthResult, tls: Tls | None) -> str | None:
     """Say what a trial's failure means here, and what can be done; None if nobody knows."""
     readings = (*(_READINGS_WITHOUT_TLS if tls is None else _READINGS_OF_TLS), *_READINGS)
-    return next((meaning for words, meaning in readings if words in trial.detail), None)
+    return next((meaning for words, meaning in readings if words in result.detail), None)

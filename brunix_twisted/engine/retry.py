@@ -12,7 +12,7 @@ from brunix_twisted.errors import GatewayError
 RETURN_S = 0.5
 
 
-class Attempts:
+class RetryBudget:
     """
     The time that one question has, and what it is good for.
 
@@ -32,7 +32,7 @@ class Attempts:
         """Start the deadline: the question is put for the first time."""
         self._deadline_s = time.monotonic() + self.timeout_s
 
-    def patience_s(self, error: GatewayError) -> float:
+    def wait_s(self, error: GatewayError) -> float:
         """
         How long to wait for the engine's return, 0 for not at all.
 
@@ -44,13 +44,13 @@ class Attempts:
         # are told within a second that the engine is away.
         return max(0.0, min(self._made_s + RETURN_S, self._deadline_s) - time.monotonic())
 
-    def left_s(self, error: GatewayError) -> float:
+    def remaining_s(self, error: GatewayError) -> float:
         """
         What is left for the second attempt.
 
         :raises GatewayError: the one that is given, because nothing is left.
         """
-        left_s = self._deadline_s - time.monotonic()
-        if left_s <= 0:
+        remaining_s = self._deadline_s - time.monotonic()
+        if remaining_s <= 0:
             raise error
-        return left_s
+        return remaining_s

@@ -65,7 +65,7 @@ def status_name(error: grpc.RpcError) -> str:
     return cast("grpc.Call", error).code().name
 
 
-def broken_off() -> GatewayError:
+def truncated() -> GatewayError:
     """Make the error of an answer that ended without its final message."""
     return GatewayError(
         errors.ENGINE_ERROR, "The engine broke off before its answer was complete", detail="no final message"
@@ -81,7 +81,7 @@ def _one_line(text: str) -> str:
     )
 
 
-def illness(answer: health_pb2.HealthCheckResponse | grpc.RpcError) -> str | None:
+def unhealthy_reason(answer: health_pb2.HealthCheckResponse | grpc.RpcError) -> str | None:
     """Say what is wrong with an engine that answered, or did not answer, a question for its health; None if nothing."""
     if isinstance(answer, grpc.RpcError):
         # An engine without the health service has answered all the same.

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 
-class Texts:
+class TextBuffer:
     """Texts in order, and how much memory they take. For one thread, or under somebody's lock."""
 
     __slots__ = ("_texts", "_told", "bytes")
@@ -63,7 +63,7 @@ class Texts:
         self.bytes = 0
 
 
-class Mailbox:
+class TextQueue:
     """
     Texts on their way from a worker's thread to the reactor's.
 
@@ -82,7 +82,7 @@ class Mailbox:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
-        self._texts = Texts()
+        self._texts = TextBuffer()
         self._closed = False
 
     def put(self, text: str, *, last: bool = False) -> bool:
@@ -105,7 +105,7 @@ class Mailbox:
         return True
 
     def take(self, about_bytes: int = sys.maxsize) -> list[str]:
-        """See :meth:`Texts.take`. On the reactor's thread."""
+        """See :meth:`TextBuffer.take`. On the reactor's thread."""
         with self._lock:
             texts = self._texts.take(about_bytes)
             self._room.notify()

@@ -24,7 +24,7 @@ _PAUSE_S: Final = 0.001
 _MANY: Final = 4
 
 
-class Bell:
+class ReactorWaker:
     """Calls functions on the reactor's thread, for workers that have something there."""
 
     _log = Logger()
@@ -33,28 +33,28 @@ class Bell:
         """Ring at a reactor."""
         self.reactor = reactor
         self._waiting: deque[Callable[[], None]] = deque()
-        self._rung = False
+        self._scheduled = False
         """Whether the reactor is going to come by."""
 
-    def ring(self, function: Callable[[], None]) -> None:
+    def schedule(self, function: Callable[[], None]) -> None:
         """Have a function called soon on the reactor's thread. From any thread."""
         self._waiting.append(function)
         # Two threads may find it so at once; that costs a wake-up and nothing else. What is appended before the flag
         # is seen set is there before it is cleared, so nothing stays behind.
-        if not self._rung:
-            self._wake(self.reactor.callFromThread, self._come)
+        if not self._scheduled:
+            self._wake(self.reactor.callFromThread, self._run_pending)
 
     def _wake(self, schedule: Callable[..., object], *arguments: object) -> None:
-        self._rung = True
+        self._scheduled = True
         try:
             schedule(*arguments)
         except BaseException:
             # The next text is to try again; otherwise no stream would ever be served again.
-            self._rung = False
+            self._scheduled = False
             raise
 
-    def _come(self) -> None:
-        self._rung = False
+    def _run_pending(self) -> None:
+        self._scheduled = False
         waiting = self._waiting
         count = len(waiting)
         for _ in range(count):
@@ -62,5 +62,5 @@ class Bell:
                 waiting.popleft()()
             except Exception:  # noqa: BLE001 - one stream's failure must not keep the others waiting
                 self._log.failure("A stream could not be served")
-        if count >= _MANY and not self._rung:
-            self._wake(self.reactor.callLater, _PAUSE_S, self._come)
+        if count >= _MANY and not self._scheduled:
+            self._wake(self.reactor.callLater, _PAUSE_S, self._run_pending)
