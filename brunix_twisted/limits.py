@@ -1,7 +1,7 @@
 """
 Where the caller's limits end the text, and how tokens are counted.
 
-The engine knows neither stop sequences nor a length; it answers to its own end. :class:`Cutter` stands between its
+The engine knows neither stop sequences nor a length; it answers to its own end. :class:`OutputLimiter` stands between its
 texts and the caller and lets through what the caller asked for. How the engine happens to split its answer never
 shows in the result: every rule here is a rule about the whole text.
 """
@@ -37,7 +37,7 @@ def _size_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-class Cutter:
+class OutputLimiter:
     """
     Ends one text where the caller wants it to end.
 

@@ -68,7 +68,7 @@ class EditorContext:
 
 
 @attrs.frozen(kw_only=True)
-class Ask:
+class CompletionRequest:
     """One request to complete something, whatever API it came by."""
 
     model: str
@@ -83,7 +83,7 @@ class Ask:
     """All the text that was sent, for the estimate of its tokens."""
     session_id: str | None = None
     """The engine session that the caller named in the body."""
-    continues: str | None = None
+    previous_response_id: str | None = None
     """The :attr:`Head.id` of the answer whose engine session goes on with this question."""
     history: tuple[Turn, ...] | None = None
     """The turns before the question, or None when this is no conversation that an engine session could hold."""
@@ -91,12 +91,12 @@ class Ask:
     include_usage: bool = False
     echo: bool = False
     """Whether the prompt stands before the text in the answer."""
-    repeated: Mapping[str, Any] = attrs.Factory(dict)
+    echoed_params: Mapping[str, Any] = attrs.Factory(dict)
     """What the answer repeats of the request, as it was given there."""
     stored: bool = False
     """Whether the answer, once it is complete, can be had again by its id."""
     editor: EditorContext = EditorContext()
-    nothing_asked: FinishReason = "load"
+    is_load_request: FinishReason = "load"
     """How an answer without any query ends."""
     ignored: tuple[str, ...] = ()
     """The request's parameters that had no effect, by name."""
@@ -129,7 +129,7 @@ class Question:
 
 
 @attrs.frozen(kw_only=True)
-class Head:
+class ResponseMeta:
     """What the whole answer says of itself, fixed before its first byte."""
 
     id: str
@@ -152,7 +152,7 @@ class Choice:
 
 
 @attrs.frozen(kw_only=True)
-class Ending:
+class CompletionEnd:
     """A complete answer's account. Durations are measured, in nanoseconds."""
 
     choices: tuple[Choice, ...]
@@ -178,12 +178,12 @@ class Ending:
 
 
 @attrs.frozen(kw_only=True)
-class Answered:
+class CompletedAnswer:
     """An answer that is complete, and has been sent."""
 
-    ask: Ask
-    head: Head
-    ending: Ending
+    requested: CompletionRequest
+    meta: ResponseMeta
+    end: CompletionEnd
     session_id: str
     """The engine session it was given in; several, for several questions, have commas between them."""
 

@@ -18,7 +18,7 @@ PAGE: Final = Path(__file__).parent.parent / "docs" / "parameters.md"
 
 ENDPOINTS: Final[dict[str, type]] = {
     "POST /v1/chat/completions": openai_requests.ChatRequest,
-    "POST /v1/completions": openai_requests.CompletionRequest,
+    "POST /v1/completions": openai_requests.CompletionsRequest,
     "POST /v1/responses": responses_requests.ResponsesRequest,
     "POST /v1/messages": anthropic_requests.MessagesRequest,
     "POST /v1/messages/count_tokens": anthropic_requests.CountTokensRequest,

@@ -7,14 +7,16 @@ import tracemalloc
 import pytest
 from twisted.internet.task import Clock
 
-from brunix_twisted.api.response_store import BODY_OVERHEAD_BYTES, Answers
+from brunix_twisted.api.response_store import BODY_OVERHEAD_BYTES, ResponseStore
 
 MAX_AGE_S = 100.0
 
 
-def keeping(clock: Clock | None = None, *, most: int = 4, most_bodies: int = 2, max_bytes: int = 1_000_000) -> Answers:
+def keeping(
+    clock: Clock | None = None, *, most: int = 4, most_bodies: int = 2, max_bytes: int = 1_000_000
+) -> ResponseStore:
     clock = Clock() if clock is None else clock
-    return Answers(clock.seconds, most=most, most_bodies=most_bodies, max_bytes=max_bytes, max_age_s=MAX_AGE_S)
+    return ResponseStore(clock.seconds, most=most, most_bodies=most_bodies, max_bytes=max_bytes, max_age_s=MAX_AGE_S)
 
 
 def test_known_by_its_id() -> None:

@@ -17,7 +17,7 @@ from brunix_twisted.dialects import anthropic
 from brunix_twisted.dialects.anthropic_requests import CountTokensRequest, MessagesRequest
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.limits import count_tokens
-from brunix_twisted.model import Ask, Ending, FinishReason, Limits, Model, Turn
+from brunix_twisted.model import CompletionEnd, CompletionRequest, FinishReason, Limits, Model, Turn
 from wire import check, message_events
 
 # What the question counts in the answers below.
@@ -26,12 +26,12 @@ MESSAGES: Final = anthropic.Messages(MODELS, lambda _: 26)
 USER: Final[dict[str, object]] = {"role": "user", "content": "Hi"}
 HELLO: Final[dict[str, object]] = {"role": "assistant", "content": "Hello!"}
 REQUIRED: Final[dict[str, object]] = {"model": "brunix", "max_tokens": 1024, "messages": [USER]}
-PLAIN: Final = Ask(
+PLAIN: Final = CompletionRequest(
     model="brunix", queries=("Hi",), stream=False, prompt="Hi", history=(), limits=Limits(max_tokens=1024)
 )
 
 
-def parsed(parameters: dict[str, object]) -> Ask:
+def parsed(parameters: dict[str, object]) -> CompletionRequest:
     return MESSAGES.parse(body_of(**REQUIRED | parameters))
 
 
@@ -309,12 +309,12 @@ def test_wrong_types_are_not_counted(name: str) -> None:
 # Answers.
 
 
-def ending(reason: FinishReason, stop: str | None = None) -> Ending:
+def ending(reason: FinishReason, stop: str | None = None) -> CompletionEnd:
     whole = ending_of(reason)
     return attrs.evolve(whole, choices=tuple(attrs.evolve(choice, stop=stop) for choice in whole.choices))
 
 
-def answered(ask: Ask, *texts: str, reason: FinishReason = "stop", stop: str | None = None) -> bytes:
+def answered(ask: CompletionRequest, *texts: str, reason: FinishReason = "stop", stop: str | None = None) -> bytes:
     encoder = MESSAGES.encoder(ask, HEAD)
     return encoder.begin() + b"".join(encoder.delta(0, piece) for piece in texts) + encoder.finish(ending(reason, stop))
 

@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 
 from brunix_twisted.dialects import openai
 from brunix_twisted.http.bodies import UNCOUNTED_BYTES, Bodies
-from brunix_twisted.model import Ask
+from brunix_twisted.model import CompletionRequest
 from endpoints import CHAT, PATHS, asking, busy_status, error_in, error_schema, whole_text
 from fake_reactor import LIMIT_S, FakeReactor
 from gateways import RunningGateway, in_thread, run_gateway, stop_gateway
@@ -177,7 +177,7 @@ class Held:
 def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     held, parse = Held(), openai.Chat.parse
 
-    def slow(chat: openai.Chat, body_bytes: bytes) -> Ask:
+    def slow(chat: openai.Chat, body_bytes: bytes) -> CompletionRequest:
         if b"held" in body_bytes:
             held.wait()
         return parse(chat, body_bytes)

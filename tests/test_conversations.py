@@ -13,10 +13,10 @@ import pytest_twisted
 from twisted.internet.task import Clock
 
 from brunix_twisted import errors
-from brunix_twisted.api.response_store import Answers
-from brunix_twisted.api.sessions import Continuity, Sessions
+from brunix_twisted.api.response_store import ResponseStore
+from brunix_twisted.api.sessions import ConversationIndex, Sessions
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Ask, Choice, EditorContext, Turn
+from brunix_twisted.model import Choice, CompletionRequest, EditorContext, Turn
 from endpoints import CHAT, CHATS, ENDPOINTS, MESSAGES, RESPONSES, busy_status, limited
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, in_thread, run_gateway, stop_gateway
@@ -548,19 +548,21 @@ async def test_a_question_that_was_turned_away(engine: ScriptedEngine, path: str
 # The choice itself, without a gateway.
 
 
-def keeping(clock: Clock) -> Answers:
-    return Answers(clock.seconds, most=10, most_bodies=0, max_bytes=0, max_age_s=100.0)
+def keeping(clock: Clock) -> ResponseStore:
+    return ResponseStore(clock.seconds, most=10, most_bodies=0, max_bytes=0, max_age_s=100.0)
 
 
-def choosing(answers: Answers | None = None, **settings: float) -> Sessions:
+def choosing(answers: ResponseStore | None = None, **settings: float) -> Sessions:
     numbers = count()
     answers = keeping(Clock()) if answers is None else answers
-    continuity = Continuity(**{"max_sessions": 10, "max_age_s": 100.0} | settings)  # type: ignore[arg-type]  # one is whole
+    continuity = ConversationIndex(**{"max_sessions": 10, "max_age_s": 100.0} | settings)  # type: ignore[arg-type]  # one is whole
     return Sessions(continuity, answers, lambda: f"new-{next(numbers)}")
 
 
-def asking(*queries: str, history: tuple[Turn, ...] | None = (), session_id: str | None = None) -> Ask:
-    return Ask(model="brunix", queries=queries, stream=True, prompt="", history=history, session_id=session_id)
+def asking(*queries: str, history: tuple[Turn, ...] | None = (), session_id: str | None = None) -> CompletionRequest:
+    return CompletionRequest(
+        model="brunix", queries=queries, stream=True, prompt="", history=history, session_id=session_id
+    )
 
 
 DONE: Final = [Choice(finish_reason="stop", completion_tokens=1, text="Hello!")]
@@ -571,10 +573,10 @@ def test_age() -> None:
     sessions = choosing(max_age_s=10.0)
     ask, going_on = asking("Hi"), asking("And?", history=(Turn("Hi", "Hello!"),))
     for now_s in (0.0, 100.0):
-        sessions.completed(sessions.choose(ask, None, now_s), ask, DONE, now_s + 5.0)
-    assert sessions.choose(going_on, None, 115.0).session_ids == ("new-1",)
-    sessions.completed(sessions.choose(ask, None, 200.0), ask, DONE, 205.0)
-    assert sessions.choose(going_on, None, 215.1).session_ids == ("new-3",)
+        sessions.completed(sessions.assign(ask, None, now_s), ask, DONE, now_s + 5.0)
+    assert sessions.assign(going_on, None, 115.0).session_ids == ("new-1",)
+    sessions.completed(sessions.assign(ask, None, 200.0), ask, DONE, 205.0)
+    assert sessions.assign(going_on, None, 215.1).session_ids == ("new-3",)
 
 
 @pytest.mark.parametrize("editor", [EditorContext(), EditorContext(editor_content="YQ==")])
@@ -582,15 +584,15 @@ def test_given_back(editor: EditorContext) -> None:
     """A caller that was turned away would lose its conversation, or get one that a fresh session never held."""
     sessions, history = choosing(), (Turn("Hi", "Hello!"),)
     going_on = attrs.evolve(asking("And?", history=history), editor=editor)
-    fresh = sessions.choose(going_on, None, 0.0)
-    sessions.give_back(fresh, 0.0)
-    assert sessions.choose(going_on, None, 0.0).session_ids != fresh.session_ids
+    fresh = sessions.assign(going_on, None, 0.0)
+    sessions.release(fresh, 0.0)
+    assert sessions.assign(going_on, None, 0.0).session_ids != fresh.session_ids
     hi = attrs.evolve(asking("Hi"), editor=editor)
-    sessions.completed(first := sessions.choose(hi, None, 0.0), hi, DONE, 0.0)
-    taken = sessions.choose(going_on, None, 0.0)
+    sessions.completed(first := sessions.assign(hi, None, 0.0), hi, DONE, 0.0)
+    taken = sessions.assign(going_on, None, 0.0)
     assert taken.session_ids == first.session_ids
-    sessions.give_back(taken, 0.0)
-    assert sessions.choose(going_on, None, 0.0).session_ids == first.session_ids
+    sessions.release(taken, 0.0)
+    assert sessions.assign(going_on, None, 0.0).session_ids == first.session_ids
 
 
 def test_continued_by_its_id() -> None:
@@ -598,28 +600,34 @@ def test_continued_by_its_id() -> None:
     answers = keeping(clock := Clock())
     sessions = choosing(answers)
     answers.keep("1", "theirs", None)
-    going_on = attrs.evolve(asking("And?"), continues="1")
+    going_on = attrs.evolve(asking("And?"), previous_response_id="1")
     for named in (None, "mine"):
-        assert sessions.choose(going_on, named, 0.0).session_ids == ("theirs",)
+        assert sessions.assign(going_on, named, 0.0).session_ids == ("theirs",)
     # What stands in the body itself is named outright; the id has to be right all the same.
-    assert sessions.choose(attrs.evolve(going_on, session_id="mine"), None, 0.0).session_ids == ("mine",)
-    for unknown in (attrs.evolve(going_on, continues="2"), attrs.evolve(going_on, continues="2", session_id="mine")):
+    assert sessions.assign(attrs.evolve(going_on, session_id="mine"), None, 0.0).session_ids == ("mine",)
+    for unknown in (
+        attrs.evolve(going_on, previous_response_id="2"),
+        attrs.evolve(going_on, previous_response_id="2", session_id="mine"),
+    ):
         with pytest.raises(GatewayError) as caught:
-            sessions.choose(unknown, None, 0.0)
+            sessions.assign(unknown, None, 0.0)
         assert (caught.value.kind, caught.value.param) == (errors.PREVIOUS_NOT_FOUND, "previous_response_id")
     clock.advance(100.1)
     with pytest.raises(GatewayError):
-        sessions.choose(going_on, None, 100.1)
+        sessions.assign(going_on, None, 100.1)
 
 
 def test_continued_by_its_id_and_by_its_conversation() -> None:
     """Two users who began alike would read each other's questions, one by an answer's id, the other by its text."""
     answers = keeping(Clock())
     sessions = choosing(answers)
-    by_id, by_text = attrs.evolve(asking("And?"), continues="1"), asking("And?", history=(Turn("Hi", "Hello!"),))
+    by_id, by_text = (
+        attrs.evolve(asking("And?"), previous_response_id="1"),
+        asking("And?", history=(Turn("Hi", "Hello!"),)),
+    )
 
     def begin() -> str:
-        chosen = sessions.choose(asking("Hi"), None, 0.0)
+        chosen = sessions.assign(asking("Hi"), None, 0.0)
         sessions.completed(chosen, asking("Hi"), DONE, 0.0)
         (session_id,) = chosen.session_ids
         answers.keep("1", session_id, None)
@@ -627,21 +635,21 @@ def test_continued_by_its_id_and_by_its_conversation() -> None:
 
     # Whoever comes first has the session, and the other does not get into it.
     first = begin()
-    assert sessions.choose(by_id, None, 0.0).session_ids == (first,)
-    assert sessions.choose(by_text, None, 0.0).session_ids != (first,)
+    assert sessions.assign(by_id, None, 0.0).session_ids == (first,)
+    assert sessions.assign(by_text, None, 0.0).session_ids != (first,)
     first = begin()
-    assert sessions.choose(by_text, None, 0.0).session_ids == (first,)
+    assert sessions.assign(by_text, None, 0.0).session_ids == (first,)
     with pytest.raises(GatewayError):
-        sessions.choose(by_id, None, 0.0)
+        sessions.assign(by_id, None, 0.0)
 
 
 def test_several_questions() -> None:
     """Of several prompts in one request, one would be answered in the context of another."""
     sessions = choosing()
-    assert sessions.choose(asking("a", "b", history=None), None, 0.0).session_ids == ("new-0", "new-1")
-    assert sessions.choose(asking("a", "b", history=None), "mine", 0.0).session_ids == ("mine", "mine")
-    assert sessions.choose(asking("a", TASK, history=None), "mine", 0.0).session_ids == ("new-2", "new-3")
-    assert sessions.choose(asking(history=None), None, 0.0).session_ids == ()
+    assert sessions.assign(asking("a", "b", history=None), None, 0.0).session_ids == ("new-0", "new-1")
+    assert sessions.assign(asking("a", "b", history=None), "mine", 0.0).session_ids == ("mine", "mine")
+    assert sessions.assign(asking("a", TASK, history=None), "mine", 0.0).session_ids == ("new-2", "new-3")
+    assert sessions.assign(asking(history=None), None, 0.0).session_ids == ()
 
 
 @pytest.mark.parametrize("session_id", ["two words", "é", "x" * 257, "\n"])
@@ -649,7 +657,7 @@ def test_unsafe_name(session_id: str) -> None:
     """A caller could put into a log or into gRPC's metadata what does not belong there."""
     for ask, named in ((asking("Hi", session_id=session_id), None), (asking("Hi"), session_id)):
         with pytest.raises(GatewayError) as caught:
-            choosing().choose(ask, named, 0.0)
+            choosing().assign(ask, named, 0.0)
         assert (caught.value.kind, caught.value.param) == (errors.INVALID_REQUEST, "session_id")
 
 
@@ -657,6 +665,6 @@ def test_an_answer_that_never_came_leaves_nothing() -> None:
     """The gateway's memory would grow with every answer that fails."""
     sessions = choosing()
     for _ in range(100):
-        sessions.choose(asking("Hi"), None, 0.0)
+        sessions.assign(asking("Hi"), None, 0.0)
     gc.collect()
     assert not sessions._under_way  # noqa: SLF001 - memory shows in nothing else

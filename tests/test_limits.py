@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from brunix_twisted.limits import Cutter, count_tokens
+from brunix_twisted.limits import OutputLimiter, count_tokens
 from brunix_twisted.model import Limits
 
 bounded = settings(
@@ -49,9 +49,9 @@ def reference(limit: Limits, text: str) -> tuple[str, str | None]:
 
 
 def cut(limit: Limits, texts: list[str]) -> tuple[str, str | None, int]:
-    cutter = Cutter(limit)
-    released = "".join([cutter.feed(text) for text in texts]) + cutter.flush()
-    return released, cutter.finish_reason, cutter.tokens
+    limiter = OutputLimiter(limit)
+    released = "".join([limiter.feed(text) for text in texts]) + limiter.flush()
+    return released, limiter.finish_reason, limiter.tokens
 
 
 def held_back(limit: Limits, text: str) -> str:
@@ -134,13 +134,13 @@ def test_nothing_forbidden_goes_out(case: tuple[Limits, list[str]]) -> None:
 def test_flows_as_early_as_possible(case: tuple[Limits, list[str]]) -> None:
     """A user would see the answer come in jerks, or wait for an end that was already certain."""
     limit, texts = case
-    cutter, fed, released = Cutter(limit), "", ""
+    limiter, fed, released = OutputLimiter(limit), "", ""
     for text in texts:
         fed += text
-        released += cutter.feed(text)
-        assert cutter.tokens == count_tokens(released)
-        if cutter.finish_reason is not None:
-            assert (released, cutter.finish_reason) == reference(limit, fed)
+        released += limiter.feed(text)
+        assert limiter.tokens == count_tokens(released)
+        if limiter.finish_reason is not None:
+            assert (released, limiter.finish_reason) == reference(limit, fed)
             break
         held = held_back(limit, fed)
         assert released + held == fed
@@ -155,15 +155,15 @@ def test_flows_as_early_as_possible(case: tuple[Limits, list[str]]) -> None:
 def test_nothing_after_the_cut(case: tuple[Limits, list[str]], more: str) -> None:
     """A user would see text after the end, or the reason for it change."""
     limit, texts = case
-    cutter = Cutter(limit)
+    limiter = OutputLimiter(limit)
     for text in texts:
-        cutter.feed(text)
-    reason, tokens = cutter.finish_reason, cutter.tokens
+        limiter.feed(text)
+    reason, tokens = limiter.finish_reason, limiter.tokens
     if reason is None:
         return
-    assert cutter.feed(more) == ""
-    assert cutter.flush() == ""
-    assert (cutter.finish_reason, cutter.tokens) == (reason, tokens)
+    assert limiter.feed(more) == ""
+    assert limiter.flush() == ""
+    assert (limiter.finish_reason, limiter.tokens) == (reason, tokens)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +185,11 @@ def test_nothing_after_the_cut(case: tuple[Limits, list[str]], more: str) -> Non
 )
 def test_which_stop(stop: tuple[str, ...], texts: list[str], met: str | None) -> None:
     """A client that asked to be told which of its stop sequences ended the answer is told another."""
-    cutter = Cutter(Limits(stop=stop, max_tokens=1))
+    limiter = OutputLimiter(Limits(stop=stop, max_tokens=1))
     for text in texts:
-        cutter.feed(text)
-    cutter.flush()
-    assert cutter.stop == met
+        limiter.feed(text)
+    limiter.flush()
+    assert limiter.stop == met
 
 
 def test_time_is_linear() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from answers import ending
-from brunix_twisted.model import Ask, Limits, Model
+from brunix_twisted.model import CompletionRequest, Limits, Model
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,6 @@ def test_an_account_adds_up() -> None:
 
 def test_nothing_is_asked_by_default() -> None:
     """A plain question is limited, ended or attributed in a way that its caller did not ask for."""
-    ask = Ask(model="brunix", queries=("Hi",), stream=False, prompt="Hi")
+    ask = CompletionRequest(model="brunix", queries=("Hi",), stream=False, prompt="Hi")
     assert ask.limits == Limits(stop=(), max_tokens=None)
     assert (ask.session_id, ask.history, ask.include_usage, ask.echo, ask.ignored) == (None, None, False, False, ())

@@ -15,7 +15,7 @@ from brunix_twisted import errors
 from brunix_twisted.dialects import Dialect, ollama
 from brunix_twisted.dialects.ollama_requests import ChatRequest, GenerateRequest, Options
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import Ask, FinishReason, Limits, Model, Turn
+from brunix_twisted.model import CompletionRequest, FinishReason, Limits, Model, Turn
 from wire import check, ndjson_lines
 
 CHAT: Final = ollama.Chat(MODELS)
@@ -27,12 +27,12 @@ REQUIRED: Final[dict[Dialect, dict[str, object]]] = {
     CHAT: {"model": "brunix", "messages": [USER]},
     GENERATE: {"model": "brunix", "prompt": "Hi"},
 }
-PLAIN: Final = Ask(model="brunix", queries=("Hi",), stream=True, prompt="Hi")
+PLAIN: Final = CompletionRequest(model="brunix", queries=("Hi",), stream=True, prompt="Hi")
 # A chat's question has a conversation before it, were it an empty one; a prompt has none.
 HISTORY: Final = {CHAT: (), GENERATE: None}
 
 
-def parsed(dialect: Dialect, parameters: dict[str, object]) -> Ask:
+def parsed(dialect: Dialect, parameters: dict[str, object]) -> CompletionRequest:
     return dialect.parse(body_of(**REQUIRED[dialect] | parameters))
 
 
@@ -144,7 +144,7 @@ def test_nothing_asked(
 ) -> None:
     """Loading or unloading the model asks the engine something, or leaves the client waiting for an end."""
     ask = parsed(dialect, parameters | {"stream": stream, "keep_alive": keep_alive})
-    assert ask == attrs.evolve(PLAIN, queries=(), stream=False, prompt="", nothing_asked=reason)
+    assert ask == attrs.evolve(PLAIN, queries=(), stream=False, prompt="", is_load_request=reason)
     answer = json.loads(answered(dialect, ask, reasons=()))
     check(SCHEMAS[dialect], answer)
     assert (answer["done"], answer["done_reason"]) == (True, reason)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from answers import HEAD, MODELS, answered, body_of, bounded
 from brunix_twisted import __version__, errors
 from brunix_twisted.dialects import Dialect, openai
-from brunix_twisted.dialects.openai_requests import ChatRequest, CompletionRequest
+from brunix_twisted.dialects.openai_requests import ChatRequest, CompletionsRequest
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import Ask, FinishReason, Limits, Model, Turn
+from brunix_twisted.model import CompletionRequest, FinishReason, Limits, Model, Turn
 from wire import check, sse_comments, sse_events
 
 CHAT: Final = openai.Chat(MODELS)
@@ -27,12 +27,12 @@ REQUIRED: Final[dict[Dialect, dict[str, object]]] = {
     CHAT: {"model": "brunix", "messages": [USER]},
     PROMPT: {"model": "brunix", "prompt": "Hi"},
 }
-PLAIN: Final = Ask(model="brunix", queries=("Hi",), stream=False, prompt="Hi")
+PLAIN: Final = CompletionRequest(model="brunix", queries=("Hi",), stream=False, prompt="Hi")
 # A chat's question has a conversation before it, were it an empty one; a prompt has none.
 HISTORY: Final = {CHAT: (), PROMPT: None}
 
 
-def parsed(dialect: Dialect, parameters: dict[str, object]) -> Ask:
+def parsed(dialect: Dialect, parameters: dict[str, object]) -> CompletionRequest:
     return dialect.parse(body_of(**REQUIRED[dialect] | parameters))
 
 
@@ -78,7 +78,7 @@ def test_parameters(dialect: Dialect, parameters: dict[str, object], changes: di
     assert parsed(dialect, parameters) == attrs.evolve(PLAIN, **{"history": HISTORY[dialect]} | changes)
 
 
-@pytest.mark.parametrize(("dialect", "request_type"), [(CHAT, ChatRequest), (PROMPT, CompletionRequest)])
+@pytest.mark.parametrize(("dialect", "request_type"), [(CHAT, ChatRequest), (PROMPT, CompletionsRequest)])
 def test_null_means_absent(dialect: Dialect, request_type: type[attrs.AttrsInstance]) -> None:
     """A client that writes out every setting it knows, most of them null, is refused."""
     names = {field.name for field in attrs.fields(request_type)} - set(REQUIRED[dialect])
@@ -223,7 +223,7 @@ def test_a_missing_model_is_named(dialect: Dialect) -> None:
 @pytest.mark.parametrize(
     ("dialect", "name"),
     [(CHAT, field.name) for field in attrs.fields(ChatRequest)]
-    + [(PROMPT, field.name) for field in attrs.fields(CompletionRequest)],
+    + [(PROMPT, field.name) for field in attrs.fields(CompletionsRequest)],
 )
 def test_wrong_types_are_refused(dialect: Dialect, name: str) -> None:
     """A mistyped setting is passed over in silence."""

@@ -15,13 +15,13 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from brunix_twisted import errors
-from brunix_twisted.api.streaming import AnswerProducer, Terms
+from brunix_twisted.api.streaming import AnswerProducer, StreamTimeouts
 from brunix_twisted.dialects import Encoder
-from brunix_twisted.dialects.whole import Whole
+from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.engine.text_queue import TextQueue
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.limits import Cutter
-from brunix_twisted.model import Choice, Ending, Limits, TraceContext
+from brunix_twisted.limits import OutputLimiter
+from brunix_twisted.model import Choice, CompletionEnd, Limits, TraceContext
 from fake_reactor import LIMIT_S, FakeReactor
 
 BROKEN = GatewayError(errors.ENGINE_ERROR, "broken")
@@ -217,7 +217,7 @@ class Stream:
     def heartbeat(self) -> bytes:
         return b"~"
 
-    def finish(self, ending: Ending) -> bytes:
+    def finish(self, ending: CompletionEnd) -> bytes:
         return ",".join(choice.finish_reason for choice in ending.choices).encode() + b">"
 
     def fail(self, error: GatewayError) -> bytes:
@@ -225,10 +225,10 @@ class Stream:
 
 
 def whole() -> Encoder:
-    def body(texts: Sequence[str], ending: Ending) -> bytes:
+    def body(texts: Sequence[str], ending: CompletionEnd) -> bytes:
         return ("|".join(texts) + " " + ",".join(choice.finish_reason for choice in ending.choices)).encode()
 
-    return Whole(2, body, lambda error: b"!" + error.message.encode())
+    return JsonBodyEncoder(2, body, lambda error: b"!" + error.message.encode())
 
 
 HEADERS = [
@@ -316,18 +316,20 @@ class Seam:
         self.results: list[Any] = []
         """What the relays ended with."""
 
-    def answer(self, encoder: Encoder | None = None, **terms: Any) -> AnswerProducer:  # noqa: ANN401 - as in Terms
+    def answer(self, encoder: Encoder | None = None, **timeouts: Any) -> AnswerProducer:  # noqa: ANN401 - as in Terms
         return AnswerProducer(
             self.reactor.as_reactor,
             self.request,
             encoder or Stream(),
-            Terms(**terms),
+            StreamTimeouts(**timeouts),
             lambda: self.events.append("stalled"),
         )
 
-    def relay(self, answer: AnswerProducer, index: int = 0, **limits: Any) -> tuple[RecordingCall, Deferred[Choice]]:  # noqa: ANN401 - as in Limits
+    def stream_call(
+        self, answer: AnswerProducer, index: int = 0, **limits: Any
+    ) -> tuple[RecordingCall, Deferred[Choice]]:  # noqa: ANN401 - as in Limits
         call = RecordingCall(self.events, self.reactor)
-        done = answer.relay(index, call, Cutter(Limits(**limits)), lambda start: start())
+        done = answer.stream_call(index, call, OutputLimiter(Limits(**limits)), lambda start: start())
         done.addBoth(self._ended)
         return call, done
 
@@ -349,8 +351,8 @@ def seam() -> Iterator[Seam]:
     assert seam.reactor.delayed_calls() == [], "something is still going to happen"
 
 
-def ending(*choices: Choice) -> Ending:
-    return Ending(
+def ending(*choices: Choice) -> CompletionEnd:
+    return CompletionEnd(
         choices=choices,
         prompt_tokens=1,
         finished_s=0,
@@ -363,7 +365,7 @@ def ending(*choices: Choice) -> Ending:
 def test_streamed_answer(seam: Seam) -> None:
     """A streamed answer comes token by token, with its headers before the first and its end after the last."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     assert seam.new_events() == []
     assert not answer.started
     call.say("Hel")
@@ -384,7 +386,7 @@ def test_streamed_answer(seam: Seam) -> None:
 def test_whole_answer(seam: Seam) -> None:
     """A whole answer is one write with its length, so that a client knows when it has all of it."""
     answer = seam.answer(whole())
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("Hel")
     seam.reactor.turn()
     call.say("lo")
@@ -403,7 +405,7 @@ def test_whole_answer(seam: Seam) -> None:
 def test_answer_without_text(seam: Seam) -> None:
     """An answer of no words is a complete one, with its headers and its end."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.leave()
     answer.finish(ending(*seam.results))
     assert seam.new_events() == [
@@ -419,7 +421,7 @@ def test_answer_without_text(seam: Seam) -> None:
 def test_texts_that_wait_go_out_together(seam: Seam) -> None:
     """A fast engine's tokens do not cost a packet and a turn of the reactor each."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     for text in "abc":
         call.say(text)
     assert seam.reactor.wakes() == 1
@@ -435,7 +437,7 @@ def test_texts_that_wait_go_out_together(seam: Seam) -> None:
 def test_pause_holds_everything(seam: Seam) -> None:
     """A client that reads slowly gets nothing before it is ready, and then all of it in order."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
     seam.new_events()
@@ -452,7 +454,7 @@ def test_pause_holds_everything(seam: Seam) -> None:
 def test_pause_holds_a_failure(seam: Seam) -> None:
     """A client that reads slowly gets every word before it is told that the engine failed."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
     seam.new_events()
@@ -469,7 +471,7 @@ def test_pause_holds_a_failure(seam: Seam) -> None:
 def test_resume_within_a_write(seam: Seam, *, leaves: bool) -> None:
     """The words of an answer keep their order when a socket has room again at once."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
 
     def in_write() -> None:
@@ -490,7 +492,7 @@ def test_resume_within_a_write(seam: Seam, *, leaves: bool) -> None:
 def test_pause_within_the_last_write(seam: Seam) -> None:
     """An answer whose last words fill the socket ends all the same."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.request.in_write = answer.pauseProducing
     call.leave()
@@ -502,7 +504,7 @@ def test_pause_within_the_last_write(seam: Seam) -> None:
 def test_stop_sequence(seam: Seam) -> None:
     """An answer ends at a stop sequence at once, and the engine does not go on for nobody."""
     answer = seam.answer()
-    call, _ = seam.relay(answer, stop=("END",))
+    call, _ = seam.stream_call(answer, stop=("END",))
     call.say("text EN")
     seam.reactor.turn()
     assert seam.new_events() == [*HEADERS, "write <0:text  "]
@@ -523,7 +525,7 @@ def test_stop_sequence(seam: Seam) -> None:
 def test_length(seam: Seam) -> None:
     """An answer ends at the length that was asked for, and says that it was cut."""
     answer = seam.answer()
-    call, _ = seam.relay(answer, max_tokens=1)
+    call, _ = seam.stream_call(answer, max_tokens=1)
     call.say("four")
     seam.reactor.turn()
     assert seam.new_events() == [*HEADERS, "write <0:four "]
@@ -536,7 +538,7 @@ def test_length(seam: Seam) -> None:
 def test_held_back_text_comes_at_the_end(seam: Seam) -> None:
     """An answer that ends in the beginning of a stop sequence keeps its last letters."""
     answer = seam.answer()
-    call, _ = seam.relay(answer, stop=("END",))
+    call, _ = seam.stream_call(answer, stop=("END",))
     call.say("the EN")
     seam.reactor.turn()
     assert seam.new_events() == [*HEADERS, "write <0:the  "]
@@ -548,7 +550,7 @@ def test_held_back_text_comes_at_the_end(seam: Seam) -> None:
 def test_a_stop_sequence_before_a_failure(seam: Seam) -> None:
     """An answer that reached its stop sequence is complete, however fast the engine fails after it."""
     answer = seam.answer()
-    call, _ = seam.relay(answer, stop=("END",))
+    call, _ = seam.stream_call(answer, stop=("END",))
     call.say("text END")
     call.leave(BROKEN)
     assert seam.new_events() == [*HEADERS, "write <0:text  ", "cancel", "relayed"]
@@ -558,7 +560,7 @@ def test_a_stop_sequence_before_a_failure(seam: Seam) -> None:
 def test_failure_after_text(seam: Seam) -> None:
     """What the engine said before it failed is there, and then the failure."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     call.leave(BROKEN)
     assert seam.new_events() == [*HEADERS, "write <0:a ", "cancel", "relayed"]
@@ -570,7 +572,7 @@ def test_failure_after_text(seam: Seam) -> None:
 def test_failure_before_anything(seam: Seam) -> None:
     """An engine that fails at once leaves the way free for a real HTTP status."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.leave(BROKEN)
     assert seam.new_events() == ["cancel", "relayed"]
     assert seam.results == [BROKEN]
@@ -580,7 +582,7 @@ def test_failure_before_anything(seam: Seam) -> None:
 def test_failure_keeps_held_back_text_back(seam: Seam) -> None:
     """A failed answer does not end in letters that might have belonged to a stop sequence."""
     answer = seam.answer()
-    call, _ = seam.relay(answer, stop=("END",))
+    call, _ = seam.stream_call(answer, stop=("END",))
     call.say("the EN")
     call.leave(BROKEN)
     assert seam.new_events() == [*HEADERS, "write <0:the  ", "cancel", "relayed"]
@@ -590,7 +592,7 @@ def test_two_choices(seam: Seam) -> None:
     """Two prompts in one request get two answers, each under its own index and within its own limits."""
     answer = seam.answer()
     for index in (0, 1):
-        call, _ = seam.relay(answer, index, max_tokens=1)
+        call, _ = seam.stream_call(answer, index, max_tokens=1)
         call.say("long enough")
         seam.reactor.turn()
         call.leave()
@@ -602,10 +604,10 @@ def test_two_choices(seam: Seam) -> None:
 def test_the_worker_of_an_earlier_choice_leaves_late(seam: Seam) -> None:
     """The second of two answers does not end because the first one's worker takes its time."""
     answer = seam.answer()
-    first, _ = seam.relay(answer, 0, stop=("X",))
+    first, _ = seam.stream_call(answer, 0, stop=("X",))
     first.say("aX")
     seam.reactor.turn()
-    second, _ = seam.relay(answer, 1)
+    second, _ = seam.stream_call(answer, 1)
     second.say("b")
     first.leave()
     seam.reactor.turn()
@@ -617,14 +619,14 @@ def test_the_worker_of_an_earlier_choice_leaves_late(seam: Seam) -> None:
 def test_echo_waits_for_the_engine(seam: Seam) -> None:
     """A caller who wants the prompt repeated is told of a failing engine by an HTTP status too."""
     answer = seam.answer()
-    answer.echo(0, "prompt")
+    answer.prepend_text(0, "prompt")
     assert seam.new_events() == []
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     call.leave()
     assert seam.new_events() == [*HEADERS, "write <0:prompt 0:a ", "cancel", "relayed"]
-    answer.echo(1, "another")
-    call, _ = seam.relay(answer, 1)
+    answer.prepend_text(1, "another")
+    call, _ = seam.stream_call(answer, 1)
     call.leave()
     answer.finish(ending(*seam.results))
     assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "finish_with 1:another stop,stop>"]
@@ -633,7 +635,7 @@ def test_echo_waits_for_the_engine(seam: Seam) -> None:
 def test_first_text_is_timed(seam: Seam) -> None:
     """Ollama's durations tell when the engine began to speak, not when a client came to read it."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     seam.reactor.advance(3)
     assert answer.first_text_s is None
     call.say("a")
@@ -650,7 +652,7 @@ PIECE = 64 * 1024
 def test_a_slow_client_gets_piece_by_piece(seam: Seam) -> None:
     """A client that reads slowly is taken for one that has stopped, for nothing is heard of it during a long answer."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     seam.request.in_write = answer.pauseProducing
     call.say("x" * (2 * PIECE))
     call.say("y")
@@ -670,7 +672,7 @@ def test_a_slow_client_gets_piece_by_piece(seam: Seam) -> None:
 def test_a_slow_client_is_not_swamped(seam: Seam) -> None:
     """Memory behind a client that reads slowly is not what the operator allows, but several times that."""
     answer = seam.answer()
-    call, done = seam.relay(answer)
+    call, done = seam.stream_call(answer)
     seam.request.in_write = answer.pauseProducing
     texts = ["x" * 10_000] * 50
     for text in texts:
@@ -687,7 +689,7 @@ def test_a_slow_client_is_not_swamped(seam: Seam) -> None:
 def test_abort_sends_the_rest_of_a_piece(seam: Seam) -> None:
     """An answer that is ended behind a slow client breaks off within a word, and the error after it cannot be read."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     seam.request.in_write = answer.pauseProducing
     call.say("x" * PIECE)
     seam.reactor.turn()
@@ -708,7 +710,7 @@ def test_abort_sends_the_rest_of_a_piece(seam: Seam) -> None:
 def test_a_cut_answer_frees_its_worker_before_it_is_read(seam: Seam) -> None:
     """An answer that has reached its stop sequence keeps a worker until its slow client has read it."""
     answer = seam.answer()
-    call, _ = seam.relay(answer, stop=("END",))
+    call, _ = seam.stream_call(answer, stop=("END",))
     seam.request.in_write = answer.pauseProducing
     call.say("x" * PIECE + "END")
     seam.reactor.turn()
@@ -724,7 +726,7 @@ def test_a_cut_answer_frees_its_worker_before_it_is_read(seam: Seam) -> None:
 def test_the_first_token_is_late(seam: Seam) -> None:
     """A client waits for the first word of an answer until the deadline of the whole."""
     answer = seam.answer(first_token_timeout_s=120)
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     seam.reactor.advance(119)
     assert seam.new_events() == []
     seam.reactor.advance(1)
@@ -742,7 +744,7 @@ def test_the_first_token_is_late(seam: Seam) -> None:
 def test_the_first_token_is_late_after_a_heartbeat(seam: Seam) -> None:
     """A client that has been shown signs of life is left with them when the engine says nothing."""
     answer = seam.answer(first_token_timeout_s=12, heartbeat_s=10)
-    seam.relay(answer)
+    seam.stream_call(answer)
     seam.reactor.pump([10, 2])
     assert answer.started
     (error,) = seam.results
@@ -754,7 +756,7 @@ def test_the_first_token_is_late_after_a_heartbeat(seam: Seam) -> None:
 def test_the_first_token_is_in_time(seam: Seam, *, paused: bool) -> None:
     """A long answer is ended though its first word came in time, be it to a client that did not read it yet."""
     answer = seam.answer(first_token_timeout_s=120)
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     if paused:
         answer.pauseProducing()
     seam.reactor.advance(119)
@@ -770,7 +772,7 @@ def test_each_answer_has_its_own_first_token(seam: Seam) -> None:
     """The second of two prompts is ended because the first took its time."""
     answer = seam.answer(first_token_timeout_s=120)
     for index in (0, 1):
-        call, _ = seam.relay(answer, index)
+        call, _ = seam.stream_call(answer, index)
         seam.reactor.advance(100)
         call.say("a")
         seam.reactor.turn()
@@ -783,7 +785,7 @@ def test_each_answer_has_its_own_first_token(seam: Seam) -> None:
 def test_a_stalled_client_is_cut_off(seam: Seam, *, left: bool) -> None:
     """A client that has stopped reading keeps a worker, an engine's call and a connection for ever."""
     answer = seam.answer(stall_timeout_s=60, heartbeat_s=5)
-    call, done = seam.relay(answer)
+    call, done = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
     answer.pauseProducing()
@@ -809,7 +811,7 @@ def test_a_stalled_client_is_cut_off(seam: Seam, *, left: bool) -> None:
 def test_a_slow_client_is_not_cut_off(seam: Seam) -> None:
     """A client on a slow line loses its answer though it never stopped reading."""
     answer = seam.answer(stall_timeout_s=60)
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     for _ in range(5):
         call.say("a")
         answer.pauseProducing()
@@ -826,7 +828,7 @@ def test_a_slow_client_is_not_cut_off(seam: Seam) -> None:
 def test_no_cut_after_the_end(seam: Seam, ends: str) -> None:
     """A connection that its client uses again is broken off because of an earlier answer."""
     answer = seam.answer(stall_timeout_s=60, first_token_timeout_s=50)
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.request.in_write = answer.pauseProducing
     call.leave()
@@ -896,11 +898,11 @@ Step = Callable[[Seam, AnswerProducer, RecordingCall, Deferred[Choice]], None]
     ],
 )
 def test_client_is_gone(
-    seam: Seam, later: Sequence[Step], first: Step, *, started: bool, terms: dict[str, Any]
+    seam: Seam, later: Sequence[Step], first: Step, *, started: bool, timeouts: dict[str, Any]
 ) -> None:
     """A client that leaves stops the engine, and whatever comes after that, in any order, does no harm."""
-    answer = seam.answer(**terms)
-    call, done = seam.relay(answer)
+    answer = seam.answer(**timeouts)
+    call, done = seam.stream_call(answer)
     if started:
         call.say("a")
         seam.reactor.turn()
@@ -920,11 +922,11 @@ def test_gone_before_the_first_write(seam: Seam) -> None:
     """A client that left before the first word does not make an error in the gateway's log."""
     answer = seam.answer()
     answer.stopProducing()
-    call, done = seam.relay(answer)
+    call, done = seam.stream_call(answer)
     call.say("a")
     call.leave()
     seam.reactor.turn()
-    answer.echo(0, "prompt")
+    answer.prepend_text(0, "prompt")
     answer.finish(ending())
     answer.fail(BROKEN)
     assert set(seam.new_events()) <= {"cancel"}
@@ -935,7 +937,7 @@ def test_gone_before_the_first_write(seam: Seam) -> None:
 def test_gone_within_a_write(seam: Seam) -> None:
     """A connection that breaks just when something is written to it ends the answer, and nothing else."""
     answer = seam.answer(heartbeat_s=5)
-    call, done = seam.relay(answer)
+    call, done = seam.stream_call(answer)
     call.say("a")
     seam.request.in_write = answer.stopProducing
     seam.reactor.turn()
@@ -949,7 +951,7 @@ def test_gone_within_a_write(seam: Seam) -> None:
 def test_gone_within_a_heartbeat(seam: Seam) -> None:
     """A connection that breaks just when a sign of life is written to it gets no second one."""
     answer = seam.answer(heartbeat_s=5)
-    _, done = seam.relay(answer)
+    _, done = seam.stream_call(answer)
     seam.request.in_write = answer.stopProducing
     seam.reactor.advance(5)
     seam.reactor.advance(50)
@@ -961,7 +963,7 @@ def test_gone_within_a_heartbeat(seam: Seam) -> None:
 def test_abort(seam: Seam) -> None:
     """An answer that outlasts the gateway's stop ends with an error, and its engine call ends too."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
     seam.new_events()
@@ -980,7 +982,7 @@ def test_abort(seam: Seam) -> None:
 def test_abort_behind_a_slow_reader(seam: Seam) -> None:
     """A client that has stopped reading does not keep the gateway from stopping."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
     answer.pauseProducing()
@@ -993,7 +995,7 @@ def test_abort_behind_a_slow_reader(seam: Seam) -> None:
 def test_abort_behind_a_slow_reader_when_the_engine_has_ended(seam: Seam) -> None:
     """A client that has stopped reading a complete answer does not keep the gateway from stopping either."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
     answer.pauseProducing()
@@ -1013,7 +1015,7 @@ def test_abort_without_a_call(seam: Seam) -> None:
 def test_heartbeat(seam: Seam) -> None:
     """A client that would give up on a silent connection is kept while the engine thinks."""
     answer = seam.answer(heartbeat_s=5)
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     seam.reactor.advance(4)
     assert seam.new_events() == []
     seam.reactor.advance(1)
@@ -1049,7 +1051,7 @@ def test_heartbeat_before_the_call(seam: Seam) -> None:
 def test_no_heartbeat_while_paused(seam: Seam) -> None:
     """Signs of life do not pile up before a client that does not read."""
     answer = seam.answer(heartbeat_s=5)
-    call, done = seam.relay(answer)
+    call, done = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
     seam.new_events()
@@ -1065,7 +1067,7 @@ def test_no_heartbeat_while_paused(seam: Seam) -> None:
 def test_no_heartbeat_in_a_whole_answer(seam: Seam) -> None:
     """A whole answer is a JSON body and nothing before it, however long the engine takes."""
     answer = seam.answer(whole(), heartbeat_s=5)
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     seam.reactor.pump([5, 5, 5])
     assert seam.new_events() == []
     call.say("a")
@@ -1100,7 +1102,7 @@ class FailingStream(Stream):
 def test_a_text_that_cannot_be_encoded(seam: Seam) -> None:
     """An answer one of whose words was lost ends as complete, and its engine goes on for nobody."""
     answer = seam.answer(FailingStream("delta"))
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     for text in "abcd":
         call.say(text)
     seam.reactor.turn()
@@ -1119,7 +1121,7 @@ def test_a_text_that_cannot_be_encoded(seam: Seam) -> None:
 def test_a_fault_together_with_the_end_of_the_call(seam: Seam) -> None:
     """A client whose answer failed in its last word waits for ever, and gets nothing but heartbeats."""
     answer = seam.answer(FailingStream("delta"), heartbeat_s=5)
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("c")
     call.leave()
     assert "relayed" in seam.new_events()
@@ -1130,7 +1132,7 @@ def test_a_fault_together_with_the_end_of_the_call(seam: Seam) -> None:
 def test_a_write_that_fails(seam: Seam) -> None:
     """An error is written into the middle of an event of which nobody knows how much has been sent."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
     seam.new_events()
@@ -1149,7 +1151,7 @@ def test_a_write_that_fails(seam: Seam) -> None:
 def test_a_heartbeat_that_cannot_be_encoded(seam: Seam) -> None:
     """A fault while the engine is silent leaves a client waiting for ever."""
     answer = seam.answer(FailingStream("heartbeat"), heartbeat_s=5)
-    seam.relay(answer)
+    seam.stream_call(answer)
     seam.reactor.advance(5)
     assert seam.new_events() == ["cancel", "relayed"]
     assert isinstance(seam.results[0], MemoryError)
@@ -1159,7 +1161,7 @@ def test_a_heartbeat_that_cannot_be_encoded(seam: Seam) -> None:
 def test_an_error_that_cannot_be_encoded(seam: Seam) -> None:
     """A client of an answer that failed twice waits for ever."""
     answer = seam.answer(FailingStream("fail"))
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
     call.leave(BROKEN)
@@ -1178,7 +1180,7 @@ def test_a_call_that_cannot_be_started(seam: Seam, fault: Exception) -> None:
         raise fault
 
     call.start = start  # type: ignore[method-assign]
-    answer.relay(0, call, Cutter(Limits()), maybeDeferred).addBoth(seam._ended)  # noqa: SLF001 - of this module
+    answer.stream_call(0, call, OutputLimiter(Limits()), maybeDeferred).addBoth(seam._ended)  # noqa: SLF001 - of this module
     assert seam.new_events() == ["cancel", "cancel", "relayed"]
     assert seam.results == [fault]
 
@@ -1187,7 +1189,7 @@ def test_a_call_that_cannot_be_started(seam: Seam, fault: Exception) -> None:
 def test_the_largest_answer(seam: Seam, size: int) -> None:
     """An engine that never ends takes all the memory there is, or an answer is cut off that is not too large."""
     answer = seam.answer(max_answer_bytes=10)
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("\N{LATIN SMALL LETTER E WITH ACUTE}" * 4)
     call.say("x" * (size - 8))
     call.leave()
@@ -1204,7 +1206,7 @@ def test_the_largest_answer_of_several_choices(seam: Seam) -> None:
     """A request with many prompts gets past the limit of an answer."""
     answer = seam.answer(max_answer_bytes=10)
     for index, text in enumerate(("123456", "78901")):
-        call, _ = seam.relay(answer, index)
+        call, _ = seam.stream_call(answer, index)
         call.say(text)
         call.leave()
         seam.reactor.turn()
@@ -1215,7 +1217,7 @@ def test_the_largest_answer_of_several_choices(seam: Seam) -> None:
 def test_the_memory_of_a_long_answer(seam: Seam) -> None:
     """Every word of an answer takes ten times its size until the answer ends."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("word ")
     seam.reactor.turn()
     seam.new_events()

@@ -16,12 +16,12 @@ from brunix_twisted import errors
 from brunix_twisted.dialects import responses
 from brunix_twisted.dialects.responses_requests import ResponsesRequest
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import Ask, EditorContext, Ending, FinishReason, Limits, Turn
+from brunix_twisted.model import CompletionEnd, CompletionRequest, EditorContext, FinishReason, Limits, Turn
 from wire import check, named_comments, named_events, response_events
 
 DIALECT: Final = responses.Responses(MODELS)
 # What is asked by the request that has no more than it must.
-PLAIN: Final = Ask(
+PLAIN: Final = CompletionRequest(
     model="brunix",
     queries=("Hi",),
     stream=False,
@@ -31,7 +31,7 @@ PLAIN: Final = Ask(
 )
 
 
-def parsed(**parameters: object) -> Ask:
+def parsed(**parameters: object) -> CompletionRequest:
     return DIALECT.parse(body_of(**{"model": "brunix", "input": "Hi"} | parameters))
 
 
@@ -175,10 +175,10 @@ def test_what_goes_on_where() -> None:
     """A question that names its session or its predecessor is asked where an older reference leads."""
     referring = [user("a"), reference("msg_ab"), user("b")]
     named = parsed(input=referring, session_id="s")
-    assert (named.session_id, named.continues) == ("s", None)
-    assert parsed(input=referring, previous_response_id="resp_cd").continues == "cd"
+    assert (named.session_id, named.previous_response_id) == ("s", None)
+    assert parsed(input=referring, previous_response_id="resp_cd").previous_response_id == "cd"
     # OpenAI's own items, which were never here, do no harm where nothing goes on from them.
-    assert parsed(input=[user("a"), reference("rs_1"), user("b")], session_id="s").continues is None
+    assert parsed(input=[user("a"), reference("rs_1"), user("b")], session_id="s").previous_response_id is None
 
 
 # What is sent beside "Hi", and what is said against it.
@@ -327,12 +327,12 @@ def closing(text: str, *, cut: bool = False) -> tuple[tuple[str, str], ...]:
     )
 
 
-def ending(text: str, reason: FinishReason = "stop") -> Ending:
+def ending(text: str, reason: FinishReason = "stop") -> CompletionEnd:
     ended = ending_of(reason)
     return attrs.evolve(ended, choices=(attrs.evolve(ended.choices[0], text=text, cut=reason == "length"),))
 
 
-def answered(ask: Ask, *texts: str, reason: FinishReason = "stop") -> bytes:
+def answered(ask: CompletionRequest, *texts: str, reason: FinishReason = "stop") -> bytes:
     encoder = DIALECT.encoder(ask, HEAD)
     begun = encoder.begin()
     return begun + b"".join(encoder.delta(0, text) for text in texts) + encoder.finish(ending("".join(texts), reason))
@@ -483,8 +483,8 @@ def test_ids() -> None:
         response = response_events(body)[-1]["response"] if stream_it else json.loads(body)
         assert responses.answer_id(response["id"]) == HEAD.id
         # By either of its names it is what the next question goes on from.
-        assert parsed(previous_response_id=response["id"]).continues == HEAD.id
-        assert parsed(input=[reference(response["output"][0]["id"]), user("And?")]).continues == HEAD.id
+        assert parsed(previous_response_id=response["id"]).previous_response_id == HEAD.id
+        assert parsed(input=[reference(response["output"][0]["id"]), user("And?")]).previous_response_id == HEAD.id
     for name in ("", "resp_", "1", "msg_1", "chatcmpl-1", "RESP_1"):
         with pytest.raises(GatewayError) as caught:
             responses.answer_id(name)

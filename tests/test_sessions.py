@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from brunix_twisted import errors
-from brunix_twisted.api.sessions import Continuity, check_session_id
+from brunix_twisted.api.sessions import ConversationIndex, check_session_id
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Turn
 
@@ -30,28 +30,28 @@ HI = Turn("Hi", "Hello!")
 MORE = Turn("And then?", "Nothing.")
 
 
-def remembering(max_sessions: int = MAX_SESSIONS, max_age_s: float = MAX_AGE_S) -> Continuity:
-    return Continuity(max_sessions=max_sessions, max_age_s=max_age_s)
+def remembering(max_sessions: int = MAX_SESSIONS, max_age_s: float = MAX_AGE_S) -> ConversationIndex:
+    return ConversationIndex(max_sessions=max_sessions, max_age_s=max_age_s)
 
 
 def test_goes_on() -> None:
     """A user's follow-up question would be answered without what was said before."""
-    continuity = remembering()
-    assert continuity.take((), 0.0) is None
-    continuity.remember((HI,), "one", 1.0)
-    assert continuity.take((HI,), 2.0) == "one"
-    continuity.remember((HI, MORE), "one", 3.0)
-    assert continuity.take((HI,), 4.0) is None
-    assert continuity.take((MORE, HI), 4.0) is None
-    assert continuity.take((HI, MORE), 5.0) == "one"
+    conversations = remembering()
+    assert conversations.claim((), 0.0) is None
+    conversations.remember((HI,), "one", 1.0)
+    assert conversations.claim((HI,), 2.0) == "one"
+    conversations.remember((HI, MORE), "one", 3.0)
+    assert conversations.claim((HI,), 4.0) is None
+    assert conversations.claim((MORE, HI), 4.0) is None
+    assert conversations.claim((HI, MORE), 5.0) == "one"
 
 
 def test_taken_once() -> None:
     """Two users who both began with "Hi" would read each other's questions in their answers."""
-    continuity = remembering()
-    continuity.remember((HI,), "one", 0.0)
-    continuity.remember((HI,), "two", 1.0)
-    assert [continuity.take((HI,), 2.0) for _ in range(3)] == ["two", "one", None]
+    conversations = remembering()
+    conversations.remember((HI,), "one", 0.0)
+    conversations.remember((HI,), "two", 1.0)
+    assert [conversations.claim((HI,), 2.0) for _ in range(3)] == ["two", "one", None]
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ def test_taken_once() -> None:
 )
 def test_another_conversation(other: tuple[Turn, ...]) -> None:
     """A user would be answered out of a conversation that only resembles the one on the screen."""
-    continuity = remembering()
-    continuity.remember((HI,), "one", 0.0)
-    assert continuity.take(other, 0.0) is None
-    assert continuity.take((HI,), 0.0) == "one"
+    conversations = remembering()
+    conversations.remember((HI,), "one", 0.0)
+    assert conversations.claim(other, 0.0) is None
+    assert conversations.claim((HI,), 0.0) == "one"
 
 
 @pytest.mark.parametrize("padded", [Turn("Hi\n", "Hello!"), Turn(" Hi", "\n\nHello! "), Turn("Hi", "Hello!\u2028")])
 def test_white_space_at_the_ends(padded: Turn) -> None:
     """A user of a client that trims texts would lose the thread with every question."""
-    continuity = remembering()
-    continuity.remember((HI,), "one", 0.0)
-    assert continuity.take((padded,), 0.0) == "one"
+    conversations = remembering()
+    conversations.remember((HI,), "one", 0.0)
+    assert conversations.claim((padded,), 0.0) == "one"
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_white_space_at_the_ends(padded: Turn) -> None:
 )
 def test_crafted_conversation(one: Turn, other: Turn) -> None:
     """A user who knows how keys are made could craft a conversation that opens somebody else's session."""
-    continuity = remembering()
-    continuity.remember((one,), "one", 0.0)
-    assert continuity.take((other,), 0.0) is None
-    assert continuity.take((one,), 0.0) == "one"
+    conversations = remembering()
+    conversations.remember((one,), "one", 0.0)
+    assert conversations.claim((other,), 0.0) is None
+    assert conversations.claim((one,), 0.0) == "one"
 
 
 @st.composite
@@ -123,84 +123,84 @@ def resembling(draw: st.DrawFn) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
 @given(resembling())
 def test_resembling_conversation(pair: tuple[tuple[Turn, ...], tuple[Turn, ...]]) -> None:
     """A user would be answered out of a conversation that was only divided into turns at other places."""
-    continuity = remembering()
-    continuity.remember(pair[0], "one", 0.0)
-    assert continuity.take(pair[1], 0.0) == ("one" if pair[0] == pair[1] else None)
+    conversations = remembering()
+    conversations.remember(pair[0], "one", 0.0)
+    assert conversations.claim(pair[1], 0.0) == ("one" if pair[0] == pair[1] else None)
 
 
 def test_under_one_key_only() -> None:
     """A user who goes back in a conversation would be answered from a session that has gone further."""
-    continuity = remembering()
-    continuity.remember((HI,), "one", 0.0)
-    continuity.remember((HI, MORE), "one", 1.0)
-    assert len(continuity) == 1
-    assert continuity.take((HI,), 2.0) is None
-    assert continuity.take((HI, MORE), 2.0) == "one"
-    continuity.remember((HI,), "two", 3.0)
-    continuity.remember((), "two", 4.0)
-    assert (len(continuity), continuity.take((HI,), 4.0)) == (0, None)
+    conversations = remembering()
+    conversations.remember((HI,), "one", 0.0)
+    conversations.remember((HI, MORE), "one", 1.0)
+    assert len(conversations) == 1
+    assert conversations.claim((HI,), 2.0) is None
+    assert conversations.claim((HI, MORE), 2.0) == "one"
+    conversations.remember((HI,), "two", 3.0)
+    conversations.remember((), "two", 4.0)
+    assert (len(conversations), conversations.claim((HI,), 4.0)) == (0, None)
 
 
 def test_forget() -> None:
     """A user would find questions in the session that another client asked there by naming it."""
-    continuity = remembering()
-    continuity.forget("never heard of")
-    continuity.remember((HI,), "one", 0.0)
-    continuity.remember((HI,), "two", 0.0)
-    continuity.forget("two")
-    assert [continuity.take((HI,), 0.0) for _ in range(2)] == ["one", None]
+    conversations = remembering()
+    conversations.forget("never heard of")
+    conversations.remember((HI,), "one", 0.0)
+    conversations.remember((HI,), "two", 0.0)
+    conversations.forget("two")
+    assert [conversations.claim((HI,), 0.0) for _ in range(2)] == ["one", None]
 
 
 def test_oldest_goes_first() -> None:
     """The gateway's memory would grow with every conversation, or users would lose the newest ones."""
-    continuity = remembering(max_sessions=2)
+    conversations = remembering(max_sessions=2)
     for place, session_id in enumerate(["one", "two", "one", "three"]):
-        continuity.remember((HI,), session_id, float(place))
-    assert len(continuity) == 2
-    assert [continuity.take((HI,), 3.0) for _ in range(3)] == ["three", "one", None]
+        conversations.remember((HI,), session_id, float(place))
+    assert len(conversations) == 2
+    assert [conversations.claim((HI,), 3.0) for _ in range(3)] == ["three", "one", None]
     nothing = remembering(max_sessions=0)
     nothing.remember((HI,), "one", 0.0)
-    assert (len(nothing), nothing.take((HI,), 0.0)) == (0, None)
+    assert (len(nothing), nothing.claim((HI,), 0.0)) == (0, None)
 
 
 def test_age() -> None:
     """A user would be sent to a session that the engine dropped long ago."""
-    continuity = remembering(max_age_s=10.0)
-    continuity.remember((HI,), "one", 0.0)
-    continuity.remember((MORE,), "two", 5.0)
-    assert continuity.take((HI,), 10.5) is None
-    assert continuity.take((MORE,), 15.0) == "two"
+    conversations = remembering(max_age_s=10.0)
+    conversations.remember((HI,), "one", 0.0)
+    conversations.remember((MORE,), "two", 5.0)
+    assert conversations.claim((HI,), 10.5) is None
+    assert conversations.claim((MORE,), 15.0) == "two"
 
 
 def test_age_frees_memory() -> None:
     """The gateway would keep what nobody can ever use again, until as many newer conversations have come."""
-    continuity = remembering(max_age_s=10.0)
-    continuity.remember((HI,), "one", 0.0)
-    continuity.remember((HI,), "two", 5.0)
-    continuity.remember((HI,), "three", 11.0)
-    assert len(continuity) == 2
-    assert continuity.take((MORE,), 16.0) is None
-    assert len(continuity) == 1
+    conversations = remembering(max_age_s=10.0)
+    conversations.remember((HI,), "one", 0.0)
+    conversations.remember((HI,), "two", 5.0)
+    conversations.remember((HI,), "three", 11.0)
+    assert len(conversations) == 2
+    assert conversations.claim((MORE,), 16.0) is None
+    assert len(conversations) == 1
 
 
 def test_clock_set_back() -> None:
     """A user would be sent to a dropped session on the day that the machine's clock is corrected."""
-    continuity = remembering(max_age_s=10.0)
-    continuity.remember((HI,), "early", 1_000.0)
-    continuity.remember((HI,), "late", 0.0)
-    assert continuity.take((HI,), 500.0) == "early"
+    conversations = remembering(max_age_s=10.0)
+    conversations.remember((HI,), "early", 1_000.0)
+    conversations.remember((HI,), "late", 0.0)
+    assert conversations.claim((HI,), 500.0) == "early"
 
 
 def test_keeps_no_text_and_no_traces() -> None:
     """A user's words would stay in the gateway's memory, or what is left of past conversations would fill it."""
-    continuity = remembering()
-    empty = pickle.dumps(continuity)
+    conversations = remembering()
+    empty = pickle.dumps(conversations)
     for place in range(500):
         history = (Turn(f"my secret {place}", "kept"),)
-        continuity.remember(history, f"session-{place}", 0.0)
-        assert b"secret" not in pickle.dumps(continuity)
-        assert continuity.take(history, 0.0 if place % 2 else 101.0) == (f"session-{place}" if place % 2 else None)
-    assert pickle.dumps(continuity) == empty
+        conversations.remember(history, f"session-{place}", 0.0)
+        assert b"secret" not in pickle.dumps(conversations)
+        assert conversations.claim(history, 0.0 if place % 2 else 101.0) == (f"session-{place}" if place % 2 else None)
+    assert pickle.dumps(conversations) == empty
 
 
 @pytest.mark.parametrize("session_id", ["a", "default", "6f1c-42/e", "!", "~", 'a"b,c;d=e', "x" * 256])
@@ -271,7 +271,7 @@ class Callers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.continuity = remembering()
+        self.conversations = remembering()
         self.now_s = 1_000.0
         self.screens: list[tuple[Turn, ...]] = [(), (), ()]
         self.engine: dict[str, tuple[Turn, ...]] = {}
@@ -297,7 +297,7 @@ class Callers(RuleBasedStateMachine):
         presented = self.screens[caller]
         expected = self.expected(presented)
         padded = tuple(Turn(before + turn.user + after, after + turn.assistant + before) for turn in presented)
-        session_id = self.continuity.take(padded, self.now_s)
+        session_id = self.conversations.claim(padded, self.now_s)
         assert session_id == (expected.session_id if expected else None)
         if session_id is None:
             session_id = f"session-{len(self.engine)}"
@@ -319,7 +319,7 @@ class Callers(RuleBasedStateMachine):
         history = (*call.presented, turn)
         self.screens[call.caller] = history
         padded = (*call.presented, Turn(call.question, answer + space))
-        self.continuity.remember(padded, call.session_id, self.now_s)
+        self.conversations.remember(padded, call.session_id, self.now_s)
         self.kept.append(Kept(call.session_id, history, self.now_s))
         self.kept = [kept for kept in self.kept if self.is_fresh(kept)][-MAX_SESSIONS:]
 
@@ -357,7 +357,7 @@ class Callers(RuleBasedStateMachine):
     def name(self, data: st.DataObject, question: str, answer: str) -> None:
         """Somebody names a session outright and asks something in it."""
         session_id = data.draw(st.sampled_from([kept.session_id for kept in self.kept]))
-        self.continuity.forget(session_id)
+        self.conversations.forget(session_id)
         self.drop(session_id)
         self.engine[session_id] += (Turn(question, answer),)
 
@@ -369,7 +369,7 @@ class Callers(RuleBasedStateMachine):
     @invariant()
     def is_bounded(self) -> None:
         """No more is remembered than was allowed."""
-        assert len(self.continuity) <= MAX_SESSIONS
+        assert len(self.conversations) <= MAX_SESSIONS
 
 
 def test_callers() -> None:

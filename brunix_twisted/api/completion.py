@@ -18,14 +18,14 @@ from twisted.python.failure import Failure
 
 from brunix_twisted import errors
 from brunix_twisted.api.admission import Admission
-from brunix_twisted.api.sessions import Chosen, Sessions, is_placeholder
-from brunix_twisted.api.streaming import AnswerProducer, Terms
+from brunix_twisted.api.sessions import SessionAssignment, Sessions, is_placeholder
+from brunix_twisted.api.streaming import AnswerProducer, StreamTimeouts
 from brunix_twisted.dialects import Dialect
 from brunix_twisted.engine import Call, Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http.site import GatewayRequest
-from brunix_twisted.limits import Cutter, count_tokens
-from brunix_twisted.model import Answered, Ask, Choice, Ending, Head, Question
+from brunix_twisted.limits import OutputLimiter, count_tokens
+from brunix_twisted.model import Choice, CompletedAnswer, CompletionEnd, CompletionRequest, Question, ResponseMeta
 from brunix_twisted.observability.request_record import EngineCall
 from brunix_twisted.runtime.reactors import Reactor
 
@@ -36,7 +36,7 @@ class Completion:
     _log = Logger()
 
     def __init__(
-        self, reactor: Reactor, engine: Engine, admission: Admission, sessions: Sessions, terms: Terms
+        self, reactor: Reactor, engine: Engine, admission: Admission, sessions: Sessions, timeouts: StreamTimeouts
     ) -> None:
         """
         Ask one engine, by way of one admission.
@@ -48,15 +48,15 @@ class Completion:
         self._engine = engine
         self._admission = admission
         self._sessions = sessions
-        self._terms = terms
-        self._whole_terms = attrs.evolve(terms, first_token_timeout_s=0, heartbeat_s=0)
+        self._timeouts = timeouts
+        self._whole_terms = attrs.evolve(timeouts, first_token_timeout_s=0, heartbeat_s=0)
         self._answers: dict[AnswerProducer, bool] = {}
         """Those under way, and whether each is a stream."""
         self.draining = False
         """Whether new questions are turned away because the gateway stops."""
         self._drained: Deferred[None] = Deferred()
 
-    async def complete(self, request: GatewayRequest, dialect: Dialect) -> Answered | None:
+    async def complete(self, request: GatewayRequest, dialect: Dialect) -> CompletedAnswer | None:
         """
         Answer what a request asks, in its dialect. Cancelling stops the engine's call.
 
@@ -65,33 +65,36 @@ class Completion:
         :raises GatewayError: nothing has been sent yet, and the request is still to be answered with this error.
         """
         asked_s = self._reactor.seconds()
-        ask = await request.parsed(dialect.parse)
+        requested = await request.parsed(dialect.parse)
         draft = request.draft
-        draft.streamed = ask.stream
-        if ask.ignored:
-            request.setHeader(b"X-Brunix-Ignored", ", ".join(ask.ignored).encode("ascii"))
+        draft.streamed = requested.stream
+        if requested.ignored:
+            request.setHeader(b"X-Brunix-Ignored", ", ".join(requested.ignored).encode("ascii"))
         if self.draining:
             raise _stopping()
-        chosen = self._sessions.choose(ask, _named_session(request), asked_s)
-        request.session_id = ", ".join(dict.fromkeys(chosen.session_ids))
+        assignment = self._sessions.assign(requested, _named_session(request), asked_s)
+        request.session_id = ", ".join(dict.fromkeys(assignment.session_ids))
         if request.session_id:
             request.setHeader(b"X-Session-Id", request.session_id.encode("ascii"))
-        head = Head(id=token_hex(16), created_s=time.time())
-        encoder = dialect.encoder(ask, head)
-        terms = self._terms if ask.stream else self._whole_terms
-        answer = AnswerProducer(self._reactor, request, encoder, terms, lambda: self._stalled(request))
-        answer.starting = lambda: self._time(request)
+        meta = ResponseMeta(id=token_hex(16), created_s=time.time())
+        encoder = dialect.encoder(requested, meta)
+        timeouts = self._timeouts if requested.stream else self._whole_terms
+        answer = AnswerProducer(self._reactor, request, encoder, timeouts, lambda: self._stalled(request))
+        answer.on_headers = lambda: self._time(request)
         draft.answer = answer
-        self._answers[answer] = ask.stream
+        self._answers[answer] = requested.stream
         try:
-            choices = [await self._ask(request, ask, chosen, answer, index) for index in range(len(ask.queries))]
+            choices = [
+                await self._ask(request, requested, assignment, answer, index)
+                for index in range(len(requested.queries))
+            ]
             admitted_s = draft.calls[0].began_s if draft.calls else asked_s
-            ending = self._ending(ask, choices, asked_s, admitted_s, answer.first_text_s)
+            end = self._ending(requested, choices, asked_s, admitted_s, answer.first_text_s)
             # Before the end is written, for that is what the record is made at.
-            draft.completed(choices, ending.prompt_tokens)
-            answer.finish(ending)
-            self._sessions.completed(chosen, ask, choices, self._reactor.seconds())
-            return Answered(ask=ask, head=head, ending=ending, session_id=request.session_id)
+            draft.completed(choices, end.prompt_tokens)
+            answer.finish(end)
+            self._sessions.completed(assignment, requested, choices, self._reactor.seconds())
+            return CompletedAnswer(requested=requested, meta=meta, end=end, session_id=request.session_id)
         except CancelledError:
             raise
         except Exception as fault:
@@ -112,29 +115,34 @@ class Completion:
                 self._drained.callback(None)
 
     async def _ask(
-        self, request: GatewayRequest, ask: Ask, chosen: Chosen, answer: AnswerProducer, index: int
+        self,
+        request: GatewayRequest,
+        requested: CompletionRequest,
+        assignment: SessionAssignment,
+        answer: AnswerProducer,
+        index: int,
     ) -> Choice:
         """Ask the engine one of a request's questions, and send what it says."""
-        query, draft = ask.queries[index], request.draft
+        query, draft = requested.queries[index], request.draft
         question = Question(
             query=query,
-            session_id=chosen.session_ids[index],
+            session_id=assignment.session_ids[index],
             request_id=request.request_id,
-            stream=ask.stream,
-            editor=ask.editor,
+            stream=requested.stream,
+            editor=requested.editor,
         )
         call: Call = self._engine.call(question)
-        cutter = Cutter(ask.limits)
-        asked = EngineCall("AskAgentStream" if ask.stream else "AskAgent", call.statuses, cutter)
+        limiter = OutputLimiter(requested.limits)
+        asked = EngineCall("AskAgentStream" if requested.stream else "AskAgent", call.statuses, limiter)
         call.trace = request.trace
         if request.span is not None:
-            call = request.span.call(call, question, ask, cutter)
+            call = request.span.call(call, question, requested, limiter)
 
         def start(begin: Callable[[], Deferred[None]]) -> Deferred[None]:
             placed_s = self._reactor.seconds()
             draft.admitted(placed_s)
-            if ask.echo:
-                answer.echo(index, query)
+            if requested.echo:
+                answer.prepend_text(index, query)
             # Last: once the call has begun, nothing here may raise before it has ended.
             ended = begin()
             asked.began_s = placed_s
@@ -147,11 +155,13 @@ class Completion:
 
         draft.queued(self._reactor.seconds())
         try:
-            return await answer.relay(index, call, cutter, lambda begin: self._admission.run(lambda: start(begin)))
+            return await answer.stream_call(
+                index, call, limiter, lambda begin: self._admission.run(lambda: start(begin))
+            )
         except Exception:
             if asked not in draft.calls:
                 # Nothing was asked, so the session still holds the conversation that it was chosen for.
-                self._sessions.give_back(chosen, self._reactor.seconds())
+                self._sessions.release(assignment, self._reactor.seconds())
             raise
 
     def _time(self, request: GatewayRequest) -> None:
@@ -168,17 +178,22 @@ class Completion:
         self._log.warn(
             "Request {request_id}: cut off, for its client has read nothing for {stall_timeout_s:g} s",
             request_id=request.request_id,
-            stall_timeout_s=self._terms.stall_timeout_s,
+            stall_timeout_s=self._timeouts.stall_timeout_s,
         )
 
     def _ending(
-        self, ask: Ask, choices: list[Choice], asked_s: float, admitted_s: float, first_text_s: float | None
-    ) -> Ending:
+        self,
+        requested: CompletionRequest,
+        choices: list[Choice],
+        asked_s: float,
+        admitted_s: float,
+        first_text_s: float | None,
+    ) -> CompletionEnd:
         ended_s = self._reactor.seconds()
         first_s = ended_s if first_text_s is None else first_text_s
-        return Ending(
+        return CompletionEnd(
             choices=tuple(choices),
-            prompt_tokens=count_tokens(ask.prompt),
+            prompt_tokens=count_tokens(requested.prompt),
             finished_s=time.time(),
             load_duration_ns=_nanoseconds(admitted_s - asked_s),
             prompt_eval_duration_ns=_nanoseconds(first_s - admitted_s),

@@ -19,7 +19,7 @@ class _Kept:
     kept_s: float
 
 
-class Answers:
+class ResponseStore:
     """
     Keeps answers by their ids, which nobody can guess: whoever knows one has been given it.
 

@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from brunix_twisted import __version__, errors
 from brunix_twisted.api.completion import Completion
 from brunix_twisted.api.health import SharedCheck
-from brunix_twisted.api.response_store import Answers
+from brunix_twisted.api.response_store import ResponseStore
 from brunix_twisted.dialects import Models, Refusals, anthropic, codings, ollama, openai, responses
 from brunix_twisted.dialects.endpoints import DialectName, endpoint_of, not_offered
 from brunix_twisted.dialects.framing import JSON, encode_json
@@ -68,7 +68,7 @@ class Gateway:
         model: Model,
         heartbeat: HeartbeatForm,
         *,
-        answers: Answers,
+        answers: ResponseStore,
         processes: Callable[[], Processes | None],
     ) -> None:
         """
@@ -109,9 +109,9 @@ class Gateway:
         """Answer a conversation, and keep the answer by its id."""
         answered = await self._completion.complete(request, self._openai_responses)
         if answered is not None:
-            ask, head = answered.ask, answered.head
-            body = responses.response_body(ask, head, answered.ending) if ask.stored else None
-            self._answers.keep(head.id, answered.session_id, body)
+            requested, meta = answered.requested, answered.meta
+            body = responses.response_body(requested, meta, answered.end) if requested.stored else None
+            self._answers.keep(meta.id, answered.session_id, body)
 
     @app.route("/v1/responses/<name>", methods=["GET"])
     def openai_response(self, request: GatewayRequest, name: str) -> bytes:

@@ -18,9 +18,9 @@ from weakref import WeakValueDictionary
 import attrs
 
 from brunix_twisted import errors
-from brunix_twisted.api.response_store import Answers
+from brunix_twisted.api.response_store import ResponseStore
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Ask, Choice, EditorContext, Turn
+from brunix_twisted.model import Choice, CompletionRequest, EditorContext, Turn
 
 _SAFE_SESSION_ID = re.compile(r"[!-~]{1,256}")
 
@@ -84,7 +84,7 @@ _SIDE_REQUEST = "### Task:"
 
 
 @attrs.frozen
-class Chosen:
+class SessionAssignment:
     """The sessions that a request is asked in."""
 
     session_ids: tuple[str, ...]
@@ -104,7 +104,9 @@ class Sessions:
     To be called by one thread, the reactor's.
     """
 
-    def __init__(self, continuity: Continuity | None, answers: Answers, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, conversations: ConversationIndex | None, answers: ResponseStore, new_id: Callable[[], str]
+    ) -> None:
         """
         Choose from what the caller names, from what is remembered, and otherwise a new one.
 
@@ -112,15 +114,15 @@ class Sessions:
         :param answers: those that a caller may continue by their ids.
         :param new_id: makes an id that nobody can guess.
         """
-        self._continuity = continuity
+        self._conversations = conversations
         self._answers = answers
         self._new_id = new_id
         # Those that are with the engine and may be remembered; one whose answer fails is dropped with its request.
-        self._under_way: WeakValueDictionary[str, Chosen] = WeakValueDictionary()
+        self._under_way: WeakValueDictionary[str, SessionAssignment] = WeakValueDictionary()
         # Those that a caller has taken by presenting the conversation, the last one at the end.
         self._handed_over: OrderedDict[str, None] = OrderedDict()
 
-    def choose(self, ask: Ask, named: str | None, now_s: float) -> Chosen:
+    def assign(self, requested: CompletionRequest, named: str | None, now_s: float) -> SessionAssignment:
         """
         Choose for a request.
 
@@ -137,27 +139,27 @@ class Sessions:
         :raises GatewayError: INVALID_REQUEST for a session id that is not safe, PREVIOUS_NOT_FOUND for an answer to
             continue that is not known, or not any more.
         """
-        continued = self._continued(ask)
-        aside = any(map(_is_side_request, ask.queries))
+        continued = self._continued(requested)
+        aside = any(map(_is_side_request, requested.queries))
         if named is not None and (aside or named.lower() == _SHARED):
             named = None
-        given = self._usable(ask.session_id) or continued or self._usable(named)
+        given = self._usable(requested.session_id) or continued or self._usable(named)
         if given:
             check_session_id(given)
-            if self._continuity is not None:
-                self._continuity.forget(given)
+            if self._conversations is not None:
+                self._conversations.forget(given)
             # Its answer may come after this question: the session then holds more than its conversation.
             self._under_way.pop(given, None)
-            return Chosen((given,) * len(ask.queries))
-        if self._continuity is None or ask.history is None or len(ask.queries) != 1:
-            return Chosen(tuple(self._new_id() for _ in ask.queries))
-        owner = owner_of(ask.editor)
-        taken = None if aside else self._continuity.take(ask.history, now_s, owner)
+            return SessionAssignment((given,) * len(requested.queries))
+        if self._conversations is None or requested.history is None or len(requested.queries) != 1:
+            return SessionAssignment(tuple(self._new_id() for _ in requested.queries))
+        owner = owner_of(requested.editor)
+        taken = None if aside else self._conversations.claim(requested.history, now_s, owner)
         if taken is not None:
             self._hand_over(taken)
-        chosen = Chosen((taken or self._new_id(),), ask.history, owner, taken=taken is not None)
-        self._under_way[chosen.session_ids[0]] = chosen
-        return chosen
+        assignment = SessionAssignment((taken or self._new_id(),), requested.history, owner, taken=taken is not None)
+        self._under_way[assignment.session_ids[0]] = assignment
+        return assignment
 
     def _usable(self, name: str | None) -> str | None:
         return None if name is None or is_placeholder(name) or name in self._handed_over else name
@@ -169,10 +171,10 @@ class Sessions:
         if len(self._handed_over) > _MAX_HANDED_OVER:
             self._handed_over.popitem(last=False)
 
-    def _continued(self, ask: Ask) -> str | None:
-        if ask.continues is None:
+    def _continued(self, requested: CompletionRequest) -> str | None:
+        if requested.previous_response_id is None:
             return None
-        session_id = self._answers.session_of(ask.continues)
+        session_id = self._answers.session_of(requested.previous_response_id)
         if session_id is None:
             raise GatewayError(
                 errors.PREVIOUS_NOT_FOUND,
@@ -181,26 +183,28 @@ class Sessions:
             )
         return session_id
 
-    def completed(self, chosen: Chosen, ask: Ask, choices: Sequence[Choice], now_s: float) -> None:
+    def completed(
+        self, assignment: SessionAssignment, requested: CompletionRequest, choices: Sequence[Choice], now_s: float
+    ) -> None:
         """Remember the session of an answer that the engine has ended and the caller has been sent."""
-        if self._continuity is None or chosen.history is None or choices[0].cut:
+        if self._conversations is None or assignment.history is None or choices[0].cut:
             return
-        (session_id,) = chosen.session_ids
+        (session_id,) = assignment.session_ids
         if self._under_way.pop(session_id, None) is not None:
-            history = (*chosen.history, Turn(ask.queries[0], choices[0].text))
-            self._continuity.remember(history, session_id, now_s, chosen.owner)
+            history = (*assignment.history, Turn(requested.queries[0], choices[0].text))
+            self._conversations.remember(history, session_id, now_s, assignment.owner)
 
-    def give_back(self, chosen: Chosen, now_s: float) -> None:
+    def release(self, assignment: SessionAssignment, now_s: float) -> None:
         """
         Remember a taken session as before, when nothing was asked in it after all.
 
         A caller that was turned away asks the same again, and then finds its conversation where it was.
         """
-        if self._continuity is None or chosen.history is None or not chosen.taken:
+        if self._conversations is None or assignment.history is None or not assignment.taken:
             return
-        (session_id,) = chosen.session_ids
+        (session_id,) = assignment.session_ids
         if self._under_way.pop(session_id, None) is not None:
-            self._continuity.remember(chosen.history, session_id, now_s, chosen.owner)
+            self._conversations.remember(assignment.history, session_id, now_s, assignment.owner)
 
 
 def owner_of(editor: EditorContext) -> bytes:
@@ -238,7 +242,7 @@ def _is_side_request(query: str) -> bool:
     return query.lstrip().startswith(_SIDE_REQUEST)
 
 
-class Continuity:
+class ConversationIndex:
     """
     Remembers, for answers that finished, which engine session holds exactly which conversation.
 
@@ -271,7 +275,7 @@ class Continuity:
         """How many sessions are remembered."""
         return len(self._remembered)
 
-    def take(self, history: tuple[Turn, ...], now_s: float, owner: bytes = b"") -> str | None:
+    def claim(self, history: tuple[Turn, ...], now_s: float, owner: bytes = b"") -> str | None:
         """
         The session that holds this conversation, which from now on is the caller's alone. None: a fresh one is due.
 

@@ -25,8 +25,8 @@ from brunix_twisted import errors
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.engine import Call
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.limits import Cutter
-from brunix_twisted.model import Choice, Ending
+from brunix_twisted.limits import OutputLimiter
+from brunix_twisted.model import Choice, CompletionEnd
 from brunix_twisted.runtime.reactors import Reactor
 
 # Far above an ordinary answer, so that the engine is done with it while a slow client still reads.
@@ -67,7 +67,7 @@ Deferred ends the wait for a place.
 
 
 @attrs.frozen(kw_only=True)
-class Terms:
+class StreamTimeouts:
     """The time and the room that an answer has. 0 seconds: without end."""
 
     heartbeat_s: float = 0
@@ -88,7 +88,7 @@ class _Relay:
 
     index: int
     call: Call
-    cutter: Cutter
+    limiter: OutputLimiter
     done: Deferred[Choice]
     waiting: Deferred[None] | None = None
     """Fires when the call has ended; cancelling it before the call has started gives up the wait for a place."""
@@ -105,13 +105,13 @@ class _Relay:
 
     def choice(self) -> Choice:
         """Say how the text ended, once it has."""
-        cutter = self.cutter
+        limiter = self.limiter
         return Choice(
-            finish_reason=cutter.finish_reason or "stop",
-            completion_tokens=cutter.tokens,
+            finish_reason=limiter.finish_reason or "stop",
+            completion_tokens=limiter.tokens,
             text=self.text_bytes.decode(),
-            cut=cutter.finish_reason is not None,
-            stop=cutter.stop,
+            cut=limiter.finish_reason is not None,
+            stop=limiter.stop,
         )
 
     def stop(self) -> None:
@@ -139,11 +139,16 @@ class AnswerProducer:
 
     _log = Logger()
 
-    starting: Callable[[], None] | None = None
+    on_headers: Callable[[], None] | None = None
     """Called when the headers are about to go out."""
 
     def __init__(
-        self, reactor: Reactor, request: Response, encoder: Encoder, terms: Terms, stalled: Callable[[], None]
+        self,
+        reactor: Reactor,
+        request: Response,
+        encoder: Encoder,
+        timeouts: StreamTimeouts,
+        stalled: Callable[[], None],
     ) -> None:
         """
         Prepare to answer a request.
@@ -153,7 +158,7 @@ class AnswerProducer:
         self._reactor = reactor
         self._request = request
         self._encoder = encoder
-        self._terms = terms
+        self._timeouts = timeouts
         self._on_stalled = stalled
         self._relay: _Relay | None = None
         self._relayed_bytes = 0
@@ -166,7 +171,7 @@ class AnswerProducer:
         self._echoes = b""
         self._unsent = memoryview(b"")
         self._paused = False
-        self._hurried = False
+        self._flush_all = False
         self._stall: IDelayedCall | None = None
         self._gone = False
         self._draining = False
@@ -175,12 +180,12 @@ class AnswerProducer:
         self.first_text_s: float | None = None
         """When the first text came, by the reactor's clock."""
         self._last_write_s = reactor.seconds()
-        self._heartbeat = self._after(terms.heartbeat_s, self._beat)
+        self._heartbeat = self._after(timeouts.heartbeat_s, self._send_heartbeat)
 
     def _after(self, timeout_s: float, function: Callable[..., None], *arguments: object) -> IDelayedCall | None:
         return self._reactor.callLater(timeout_s, function, *arguments) if timeout_s else None
 
-    def relay(self, index: int, call: Call, cutter: Cutter, run: Run) -> Deferred[Choice]:
+    def stream_call(self, index: int, call: Call, limiter: OutputLimiter, run: Run) -> Deferred[Choice]:
         """
         Send what one engine call says as the text of one choice.
 
@@ -198,9 +203,9 @@ class AnswerProducer:
 
         def start() -> Deferred[None]:
             relay.started = True
-            relay.patience = self._after(self._terms.first_token_timeout_s, self._too_slow)
+            relay.patience = self._after(self._timeouts.first_token_timeout_s, self._too_slow)
             try:
-                return call.start(arrived, self._terms.buffer_bytes)
+                return call.start(arrived, self._timeouts.buffer_bytes)
             except BaseException:
                 # It may have been started in part. One that has started ends by itself or is cancelled.
                 call.cancel()
@@ -215,7 +220,7 @@ class AnswerProducer:
                 relay.failure = result
             self._drain()
 
-        relay = _Relay(index, call, cutter, Deferred(lambda _: self.stopProducing()))
+        relay = _Relay(index, call, limiter, Deferred(lambda _: self.stopProducing()))
         self._relay = relay
         relay.waiting = run(start)
         relay.waiting.addBoth(left).addErrback(self._fail_closed)
@@ -225,11 +230,11 @@ class AnswerProducer:
         message, detail = "The engine did not begin to answer in time", "no first token"
         self.abort(GatewayError(errors.ENGINE_TIMEOUT, message, detail=detail))
 
-    def echo(self, index: int, text: str) -> None:
+    def prepend_text(self, index: int, text: str) -> None:
         """Send text that is not the engine's, together with what comes next: alone it would begin the answer."""
         self._echoes += self._encoder.delta(index, text)
 
-    def finish(self, ending: Ending) -> None:
+    def finish(self, end: CompletionEnd) -> None:
         """
         Send the end of a complete answer.
 
@@ -237,7 +242,7 @@ class AnswerProducer:
         """
         if self._fault is not None:
             self._fault.raiseException()
-        data_bytes = self._opening() + self._encoder.finish(ending)
+        data_bytes = self._opening() + self._encoder.finish(end)
         try:
             self._end(data_bytes)
         except BaseException:
@@ -271,16 +276,16 @@ class AnswerProducer:
             relay.failure = Failure(error)
             self._stop(relay)
         # A client that reads no more would hold the end back for ever. What is left is no more than the buffer.
-        self._hurried = True
+        self._flush_all = True
         self.resumeProducing()
 
     # IPushProducer
 
     def pauseProducing(self) -> None:
         """Stop writing: the client reads too slowly. The engine goes on until the buffer is full."""
-        if not self._hurried and not self._paused:
+        if not self._flush_all and not self._paused:
             self._paused = True
-            self._stall = self._after(self._terms.stall_timeout_s, self._stalled)
+            self._stall = self._after(self._timeouts.stall_timeout_s, self._stalled)
 
     def resumeProducing(self) -> None:
         """Go on writing; may be called from within a write."""
@@ -295,7 +300,7 @@ class AnswerProducer:
         It comes from the transport, from the request, and from the cancelled route, in any order.
         """
         self._gone = True
-        self._silence()
+        self._cancel_timers()
         if self._relay is not None:
             self._stop(self._relay)
 
@@ -314,7 +319,7 @@ class AnswerProducer:
 
     def _disconnect(self) -> None:
         self._gone = True
-        self._silence()
+        self._cancel_timers()
         self._request.disconnect()
 
     def _fail_closed(self, fault: Failure) -> None:
@@ -365,19 +370,19 @@ class AnswerProducer:
 
     def _send(self, relay: _Relay) -> None:
         """Turn what has come into bytes to be written."""
-        cutter = relay.cutter
+        limiter = relay.limiter
         pieces: list[bytes] = []
         try:
             for text in relay.call.take(_PIECE_BYTES):
                 if self.first_text_s is None:
                     self.first_text_s = self._reactor.seconds()
                 pieces.append(self._opening())
-                self._add(relay, cutter.feed(text), pieces)
-                if cutter.finish_reason:
+                self._add(relay, limiter.feed(text), pieces)
+                if limiter.finish_reason:
                     break
-            ended = cutter.finish_reason is not None or (relay.left and relay.call.is_empty)
+            ended = limiter.finish_reason is not None or (relay.left and relay.call.is_empty)
             if ended and relay.failure is None:
-                self._add(relay, cutter.flush(), pieces)
+                self._add(relay, limiter.flush(), pieces)
         finally:
             # What was there before a failure is sent before it.
             self._unsent = memoryview(b"".join(pieces))
@@ -391,14 +396,14 @@ class AnswerProducer:
         if not text:
             return
         relay.text_bytes += text.encode()
-        max_bytes = self._terms.max_answer_bytes
+        max_bytes = self._timeouts.max_answer_bytes
         if self._relayed_bytes + len(relay.text_bytes) > max_bytes:
             raise errors.answer_too_large(f"more than PROXY_MAX_ANSWER_BYTES={max_bytes}")
         pieces.append(self._encoder.delta(relay.index, text))
 
     def _conclude(self, relay: _Relay) -> None:
         # Text that was cut is complete, whether or not the engine had the time to fail after it.
-        failure = self._fault or (relay.failure if relay.cutter.finish_reason is None else None)
+        failure = self._fault or (relay.failure if relay.limiter.finish_reason is None else None)
         choice = relay.choice() if failure is None else None
         self._relay = None
         self._relayed_bytes += len(relay.text_bytes)
@@ -434,7 +439,7 @@ class AnswerProducer:
             raise
 
     def _end(self, data_bytes: bytes) -> None:
-        self._silence()
+        self._cancel_timers()
         if self._gone:
             return
         if self._unwritable:
@@ -455,27 +460,27 @@ class AnswerProducer:
             raise
 
     def _start(self) -> None:
-        if self.starting is not None:
-            self.starting()
+        if self.on_headers is not None:
+            self.on_headers()
         self._request.setHeader(b"Content-Type", self._encoder.content_type)
         # Asks nginx to pass a stream on as it comes.
         self._request.setHeader(b"X-Accel-Buffering", b"no")
         # Last: what raises before this is answered with its own status.
         self.started = True
 
-    def _beat(self) -> None:
-        heartbeat_s = self._terms.heartbeat_s
+    def _send_heartbeat(self) -> None:
+        heartbeat_s = self._timeouts.heartbeat_s
         silent_s = self._reactor.seconds() - self._last_write_s
         silent = silent_s >= heartbeat_s
         # Before the write, which may end the answer and silence this.
-        self._heartbeat = self._reactor.callLater(heartbeat_s - (0 if silent else silent_s), self._beat)
+        self._heartbeat = self._reactor.callLater(heartbeat_s - (0 if silent else silent_s), self._send_heartbeat)
         if silent and not self._paused:
             try:
                 self._write(self._opening() + self._encoder.heartbeat())
             except Exception:  # noqa: BLE001 - as in _drain
                 self._fail_closed(Failure())
 
-    def _silence(self) -> None:
+    def _cancel_timers(self) -> None:
         _cancel(self._heartbeat)
         _cancel(self._stall)
 

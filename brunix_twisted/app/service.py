@@ -14,10 +14,10 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, 
 
 from brunix_twisted.api.admission import Admission
 from brunix_twisted.api.completion import Completion
-from brunix_twisted.api.response_store import Answers
+from brunix_twisted.api.response_store import ResponseStore
 from brunix_twisted.api.routes import Gateway, refuse
-from brunix_twisted.api.sessions import Continuity, Sessions
-from brunix_twisted.api.streaming import Terms
+from brunix_twisted.api.sessions import ConversationIndex, Sessions
+from brunix_twisted.api.streaming import StreamTimeouts
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import ConnectionLimits, Engine, Tls
@@ -94,8 +94,8 @@ class GatewayService(Service):
             queue_timeout_s=settings.queue_timeout_s,
         )
         self._admission = admission
-        continuity = Continuity(max_sessions=settings.session_max, max_age_s=settings.session_max_age_s)
-        answers = Answers(
+        conversations = ConversationIndex(max_sessions=settings.session_max, max_age_s=settings.session_max_age_s)
+        answers = ResponseStore(
             self._reactor.seconds,
             most=settings.session_max,
             most_bodies=settings.store_max,
@@ -106,8 +106,8 @@ class GatewayService(Service):
             self._reactor,
             self._engine,
             admission,
-            Sessions(continuity if settings.session_continuity else None, answers, lambda: token_hex(16)),
-            Terms(
+            Sessions(conversations if settings.session_continuity else None, answers, lambda: token_hex(16)),
+            StreamTimeouts(
                 heartbeat_s=settings.heartbeat_s,
                 first_token_timeout_s=settings.first_token_timeout_s,
                 stall_timeout_s=settings.stall_timeout_s,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import Ask, Ending, Head, Model
+from brunix_twisted.model import CompletionEnd, CompletionRequest, Model, ResponseMeta
 
 
 class Encoder(Protocol):
@@ -32,7 +32,7 @@ class Encoder(Protocol):
     def heartbeat(self) -> bytes:
         """Show a sign of life that adds nothing to the answer."""
 
-    def finish(self, ending: Ending) -> bytes:
+    def finish(self, end: CompletionEnd) -> bytes:
         """Say that the answer is complete. Nothing follows."""
 
     def fail(self, error: GatewayError) -> bytes:
@@ -66,12 +66,12 @@ class Models(Protocol):
 class Dialect(Protocol):
     """How one endpoint of a public API asks for text and gets it."""
 
-    def parse(self, body_bytes: bytes) -> Ask:
+    def parse(self, body_bytes: bytes) -> CompletionRequest:
         """
         Read what a request's body asks for.
 
         :raises GatewayError: INVALID_REQUEST or UNKNOWN_MODEL.
         """
 
-    def encoder(self, ask: Ask, head: Head) -> Encoder:
+    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """Make the encoder of one answer, streamed or whole as was asked."""

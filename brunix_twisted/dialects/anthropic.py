@@ -21,13 +21,13 @@ from brunix_twisted.dialects.anthropic_requests import (
 )
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import SSE, encode_json, sse_event
+from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.dialects.messages import question, text_of
 from brunix_twisted.dialects.openai import HeartbeatForm, no_schema, require_model
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
-from brunix_twisted.dialects.whole import Whole
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import Ask, Choice, Ending, Head, Limits, Model, Turn
+from brunix_twisted.model import Choice, CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta, Turn
 
 # "The API is temporarily overloaded", which this API says with a status of its own. It has no 503.
 _OVERLOADED: Final = 529
@@ -95,18 +95,18 @@ class Messages:
 
     model: Model
     count_tokens: CountTokens
-    """A stream tells the tokens of its question at its beginning, long before there is an :class:`Ending`."""
+    """A stream tells the tokens of its question at its beginning, long before there is an :class:`CompletionEnd`."""
     heartbeat: HeartbeatForm = "comment"
     request_id: str | None = None
     """Stands in the error of an answer that fails."""
 
-    def parse(self, body_bytes: bytes) -> Ask:
+    def parse(self, body_bytes: bytes) -> CompletionRequest:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(MessagesRequest, body_bytes)
         require_model(self.model, request.model)
         _require_honourable(request)
         query, history = _question(request.messages)
-        return Ask(
+        return CompletionRequest(
             model=request.model,
             queries=(query,),
             history=history,
@@ -117,19 +117,19 @@ class Messages:
             stream=bool(request.stream),
         )
 
-    def encoder(self, ask: Ask, head: Head) -> Encoder:
+    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        if ask.stream:
-            return _Stream(ask, head, self.count_tokens(ask.prompt), self.heartbeat, self.request_id)
+        if requested.stream:
+            return _Stream(requested, meta, self.count_tokens(requested.prompt), self.heartbeat, self.request_id)
 
-        def body(texts: Sequence[str], ending: Ending) -> bytes:
-            (choice,) = ending.choices
+        def body(texts: Sequence[str], end: CompletionEnd) -> bytes:
+            (choice,) = end.choices
             # One block for an empty answer too, as its stream has one: clients read content[0] unguarded.
             content = [_text("".join(texts))]
-            usage = _usage(ending.prompt_tokens, choice.completion_tokens)
-            return encode_json(_message(ask, head, content, usage) | _stop(choice))
+            usage = _usage(end.prompt_tokens, choice.completion_tokens)
+            return encode_json(_message(requested, meta, content, usage) | _stop(choice))
 
-        return Whole(len(ask.queries), body, partial(error_body, request_id=self.request_id))
+        return JsonBodyEncoder(len(requested.queries), body, partial(error_body, request_id=self.request_id))
 
 
 def count_tokens_body(model: Model, body_bytes: bytes, count_tokens: CountTokens) -> bytes:
@@ -199,11 +199,19 @@ class _Stream:
     content_type = SSE
 
     def __init__(
-        self, ask: Ask, head: Head, input_tokens: int, heartbeat: HeartbeatForm, request_id: str | None
+        self,
+        requested: CompletionRequest,
+        meta: ResponseMeta,
+        input_tokens: int,
+        heartbeat: HeartbeatForm,
+        request_id: str | None,
     ) -> None:
         """Prepare an answer to a question of so many tokens."""
         self._request_id = request_id
-        self._message = _message(ask, head, [], _usage(input_tokens, 0)) | {"stop_reason": None, "stop_sequence": None}
+        self._message = _message(requested, meta, [], _usage(input_tokens, 0)) | {
+            "stop_reason": None,
+            "stop_sequence": None,
+        }
         self._heartbeat = heartbeat
 
     def begin(self) -> bytes:
@@ -223,8 +231,8 @@ class _Stream:
         # The official packages keep pings to themselves, so a timer above them sees nothing but pieces of text.
         return _PING if self._heartbeat == "comment" else self.delta(0, "")
 
-    def finish(self, ending: Ending) -> bytes:
-        (choice,) = ending.choices
+    def finish(self, end: CompletionEnd) -> bytes:
+        (choice,) = end.choices
         return b"".join(
             [
                 _event({"type": "content_block_stop", "index": 0}),
@@ -232,7 +240,7 @@ class _Stream:
                     {
                         "type": "message_delta",
                         "delta": {**_stop(choice), "stop_details": None, "container": None},
-                        "usage": _tokens(ending.prompt_tokens, choice.completion_tokens),
+                        "usage": _tokens(end.prompt_tokens, choice.completion_tokens),
                     }
                 ),
                 _event({"type": "message_stop"}),
@@ -249,13 +257,15 @@ def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text, "citations": []}
 
 
-def _message(ask: Ask, head: Head, content: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
+def _message(
+    requested: CompletionRequest, meta: ResponseMeta, content: list[dict[str, Any]], usage: dict[str, Any]
+) -> dict[str, Any]:
     # Null where the published types want a key that means nothing here.
     return {
-        "id": f"msg_{head.id}",
+        "id": f"msg_{meta.id}",
         "type": "message",
         "role": "assistant",
-        "model": ask.model,
+        "model": requested.model,
         "content": content,
         "container": None,
         "stop_details": None,

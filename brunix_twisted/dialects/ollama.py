@@ -14,14 +14,14 @@ from brunix_twisted import errors
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import NDJSON, encode_json, ndjson
+from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.dialects.messages import all_text, question, with_gap
 from brunix_twisted.dialects.ollama_requests import ChatRequest, GenerateRequest, Options, ShowRequest
 from brunix_twisted.dialects.openai import no_schema
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
-from brunix_twisted.dialects.whole import Whole
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import Ask, Ending, Head, Limits, Model
+from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta
 
 # The Ollama release whose API this is: the first that has /v1/responses and /v1/messages too. Digits and dots only; not
 # newer than needed, for a newer one would promise endpoints that are not here.
@@ -49,7 +49,7 @@ class Chat:
 
     model: Model
 
-    def parse(self, body_bytes: bytes) -> Ask:
+    def parse(self, body_bytes: bytes) -> CompletionRequest:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(ChatRequest, body_bytes)
         require_model(self.model, request.model)
@@ -57,7 +57,7 @@ class Chat:
         if not request.messages:
             return _nothing_asked(request, body_bytes)
         query, history = question(request.messages)
-        return Ask(
+        return CompletionRequest(
             model=request.model,
             queries=(query,),
             stream=request.stream is not False,
@@ -68,9 +68,9 @@ class Chat:
             ignored=ignored(request, body_bytes),
         )
 
-    def encoder(self, ask: Ask, head: Head) -> Encoder:
+    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        return _encoder(ask, head, ('"message":{"role":"assistant","content":', "}"), _message)
+        return _encoder(requested, meta, ('"message":{"role":"assistant","content":', "}"), _message)
 
 
 @attrs.frozen
@@ -79,7 +79,7 @@ class Generate:
 
     model: Model
 
-    def parse(self, body_bytes: bytes) -> Ask:
+    def parse(self, body_bytes: bytes) -> CompletionRequest:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(GenerateRequest, body_bytes)
         require_model(self.model, request.model)
@@ -88,7 +88,7 @@ class Generate:
             return _nothing_asked(request, body_bytes)
         if not request.prompt.strip():
             raise GatewayError(errors.INVALID_REQUEST, "'prompt' has no text", param="prompt")
-        return Ask(
+        return CompletionRequest(
             model=request.model,
             queries=(with_gap(request.prompt, request.suffix),),
             stream=request.stream is not False,
@@ -98,9 +98,9 @@ class Generate:
             ignored=ignored(request, body_bytes),
         )
 
-    def encoder(self, ask: Ask, head: Head) -> Encoder:
+    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        return _encoder(ask, head, ('"response":', ""), _response)
+        return _encoder(requested, meta, ('"response":', ""), _response)
 
 
 def _message(text: str) -> dict[str, Any]:
@@ -111,14 +111,14 @@ def _response(text: str) -> dict[str, Any]:
     return {"response": text}
 
 
-def _encoder(ask: Ask, head: Head, piece: tuple[str, str], content: Any) -> Encoder:  # noqa: ANN401 - text to keys
-    if ask.stream:
-        return _Stream(ask, head, piece, content)
+def _encoder(requested: CompletionRequest, meta: ResponseMeta, piece: tuple[str, str], content: Any) -> Encoder:  # noqa: ANN401 - text to keys
+    if requested.stream:
+        return _Stream(requested, meta, piece, content)
 
-    def body(texts: Sequence[str], ending: Ending) -> bytes:
-        return encode_json(_final(ask, content("".join(texts)), ending))
+    def body(texts: Sequence[str], end: CompletionEnd) -> bytes:
+        return encode_json(_final(requested, content("".join(texts)), end))
 
-    return Whole(len(ask.queries), body, error_body)
+    return JsonBodyEncoder(len(requested.queries), body, error_body)
 
 
 class _Stream:
@@ -126,17 +126,17 @@ class _Stream:
 
     content_type = NDJSON
 
-    def __init__(self, ask: Ask, head: Head, piece: tuple[str, str], content: Any) -> None:  # noqa: ANN401 - text to keys
+    def __init__(self, requested: CompletionRequest, meta: ResponseMeta, piece: tuple[str, str], content: Any) -> None:  # noqa: ANN401 - text to keys
         """
         Prepare the bytes that all lines share.
 
         :param piece: what stands before and after the JSON string of a piece of text.
         :param content: a text to the keys that hold it.
         """
-        self._ask = ask
+        self._ask = requested
         self._content = content
         before, after = piece
-        common = encode_json({"model": ask.model, "created_at": timestamp(head.created_s)})[:-1]
+        common = encode_json({"model": requested.model, "created_at": timestamp(meta.created_s)})[:-1]
         self._before = common + b"," + before.encode()
         self._after = after.encode() + b',"done":false}'
 
@@ -150,44 +150,44 @@ class _Stream:
         # An empty piece: this framing has no comments, and an empty line breaks its readers.
         return ndjson(self._before + b'""' + self._after)
 
-    def finish(self, ending: Ending) -> bytes:
-        return ndjson(encode_json(_final(self._ask, self._content(""), ending)))
+    def finish(self, end: CompletionEnd) -> bytes:
+        return ndjson(encode_json(_final(self._ask, self._content(""), end)))
 
     def fail(self, error: GatewayError) -> bytes:
         # No line with done: true follows: a client must not take what came so far for the whole answer.
         return ndjson(error_body(error))
 
 
-def _final(ask: Ask, content: dict[str, Any], ending: Ending) -> dict[str, Any]:
-    reason = ending.choices[0].finish_reason if ending.choices else ask.nothing_asked
+def _final(requested: CompletionRequest, content: dict[str, Any], end: CompletionEnd) -> dict[str, Any]:
+    reason = end.choices[0].finish_reason if end.choices else requested.is_load_request
     final = {
-        "model": ask.model,
-        "created_at": timestamp(ending.finished_s),
+        "model": requested.model,
+        "created_at": timestamp(end.finished_s),
         **content,
         "done": True,
         "done_reason": reason,
     }
-    if ending.choices:
+    if end.choices:
         final |= {
-            "total_duration": ending.total_duration_ns,
-            "load_duration": ending.load_duration_ns,
-            "prompt_eval_count": ending.prompt_tokens,
-            "prompt_eval_duration": ending.prompt_eval_duration_ns,
-            "eval_count": ending.completion_tokens,
-            "eval_duration": ending.eval_duration_ns,
+            "total_duration": end.total_duration_ns,
+            "load_duration": end.load_duration_ns,
+            "prompt_eval_count": end.prompt_tokens,
+            "prompt_eval_duration": end.prompt_eval_duration_ns,
+            "eval_count": end.completion_tokens,
+            "eval_duration": end.eval_duration_ns,
         }
     return final
 
 
-def _nothing_asked(request: ChatRequest | GenerateRequest, body_bytes: bytes) -> Ask:
+def _nothing_asked(request: ChatRequest | GenerateRequest, body_bytes: bytes) -> CompletionRequest:
     """Load the model, or with ``keep_alive: 0`` unload it: one object, even for a caller who streams."""
-    return Ask(
+    return CompletionRequest(
         model=request.model,
         queries=(),
         stream=False,
         prompt="",
         session_id=request.session_id or None,
-        nothing_asked="unload" if _is_no_time(request.keep_alive) else "load",
+        is_load_request="unload" if _is_no_time(request.keep_alive) else "load",
         ignored=ignored(request, body_bytes),
     )
 

@@ -12,23 +12,23 @@ from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.editor import ignored_user, read_editor
 from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, SSE_DONE, encode_json, sse
+from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.dialects.messages import all_text, question, with_gap
 from brunix_twisted.dialects.openai_requests import (
     ChatRequest,
-    CompletionRequest,
+    CompletionsRequest,
     StreamOptions,
     demanded_tool,
 )
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
-from brunix_twisted.dialects.whole import Whole
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import Ask, Ending, Head, Limits, Model
+from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta
 
 # "The backend configuration that the model runs with": for this gateway, its own release.
 _FINGERPRINT = f"fp_brunix_{__version__}"
 
-_MOST_STOPS = 4
+_MAX_STOPS = 4
 _MOST_PROMPTS = 20
 
 HeartbeatForm = Literal["comment", "delta"]
@@ -64,7 +64,7 @@ class Chat:
     model: Model
     heartbeat: HeartbeatForm = "comment"
 
-    def parse(self, body_bytes: bytes) -> Ask:
+    def parse(self, body_bytes: bytes) -> CompletionRequest:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(ChatRequest, body_bytes)
         require_model(self.model, request.model)
@@ -73,7 +73,7 @@ class Chat:
         _require_no_strict_schema(request)
         query, history = question(request.messages)
         most = request.max_completion_tokens
-        return Ask(
+        return CompletionRequest(
             model=request.model,
             queries=(query,),
             history=history,
@@ -90,15 +90,17 @@ class Chat:
             include_usage=_include_usage(request.stream_options),
         )
 
-    def encoder(self, ask: Ask, head: Head) -> Encoder:
+    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        if ask.stream:
-            return _Stream(_fields(_CHAT.prefix, "chat.completion.chunk", ask, head), _CHAT, ask, self.heartbeat)
+        if requested.stream:
+            return _Stream(
+                _fields(_CHAT.prefix, "chat.completion.chunk", requested, meta), _CHAT, requested, self.heartbeat
+            )
 
         def choice(text: str) -> dict[str, Any]:
             return {"message": {"role": "assistant", "content": text, "refusal": None, "annotations": []}}
 
-        return _whole(_fields(_CHAT.prefix, "chat.completion", ask, head), choice, ask)
+        return _whole(_fields(_CHAT.prefix, "chat.completion", requested, meta), choice, requested)
 
 
 @attrs.frozen
@@ -108,13 +110,13 @@ class Completions:
     model: Model
     heartbeat: HeartbeatForm = "comment"
 
-    def parse(self, body_bytes: bytes) -> Ask:
+    def parse(self, body_bytes: bytes) -> CompletionRequest:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        request = decode(CompletionRequest, body_bytes)
+        request = decode(CompletionsRequest, body_bytes)
         require_model(self.model, request.model)
         _require_one(request.n)
         queries = tuple(with_gap(prompt, request.suffix) for prompt in _prompts(request.prompt))
-        return Ask(
+        return CompletionRequest(
             model=request.model,
             queries=queries,
             prompt="\n".join(queries),
@@ -126,12 +128,12 @@ class Completions:
             include_usage=_include_usage(request.stream_options),
         )
 
-    def encoder(self, ask: Ask, head: Head) -> Encoder:
+    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        fields = _fields(_TEXT.prefix, "text_completion", ask, head)
-        if ask.stream:
-            return _Stream(fields, _TEXT, ask, self.heartbeat)
-        return _whole(fields, lambda text: {"text": text}, ask)
+        fields = _fields(_TEXT.prefix, "text_completion", requested, meta)
+        if requested.stream:
+            return _Stream(fields, _TEXT, requested, self.heartbeat)
+        return _whole(fields, lambda text: {"text": text}, requested)
 
 
 @attrs.frozen
@@ -162,21 +164,23 @@ class _Stream:
 
     content_type = SSE
 
-    def __init__(self, fields: dict[str, Any], shape: _Shape, ask: Ask, heartbeat: HeartbeatForm) -> None:
+    def __init__(
+        self, fields: dict[str, Any], shape: _Shape, requested: CompletionRequest, heartbeat: HeartbeatForm
+    ) -> None:
         """Prepare the bytes that all chunks share; ``fields`` is what every chunk says of the answer."""
         self._fields = fields
         # Only a caller who asked for usage gets the key at all: some clients withhold the text beside a usage.
-        self._no_usage: dict[str, Any] = {"usage": None} if ask.include_usage else {}
-        self._include_usage = ask.include_usage
+        self._no_usage: dict[str, Any] = {"usage": None} if requested.include_usage else {}
+        self._include_usage = requested.include_usage
         self._shape = shape
-        self._choices = range(len(ask.queries))
+        self._choices = range(len(requested.queries))
         self._heartbeat = heartbeat
         # A piece of text is encoded alone, between bytes made once: this runs once a token.
         before, after = shape.piece
         common = encode_json(fields)[:-1]
         self._before = [common + b',"choices":[{"index":%d,%b' % (index, before.encode()) for index in self._choices]
         self._after = f'{after},"logprobs":null,"finish_reason":null}}]'.encode() + (
-            b',"usage":null}' if ask.include_usage else b"}"
+            b',"usage":null}' if requested.include_usage else b"}"
         )
 
     def _chunk(self, index: int, content: dict[str, Any], finish_reason: str | None) -> bytes:
@@ -194,12 +198,12 @@ class _Stream:
     def heartbeat(self) -> bytes:
         return SSE_COMMENT if self._heartbeat == "comment" else self.delta(0, "")
 
-    def finish(self, ending: Ending) -> bytes:
+    def finish(self, end: CompletionEnd) -> bytes:
         chunks = [
-            self._chunk(index, self._shape.closing, choice.finish_reason) for index, choice in enumerate(ending.choices)
+            self._chunk(index, self._shape.closing, choice.finish_reason) for index, choice in enumerate(end.choices)
         ]
         if self._include_usage:
-            chunks.append(sse(encode_json({**self._fields, "choices": [], "usage": _usage(ending)})))
+            chunks.append(sse(encode_json({**self._fields, "choices": [], "usage": _usage(end)})))
         return b"".join(chunks) + SSE_DONE
 
     def fail(self, error: GatewayError) -> bytes:
@@ -207,32 +211,32 @@ class _Stream:
         return sse(error_body(error)) + SSE_DONE
 
 
-def _whole(fields: dict[str, Any], choice: Any, ask: Ask) -> Whole:  # noqa: ANN401 - text to a choice's own keys
-    def body(texts: Sequence[str], ending: Ending) -> bytes:
+def _whole(fields: dict[str, Any], choice: Any, requested: CompletionRequest) -> JsonBodyEncoder:  # noqa: ANN401 - text to a choice's own keys
+    def body(texts: Sequence[str], end: CompletionEnd) -> bytes:
         choices = [
             {"index": index, **choice(text), "logprobs": None, "finish_reason": ended.finish_reason}
-            for index, (text, ended) in enumerate(zip(texts, ending.choices, strict=True))
+            for index, (text, ended) in enumerate(zip(texts, end.choices, strict=True))
         ]
-        return encode_json({**fields, "choices": choices, "usage": _usage(ending)})
+        return encode_json({**fields, "choices": choices, "usage": _usage(end)})
 
-    return Whole(len(ask.queries), body, error_body)
+    return JsonBodyEncoder(len(requested.queries), body, error_body)
 
 
-def _fields(prefix: str, kind: str, ask: Ask, head: Head) -> dict[str, Any]:
+def _fields(prefix: str, kind: str, requested: CompletionRequest, meta: ResponseMeta) -> dict[str, Any]:
     return {
-        "id": f"{prefix}-{head.id}",
+        "id": f"{prefix}-{meta.id}",
         "object": kind,
-        "created": int(head.created_s),
-        "model": ask.model,
+        "created": int(meta.created_s),
+        "model": requested.model,
         "system_fingerprint": _FINGERPRINT,
     }
 
 
-def _usage(ending: Ending) -> dict[str, int]:
+def _usage(end: CompletionEnd) -> dict[str, int]:
     return {
-        "prompt_tokens": ending.prompt_tokens,
-        "completion_tokens": ending.completion_tokens,
-        "total_tokens": ending.prompt_tokens + ending.completion_tokens,
+        "prompt_tokens": end.prompt_tokens,
+        "completion_tokens": end.completion_tokens,
+        "total_tokens": end.prompt_tokens + end.completion_tokens,
     }
 
 
@@ -284,7 +288,7 @@ def _limits(stop: str | list[str] | None, max_tokens: float | None, max_tokens_n
             param=max_tokens_name,
         )
     return Limits(
-        stop=stop_sequences(stop, "stop", at_most=_MOST_STOPS),
+        stop=stop_sequences(stop, "stop", at_most=_MAX_STOPS),
         max_tokens=None if max_tokens is None else int(max_tokens),
     )
 

@@ -268,7 +268,7 @@ class IgnoredByCompletion(Parameters):
 
 
 @attrs.frozen(kw_only=True)
-class CompletionRequest(IgnoredByCompletion):
+class CompletionsRequest(IgnoredByCompletion):
     """``POST /v1/completions``."""
 
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]

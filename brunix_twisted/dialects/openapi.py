@@ -80,7 +80,7 @@ _SSE = ("application/json", "text/event-stream")
 _NDJSON = ("application/json", "application/x-ndjson")
 _ENDPOINTS: Final = (
     _Endpoint("/v1/chat/completions", "Answer a conversation's last question", openai_requests.ChatRequest, _SSE),
-    _Endpoint("/v1/completions", "Answer a prompt", openai_requests.CompletionRequest, _SSE),
+    _Endpoint("/v1/completions", "Answer a prompt", openai_requests.CompletionsRequest, _SSE),
     _Endpoint("/v1/responses", "Answer a question, or go on from an answer", responses_requests.ResponsesRequest, _SSE),
     _Endpoint("/v1/responses/{name}", "Give an answer again"),
     _Endpoint("/v1/responses/{name}", "Keep an answer no longer", deletes=True),

@@ -16,19 +16,19 @@ from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.editor import ignored_user, read_editor
 from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, encode_json, sse_event
+from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.dialects.messages import all_text, question
 from brunix_twisted.dialects.openai import HeartbeatForm, error_body, no_schema, require_model
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.responses_requests import Item, ResponsesRequest, ResponseToolChoice, demands_tool
-from brunix_twisted.dialects.whole import Whole
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Ask, Ending, Head, Limits, Model, Turn
+from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta, Turn
 
 _ANSWER = "resp_"
 _MESSAGE = "msg_"
 
 # The limits that OpenAI's document sets for metadata: here it is kept with each stored answer.
-_MOST_METADATA, _LONGEST_NAME, _LONGEST_VALUE = 16, 64, 512
+_MOST_METADATA, _MAX_NAME_LENGTH, _LONGEST_VALUE = 16, 64, 512
 
 # What an answer says of its request, unless the request says otherwise. The document requires most of these keys, Open
 # Responses the penalties too, and some clients read all of them unguarded.
@@ -72,43 +72,43 @@ class Responses:
     model: Model
     heartbeat: HeartbeatForm = "comment"
 
-    def parse(self, body_bytes: bytes) -> Ask:
+    def parse(self, body_bytes: bytes) -> CompletionRequest:
         """See :class:`brunix_twisted.dialects.Dialect`; also raises PREVIOUS_NOT_FOUND and NOT_FOUND."""
         request = decode(ResponsesRequest, body_bytes)
         require_model(self.model, request.model)
         _require_honourable(request)
         query, history, text = _read_input(request)
-        continues = _continued(request)
-        return Ask(
+        previous_response_id = _continued(request)
+        return CompletionRequest(
             model=request.model,
             queries=(query,),
             stream=bool(request.stream),
             prompt=f"{request.instructions}\n{text}" if request.instructions else text,
             session_id=request.session_id or None,
             # What goes on from an earlier answer does not say what was before.
-            history=None if continues else history,
-            continues=continues,
+            history=None if previous_response_id else history,
+            previous_response_id=previous_response_id,
             stored=request.store is not False,
             limits=_limits(request.max_output_tokens),
             editor=read_editor(request.user),
             ignored=ignored(request, body_bytes) + ignored_user(request.user),
-            repeated=_repeated(request),
+            echoed_params=_repeated(request),
         )
 
-    def encoder(self, ask: Ask, head: Head) -> Encoder:
+    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        if ask.stream:
-            return _Stream(ask, head, self.heartbeat)
+        if requested.stream:
+            return _Stream(requested, meta, self.heartbeat)
 
-        def body(_: Sequence[str], ending: Ending) -> bytes:
-            return response_body(ask, head, ending)
+        def body(_: Sequence[str], end: CompletionEnd) -> bytes:
+            return response_body(requested, meta, end)
 
-        return Whole(len(ask.queries), body, error_body)
+        return JsonBodyEncoder(len(requested.queries), body, error_body)
 
 
-def response_body(ask: Ask, head: Head, ending: Ending) -> bytes:
+def response_body(requested: CompletionRequest, meta: ResponseMeta, end: CompletionEnd) -> bytes:
     """Render a finished answer, for whoever asked and for whoever asks for it again."""
-    return encode_json(_finished(ask, head, ending))
+    return encode_json(_finished(requested, meta, end))
 
 
 def deleted_body(name: str) -> bytes:
@@ -138,13 +138,13 @@ class _Stream:
 
     content_type = SSE
 
-    def __init__(self, ask: Ask, head: Head, heartbeat: HeartbeatForm) -> None:
+    def __init__(self, requested: CompletionRequest, meta: ResponseMeta, heartbeat: HeartbeatForm) -> None:
         """Prepare the bytes that all pieces of text share."""
-        self._ask = ask
-        self._head = head
+        self._ask = requested
+        self._meta = meta
         self._heartbeat = heartbeat
         self._sequence_number = 0
-        self._part = {"item_id": _MESSAGE + head.id, "output_index": 0, "content_index": 0}
+        self._part = {"item_id": _MESSAGE + meta.id, "output_index": 0, "content_index": 0}
         # A piece of text is encoded alone, between bytes made once: this runs once a token.
         self._before, self._between, self._after = _pieces(self._part)
 
@@ -157,8 +157,8 @@ class _Stream:
         return sse_event(kind, encode_json({"type": kind, **content, "sequence_number": self._number()}))
 
     def begin(self) -> bytes:
-        begun = {"response": _response(self._ask, self._head, "in_progress")}
-        item = _item(self._head, "in_progress", [])
+        begun = {"response": _response(self._ask, self._meta, "in_progress")}
+        item = _item(self._meta, "in_progress", [])
         return b"".join(
             [
                 self._event("response.created", begun),
@@ -174,8 +174,8 @@ class _Stream:
     def heartbeat(self) -> bytes:
         return SSE_COMMENT if self._heartbeat == "comment" else self.delta(0, "")
 
-    def finish(self, ending: Ending) -> bytes:
-        response = _finished(self._ask, self._head, ending)
+    def finish(self, end: CompletionEnd) -> bytes:
+        response = _finished(self._ask, self._meta, end)
         (item,) = response["output"]
         (part,) = item["content"]
         return b"".join(
@@ -192,7 +192,7 @@ class _Stream:
         # any other, and of an error an exception, but only where it is an object of that name. The document has the
         # error's keys in the event itself, where other clients read them.
         told = {"code": error.kind.code, "message": error.message, "param": error.param}
-        failed = _response(self._ask, self._head, "failed") | {
+        failed = _response(self._ask, self._meta, "failed") | {
             "error": {"code": _FAILED_CODES.get(error.kind.type, "server_error"), "message": error.message}
         }
         return b"".join(
@@ -213,44 +213,44 @@ def _pieces(place: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
     return before, between, after
 
 
-def _response(ask: Ask, head: Head, status: str) -> dict[str, Any]:
+def _response(requested: CompletionRequest, meta: ResponseMeta, status: str) -> dict[str, Any]:
     return {
-        "id": _ANSWER + head.id,
+        "id": _ANSWER + meta.id,
         "object": "response",
-        "created_at": int(head.created_s),
+        "created_at": int(meta.created_s),
         "status": status,
         "completed_at": None,
         "error": None,
         "incomplete_details": None,
-        "model": ask.model,
+        "model": requested.model,
         "output": [],
         "usage": None,
         **_ALWAYS,
         **_DEFAULTS,
-        **ask.repeated,
+        **requested.echoed_params,
     }
 
 
-def _finished(ask: Ask, head: Head, ending: Ending) -> dict[str, Any]:
-    (choice,) = ending.choices
+def _finished(requested: CompletionRequest, meta: ResponseMeta, end: CompletionEnd) -> dict[str, Any]:
+    (choice,) = end.choices
     cut = choice.finish_reason == "length"
     status = "incomplete" if cut else "completed"
-    return _response(ask, head, status) | {
-        "completed_at": None if cut else int(ending.finished_s),
+    return _response(requested, meta, status) | {
+        "completed_at": None if cut else int(end.finished_s),
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "output": [_item(head, status, [_text(choice.text)])],
+        "output": [_item(meta, status, [_text(choice.text)])],
         "usage": {
-            "input_tokens": ending.prompt_tokens,
+            "input_tokens": end.prompt_tokens,
             "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-            "output_tokens": ending.completion_tokens,
+            "output_tokens": end.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": ending.prompt_tokens + ending.completion_tokens,
+            "total_tokens": end.prompt_tokens + end.completion_tokens,
         },
     }
 
 
-def _item(head: Head, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"id": _MESSAGE + head.id, "type": "message", "status": status, "role": "assistant", "content": content}
+def _item(meta: ResponseMeta, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"id": _MESSAGE + meta.id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
 def _text(text: str) -> dict[str, Any]:
@@ -273,12 +273,12 @@ def _require_honourable(request: ResponsesRequest) -> None:
         raise no_schema("text.format")
     metadata = request.metadata or {}
     if len(metadata) > _MOST_METADATA or any(
-        len(name) > _LONGEST_NAME or len(value) > _LONGEST_VALUE for name, value in metadata.items()
+        len(name) > _MAX_NAME_LENGTH or len(value) > _LONGEST_VALUE for name, value in metadata.items()
     ):
         raise GatewayError(
             errors.INVALID_REQUEST,
             f"'metadata' may hold {_MOST_METADATA} texts of {_LONGEST_VALUE} characters each, "
-            f"under names of {_LONGEST_NAME}",
+            f"under names of {_MAX_NAME_LENGTH}",
             param="metadata",
         )
 
@@ -373,11 +373,11 @@ def _limits(max_output_tokens: float | None) -> Limits:
 
 
 def _repeated(request: ResponsesRequest) -> dict[str, Any]:
-    repeated: dict[str, Any] = {}
+    echoed_params: dict[str, Any] = {}
     for name in _DEFAULTS:
         value = getattr(request, name)
         # An empty id names nothing; and a selection of tools would be one from the empty list that the answer has.
         if value is None or value == "" or isinstance(value, ResponseToolChoice):
             continue
-        repeated[name] = int(value) if name in _INTEGERS else value
-    return repeated
+        echoed_params[name] = int(value) if name in _INTEGERS else value
+    return echoed_params

@@ -46,7 +46,7 @@ class AioCall:
     """See :class:`brunix_twisted.engine.Call`."""
 
     def __init__(
-        self, ask: Callable[[float, TraceContext | None], Any], look: Callable[[float], Any], timeout_s: float
+        self, requested: Callable[[float, TraceContext | None], Any], look: Callable[[float], Any], timeout_s: float
     ) -> None:
         """
         Prepare to ask, from now on.
@@ -54,7 +54,7 @@ class AioCall:
         :param ask: begins the rpc with a deadline in seconds.
         :param look: begins something that ends, however it ends, when the engine can be reached, or at the deadline.
         """
-        self._ask = ask
+        self._ask = requested
         self._look = look
         self._retry_budget = RetryBudget(timeout_s)
         self._under_way: _UnderWay | None = None

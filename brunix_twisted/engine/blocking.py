@@ -89,7 +89,7 @@ class BlockingCall:
 
     def __init__(
         self,
-        ask: Callable[[float, TraceContext | None], Messages],
+        requested: Callable[[float, TraceContext | None], Messages],
         look: Callable[[float], Watched],
         timeout_s: float,
         workers: Workers,
@@ -102,7 +102,7 @@ class BlockingCall:
         :param look: begins something that ends, however it ends, when the engine can be reached, or at the deadline.
         :param workers: one of them is free when the call is started.
         """
-        self._ask = ask
+        self._ask = requested
         self._look = look
         self._retry_budget = RetryBudget(timeout_s)
         self._workers = workers

@@ -48,8 +48,8 @@ from brunix_twisted.dialects.endpoints import endpoint_of
 from brunix_twisted.engine import Call
 from brunix_twisted.engine.connection import proxy_options
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.limits import Cutter, count_tokens
-from brunix_twisted.model import Ask, Question, TraceContext
+from brunix_twisted.limits import OutputLimiter, count_tokens
+from brunix_twisted.model import CompletionRequest, Question, TraceContext
 from brunix_twisted.observability.request_record import Record, masked, session_digest
 from brunix_twisted.runtime.reactors import Reactor
 
@@ -174,20 +174,20 @@ class RequestSpan:
         self.context = _context(span)
         """What belongs below the request."""
 
-    def call(self, call: Call, question: Question, ask: Ask, cutter: Cutter) -> Call:
+    def call(self, call: Call, question: Question, requested: CompletionRequest, limiter: OutputLimiter) -> Call:
         """Give an engine call that has a span of its own from its start on, in place of one that has none."""
         if not self._span.is_recording():
             return call
         operation = "text_completion" if self._path in _PROMPTS else "chat"
-        model = ask.model[:_MODEL_CHARACTERS]
+        model = requested.model[:_MODEL_CHARACTERS]
         rpc = "AskAgentStream" if question.stream else "AskAgent"
         # What `usage` says of the whole answer, unless there are several calls to share it.
-        prompt = ask.prompt if len(ask.queries) == 1 else question.query
+        prompt = requested.prompt if len(requested.queries) == 1 else question.query
         attributes: dict[str, AttributeValue] = {
             "gen_ai.operation.name": operation,
             "gen_ai.provider.name": "brunix",
             "gen_ai.request.model": model,
-            "gen_ai.request.stream": ask.stream,
+            "gen_ai.request.stream": requested.stream,
             "gen_ai.response.model": self._tracing.model_id,
             "gen_ai.usage.input_tokens": count_tokens(prompt),
             "rpc.system": "grpc",
@@ -195,8 +195,8 @@ class RequestSpan:
             "rpc.method": f"{_SERVICE}/{rpc}",
             **self._tracing.engine,
         }
-        if ask.limits.max_tokens is not None:
-            attributes["gen_ai.request.max_tokens"] = ask.limits.max_tokens
+        if requested.limits.max_tokens is not None:
+            attributes["gen_ai.request.max_tokens"] = requested.limits.max_tokens
         if question.session_id:
             # As in the log: the id itself may name a person or a ticket.
             attributes["gen_ai.conversation.id"] = session_digest(question.session_id, self._tracing.digest_key)
@@ -210,7 +210,7 @@ class RequestSpan:
                 start_time=self._now_ns(),
             )
 
-        traced = TracedCall(call, cutter, begin, self._now_ns, streams=ask.stream)
+        traced = TracedCall(call, limiter, begin, self._now_ns, streams=requested.stream)
         self._calls.append(traced)
         return traced
 
@@ -251,7 +251,7 @@ class TracedCall:
     """Not asked for: the span's own is what the engine is told."""
 
     def __init__(
-        self, call: Call, cutter: Cutter, begin: Callable[[], Span], now_ns: Callable[[], int], *, streams: bool
+        self, call: Call, limiter: OutputLimiter, begin: Callable[[], Span], now_ns: Callable[[], int], *, streams: bool
     ) -> None:
         """
         Stand for a call that has not started.
@@ -261,7 +261,7 @@ class TracedCall:
         """
         self.statuses = call.statuses
         self._call = call
-        self._cutter = cutter
+        self._limiter = limiter
         self._begin = begin
         self._now_ns = now_ns
         self._streams = streams
@@ -311,18 +311,18 @@ class TracedCall:
 
         :param gone: whether that was the client's doing, in which case a cancelled call is no error.
         """
-        span, fault, cutter = self._span, self._fault, self._cutter
+        span, fault, limiter = self._span, self._fault, self._limiter
         if span is None:
             return
         # The last attempt's. A call that was cancelled before its first has none.
         status = self.statuses[-1] if self.statuses else "CANCELLED"
         cancelled = fault is None and status == "CANCELLED"
-        reason = cutter.finish_reason
+        reason = limiter.finish_reason
         if reason is None and fault is None and not cancelled:
             reason = "stop"
         if reason is not None:
             span.set_attribute("gen_ai.response.finish_reasons", [reason])
-        span.set_attribute("gen_ai.usage.output_tokens", cutter.tokens)
+        span.set_attribute("gen_ai.usage.output_tokens", limiter.tokens)
         if status in _GRPC_STATUSES:
             span.set_attribute("rpc.grpc.status_code", _GRPC_STATUSES.index(status))
         span.set_attribute("rpc.response.status_code", status)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from brunix_twisted.dialects.framing import JSON
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Ending
+from brunix_twisted.model import CompletionEnd
 
 
-class Whole:
+class JsonBodyEncoder:
     """The encoder that gathers a stream's events and writes one body at the end."""
 
     content_type = JSON
@@ -17,7 +17,7 @@ class Whole:
     def __init__(
         self,
         choices: int,
-        body: Callable[[Sequence[str], Ending], bytes],
+        body: Callable[[Sequence[str], CompletionEnd], bytes],
         error: Callable[[GatewayError], bytes],
     ) -> None:
         """
@@ -44,6 +44,6 @@ class Whole:
         """Nothing: a body has no room for one."""
         return b""
 
-    def finish(self, ending: Ending) -> bytes:
+    def finish(self, end: CompletionEnd) -> bytes:
         """Everything."""
-        return self._body(["".join(pieces) for pieces in self._pieces], ending)
+        return self._body(["".join(pieces) for pieces in self._pieces], end)
