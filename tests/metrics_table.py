@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from brunix_twisted.model import Processes
 from brunix_twisted.observability.metrics import PREFIX, Metrics
-from brunix_twisted.observability.request_record import Draft, EngineCall, Readings, Record
+from brunix_twisted.observability.request_record import EngineCall, Readings, RequestInProgress, RequestRecord
 from brunix_twisted.runtime.reactors import Reactor
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
@@ -37,13 +37,13 @@ def readings(processes: Processes | None = None) -> Readings:
     return Readings(requests=3, streams=2, waiting=1, queue_size=80, busy=2, places=20, processes=processes)
 
 
-def record(path: str = "/v1/chat/completions", *, session: str = "", status: int | None = 200) -> Record:
+def record(path: str = "/v1/chat/completions", *, session: str = "", status: int | None = 200) -> RequestRecord:
     """Make the record of a streamed question: half a second in the queue, and one with the engine."""
-    draft = Draft(10.0, streamed=True, reason="complete", prompt_tokens=12, answer=Answered(11.0))
-    draft.queued(10.0)
-    draft.admitted(10.5)
-    draft.calls.append(EngineCall("AskAgentStream", ["UNAVAILABLE", "OK"], Counted(34), 10.5, 11.5))
-    return draft.conclude(
+    in_progress = RequestInProgress(10.0, streamed=True, reason="complete", prompt_tokens=12, answer=Answered(11.0))
+    in_progress.queued(10.0)
+    in_progress.admitted(10.5)
+    in_progress.calls.append(EngineCall("AskAgentStream", ["UNAVAILABLE", "OK"], Counted(34), 10.5, 11.5))
+    return in_progress.finish(
         12.0,
         request_id="req-1",
         method="POST",

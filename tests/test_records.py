@@ -20,7 +20,7 @@ from brunix_twisted.api.routes import Gateway
 from brunix_twisted.dialects.endpoints import ENDPOINTS, QUESTIONS, endpoint_of
 from brunix_twisted.errors import Kind
 from brunix_twisted.model import Choice
-from brunix_twisted.observability.request_record import REASONS, Draft, Record, session_digest
+from brunix_twisted.observability.request_record import REASONS, RequestInProgress, RequestRecord, session_digest
 from endpoints import CHAT, GENERATE, PATHS
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, run_gateway, stop_gateway
@@ -43,7 +43,7 @@ def test_a_record() -> None:
 
 def test_nothing_asked() -> None:
     """A health check would be counted as a question that waited no time at all."""
-    found = Draft(1.0).conclude(
+    found = RequestInProgress(1.0).finish(
         1.5, request_id="r", method="BREW", path="/health", status=200, gone=False, session="", sent_bytes=2
     )
     assert (found.queue_s, found.first_token_s, found.engine_s, found.total_s) == (None, None, None, 0.5)
@@ -52,9 +52,9 @@ def test_nothing_asked() -> None:
 
 def test_left_while_waiting() -> None:
     """A queue that people leave would look as if nobody had waited."""
-    draft = Draft(1.0)
-    draft.queued(2.0)
-    found = draft.conclude(
+    in_progress = RequestInProgress(1.0)
+    in_progress.queued(2.0)
+    found = in_progress.finish(
         5.0, request_id="r", method="POST", path=CHAT, status=None, gone=True, session="", sent_bytes=0
     )
     assert (found.queue_s, found.engine_s, found.reason, found.status) == (3.0, None, "client_gone", None)
@@ -98,11 +98,11 @@ def test_a_stored_answers_id_is_not_logged(path: str, logged: str) -> None:
 )
 def test_failures(kind: Kind, reason: str) -> None:
     """A failure would be counted as another, and the wrong alarm go off."""
-    draft = Draft(0.0)
-    draft.failed(kind)
-    assert draft.reason == reason
-    draft.failed(errors.INTERNAL)
-    assert draft.reason == reason
+    in_progress = RequestInProgress(0.0)
+    in_progress.failed(kind)
+    assert in_progress.reason == reason
+    in_progress.failed(errors.INTERNAL)
+    assert in_progress.reason == reason
 
 
 def test_every_server_error_has_a_reason_of_its_own() -> None:
@@ -110,17 +110,17 @@ def test_every_server_error_has_a_reason_of_its_own() -> None:
     kinds = [value for value in vars(errors).values() if isinstance(value, Kind) and value.type == "server_error"]
     assert len(kinds) >= 6
     for kind in kinds:
-        draft = Draft(0.0)
-        draft.failed(kind)
-        assert draft.reason != "refused", kind
+        in_progress = RequestInProgress(0.0)
+        in_progress.failed(kind)
+        assert in_progress.reason != "refused", kind
 
 
 @pytest.mark.parametrize(("cut", "reason"), [(False, "complete"), (True, "cut")])
 def test_cut(reason: str, *, cut: bool) -> None:
     """An answer that the caller's limit cut would be counted as whole, or the other way round."""
-    draft = Draft(0.0)
-    draft.completed([Choice(finish_reason="stop", completion_tokens=1, cut=cut)], 1)
-    assert draft.reason == reason
+    in_progress = RequestInProgress(0.0)
+    in_progress.completed([Choice(finish_reason="stop", completion_tokens=1, cut=cut)], 1)
+    assert in_progress.reason == reason
 
 
 # Endpoints: the only labels that come from a path.
@@ -158,9 +158,9 @@ def test_paths(path: str, endpoint: str, dialect: str) -> None:
 # Of a running gateway.
 
 
-async def ask(gateway: RunningGateway, path: str, prompt: object, **more: object) -> Record:
+async def ask(gateway: RunningGateway, path: str, prompt: object, **more: object) -> RequestRecord:
     """Ask, and give the one record of it."""
-    records: list[Record] = []
+    records: list[RequestRecord] = []
     gateway.service._site.observers = [records.append]  # noqa: SLF001 - what nobody outside can reach
     body = {"model": "brunix", "prompt": prompt, "messages": [{"role": "user", "content": prompt}]} | more
     await gateway.ask("POST", path, json=body, headers={"X-Request-Id": "req-1"})
@@ -233,7 +233,7 @@ async def test_refused_before_the_engine(gateway: RunningGateway) -> None:
 async def test_turned_away(engine: ScriptedEngine) -> None:
     """Nobody would see that the gateway is too small."""
     gateway = await run_gateway(grpc_target=engine.target, drain_s=0.0, thread_workers=1, queue_size=0)
-    records: list[Record] = []
+    records: list[RequestRecord] = []
     gateway.service._site.observers = [records.append]  # noqa: SLF001 - as above
     body = {"model": "brunix", "prompt": script("one ", {"wait": "go"})}
     streaming = await gateway.send("POST", GENERATE, json=body)
@@ -250,7 +250,7 @@ async def test_turned_away(engine: ScriptedEngine) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_left(gateway: RunningGateway) -> None:
     """People who give up would not show in any figure."""
-    ended: Deferred[Record] = Deferred()
+    ended: Deferred[RequestRecord] = Deferred()
     gateway.service._site.observers = [ended.callback]  # noqa: SLF001 - as above
     body = json.dumps({"model": "brunix", "prompt": script("one ", {"hang": True})}).encode()
     head = f"POST {GENERATE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
@@ -267,9 +267,9 @@ async def test_a_client_that_left(gateway: RunningGateway) -> None:
 @pytest_twisted.ensureDeferred
 async def test_an_observer_that_fails(gateway: RunningGateway) -> None:
     """A mistake in what tells of requests would break the requests."""
-    told: list[Record] = []
+    told: list[RequestRecord] = []
 
-    def fail(_: Record) -> None:
+    def fail(_: RequestRecord) -> None:
         raise ZeroDivisionError
 
     gateway.service._site.observers = [fail, told.append]  # noqa: SLF001 - as above

@@ -66,8 +66,8 @@ class Completion:
         """
         asked_s = self._reactor.seconds()
         requested = await request.parsed(dialect.parse)
-        draft = request.draft
-        draft.streamed = requested.stream
+        in_progress = request.in_progress
+        in_progress.streamed = requested.stream
         if requested.ignored:
             request.setHeader(b"X-Brunix-Ignored", ", ".join(requested.ignored).encode("ascii"))
         if self.draining:
@@ -81,17 +81,17 @@ class Completion:
         timeouts = self._timeouts if requested.stream else self._whole_terms
         answer = AnswerProducer(self._reactor, request, encoder, timeouts, lambda: self._stalled(request))
         answer.on_headers = lambda: self._time(request)
-        draft.answer = answer
+        in_progress.answer = answer
         self._answers[answer] = requested.stream
         try:
             choices = [
                 await self._ask(request, requested, assignment, answer, index)
                 for index in range(len(requested.queries))
             ]
-            admitted_s = draft.calls[0].began_s if draft.calls else asked_s
+            admitted_s = in_progress.calls[0].began_s if in_progress.calls else asked_s
             end = self._ending(requested, choices, asked_s, admitted_s, answer.first_text_s)
             # Before the end is written, for that is what the record is made at.
-            draft.completed(choices, end.prompt_tokens)
+            in_progress.completed(choices, end.prompt_tokens)
             answer.finish(end)
             self._sessions.completed(assignment, requested, choices, self._reactor.seconds())
             return CompletedAnswer(requested=requested, meta=meta, end=end, session_id=request.session_id)
@@ -99,7 +99,7 @@ class Completion:
             raise
         except Exception as fault:
             error = self._as_gateway_error(request, fault)
-            draft.failed(error.kind)
+            in_progress.failed(error.kind)
             if not answer.started:
                 if error is fault:
                     raise
@@ -123,7 +123,7 @@ class Completion:
         index: int,
     ) -> Choice:
         """Ask the engine one of a request's questions, and send what it says."""
-        query, draft = requested.queries[index], request.draft
+        query, in_progress = requested.queries[index], request.in_progress
         question = Question(
             query=query,
             session_id=assignment.session_ids[index],
@@ -140,32 +140,32 @@ class Completion:
 
         def start(begin: Callable[[], Deferred[None]]) -> Deferred[None]:
             placed_s = self._reactor.seconds()
-            draft.admitted(placed_s)
+            in_progress.admitted(placed_s)
             if requested.echo:
                 answer.prepend_text(index, query)
             # Last: once the call has begun, nothing here may raise before it has ended.
             ended = begin()
             asked.began_s = placed_s
-            draft.calls.append(asked)
+            in_progress.calls.append(asked)
             return ended.addBoth(left)
 
         def left(result: Failure | None) -> Failure | None:
             asked.ended_s = self._reactor.seconds()
             return result
 
-        draft.queued(self._reactor.seconds())
+        in_progress.queued(self._reactor.seconds())
         try:
             return await answer.stream_call(
                 index, call, limiter, lambda begin: self._admission.run(lambda: start(begin))
             )
         except Exception:
-            if asked not in draft.calls:
+            if asked not in in_progress.calls:
                 # Nothing was asked, so the session still holds the conversation that it was chosen for.
                 self._sessions.release(assignment, self._reactor.seconds())
             raise
 
     def _time(self, request: GatewayRequest) -> None:
-        if timing := request.draft.server_timing(self._reactor.seconds()):
+        if timing := request.in_progress.server_timing(self._reactor.seconds()):
             request.setHeader(b"Server-Timing", timing)
 
     @property
@@ -174,7 +174,7 @@ class Completion:
         return sum(self._answers.values())
 
     def _stalled(self, request: GatewayRequest) -> None:
-        request.draft.reason = "stalled"
+        request.in_progress.reason = "stalled"
         self._log.warn(
             "Request {request_id}: cut off, for its client has read nothing for {stall_timeout_s:g} s",
             request_id=request.request_id,

@@ -250,7 +250,7 @@ def _dialect(request: GatewayRequest) -> DialectName:
     Anthropic's clients always name the version of their API, and look for the request's id in a header of their own.
     """
     path, anthropic = request.path.decode("latin-1"), request.requestHeaders.hasHeader(b"anthropic-version")
-    request.draft.anthropic = anthropic
+    request.in_progress.anthropic = anthropic
     _, dialect = endpoint_of(path, anthropic=anthropic)
     if endpoint_of(path, anthropic=not anthropic)[1] != dialect:
         request.setHeader(b"Vary", b"Origin, anthropic-version")
@@ -273,7 +273,7 @@ def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
     """Set the status and headers of a failed request, and return its body in the dialect of its path."""
     if error.kind.type == "server_error" or error.detail:
         _log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
-    request.draft.failed(error.kind)
+    request.in_progress.failed(error.kind)
     if error.kind.retry:
         request.setHeader(b"Retry-After", b"%d" % errors.RETRY_AFTER_S)
     elif error.kind.retry is False:

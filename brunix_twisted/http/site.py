@@ -33,7 +33,7 @@ from brunix_twisted.http.bodies import PARSED_AT_ONCE_BYTES, Bodies
 from brunix_twisted.http.channel import Bounds, GatewayChannel
 from brunix_twisted.http.sockets import DirectWriteMixin
 from brunix_twisted.model import TraceContext
-from brunix_twisted.observability.request_record import Draft, Observer, Record, session_digest
+from brunix_twisted.observability.request_record import Observer, RequestInProgress, RequestRecord, session_digest
 from brunix_twisted.observability.trace_context import trace_context
 from brunix_twisted.runtime.reactors import Reactor
 
@@ -91,7 +91,7 @@ class GatewayRequest(server.Request):
     """Below what in which trace the engine's calls belong: the request's own span, or else what its caller gave."""
     span: RequestSpan | None = None
     """There where traces are exported."""
-    draft: Draft
+    in_progress: RequestInProgress
     """What will be told of the request at its end; there once it has an id."""
     received_bytes = 0
     """How much of the body has come."""
@@ -175,7 +175,7 @@ class GatewayRequest(server.Request):
     def _begin(self) -> bool:
         """Prepare the request for whoever answers it; False if it comes from a page that may not ask."""
         self.site = self.channel.site  # type: ignore[attr-defined]  # server.Site gives it to every channel
-        self.draft = Draft(self.site.clock.seconds())
+        self.in_progress = RequestInProgress(self.site.clock.seconds())
         given = self.requestHeaders.getRawHeaders(b"X-Request-Id", [b""])[0]
         self.request_id = (given if _SANE_REQUEST_ID.fullmatch(given) else token_hex(16).encode()).decode("ascii")
         self.setHeader(b"X-Request-Id", self.request_id.encode("ascii"))
@@ -187,7 +187,7 @@ class GatewayRequest(server.Request):
             self.span = self.site.tracing.begin(self, self.request_id, self.trace)
             self.trace = self.span.context
         if self.trace is not None:
-            self.draft.trace_id = self.trace.trace_id
+            self.in_progress.trace_id = self.trace.trace_id
         # No answer may be served again: not an engine's health, nor a list that a restart changes. RFC 9111, 5.2.2.5.
         self.setHeader(b"Cache-Control", b"no-store")
         # Whoever stores this answer has to store another for another origin.
@@ -267,7 +267,7 @@ class GatewayRequest(server.Request):
         """Answer a request that met a mistake of the gateway's own."""
         self._log.failure("Request {request_id} failed", failure=reason, request_id=self.request_id)
         if self.startedWriting:
-            self.draft.failed(errors.INTERNAL)
+            self.in_progress.failed(errors.INTERNAL)
             # Nothing that could be added would be read as an error; a connection that breaks is. Closed in good order,
             # it would still get the end of a body, from the router.
             self.disconnect()
@@ -291,7 +291,7 @@ class GatewayRequest(server.Request):
             self._log.failure("The end of request {request_id} was not recorded", request_id=self.request_id)
 
     def _log_end(self, *, gone: bool) -> None:
-        record = self.draft.conclude(
+        record = self.in_progress.finish(
             self.site.clock.seconds(),
             request_id=self.request_id,
             method=self.method.decode("latin-1"),
@@ -424,7 +424,7 @@ class GatewaySite(server.Site):
         if not self.connections:
             self._all_closed()
 
-    def observe(self, record: Record) -> None:
+    def observe(self, record: RequestRecord) -> None:
         """Hand a request's record to every observer; one that fails harms nobody."""
         for observer in self.observers:
             try:

@@ -29,7 +29,7 @@ from twisted.logger import (
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
-from brunix_twisted.observability.request_record import Record
+from brunix_twisted.observability.request_record import RequestRecord
 from brunix_twisted.runtime.background import BackgroundWriter, write_all
 
 Format = Literal["text", "json"]
@@ -42,7 +42,7 @@ _TOLD: Final = frozenset(
 )
 
 
-def log_request(record: Record) -> None:
+def log_request(record: RequestRecord) -> None:
     """
     Write the line of a request; the record's fields stand beside it in the event.
 

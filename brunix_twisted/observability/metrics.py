@@ -30,7 +30,7 @@ from twisted.internet.interfaces import IDelayedCall
 from brunix_twisted import __version__
 from brunix_twisted.dialects.endpoints import QUESTIONS
 from brunix_twisted.model import Processes
-from brunix_twisted.observability.request_record import REASONS, Readings, Record
+from brunix_twisted.observability.request_record import REASONS, Readings, RequestRecord
 from brunix_twisted.runtime.reactors import Reactor
 
 PREFIX: Final = "brunix_gateway_"
@@ -113,7 +113,7 @@ class Metrics:
         self._tick: IDelayedCall | None = None
         self._due_s = 0.0
 
-    def observe(self, record: Record) -> None:
+    def observe(self, record: RequestRecord) -> None:
         """Count a request that has ended."""
         endpoint = record.endpoint
         self._statuses(record.dialect, endpoint, "none" if record.status is None else str(record.status)).inc()

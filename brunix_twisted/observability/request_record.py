@@ -1,7 +1,7 @@
 """
 What is told of a request at its end: to the log, the metrics, and whoever else listens.
 
-A request fills in a :class:`Draft` on its way. At its end, however it came, the draft becomes one :class:`Record`,
+A request fills in a :class:`RequestInProgress` on its way. At its end, however it came, the draft becomes one :class:`RequestRecord`,
 which every observer is handed; nothing else on the way of a request knows of them. What a record holds comes from
 closed sets or is a number, but for the few fields that say otherwise.
 """
@@ -59,7 +59,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", 
 
 
 @attrs.frozen(kw_only=True)
-class Record:
+class RequestRecord:
     """What one request came to. Durations are in seconds."""
 
     request_id: str
@@ -139,7 +139,7 @@ def masked(path: str) -> str:
     return _STORED_ANSWER.sub("/v1/responses/{id}", path)
 
 
-Observer = Callable[[Record], object]
+Observer = Callable[[RequestRecord], object]
 """Is told of each request at its end, on the reactor's thread."""
 
 
@@ -166,7 +166,7 @@ class EngineCall:
 
 
 @attrs.define(eq=False)
-class Draft:
+class RequestInProgress:
     """What is known by now of a request under way. Times are the reactor's clock."""
 
     started_s: float
@@ -232,7 +232,7 @@ class Draft:
             parts.append(b"engine;dur=%.1f, gateway;dur=%.1f" % (engine_s * 1000, gateway_s * 1000))
         return b", ".join(parts)
 
-    def conclude(  # noqa: PLR0913 - what only the request knows
+    def finish(  # noqa: PLR0913 - what only the request knows
         self,
         now_s: float,
         *,
@@ -243,7 +243,7 @@ class Draft:
         gone: bool,
         session: str,
         sent_bytes: int,
-    ) -> Record:
+    ) -> RequestRecord:
         """
         Make the record, once.
 
@@ -251,7 +251,7 @@ class Draft:
         :param session: the session's digest, of :func:`session_digest`.
         """
         endpoint, dialect = endpoint_of(path, anthropic=self.anthropic)
-        record = Record(
+        record = RequestRecord(
             request_id=request_id,
             spelled_method=method,
             method=method if method in _METHODS else "other",

@@ -50,7 +50,7 @@ from brunix_twisted.engine.connection import proxy_options
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import OutputLimiter, count_tokens
 from brunix_twisted.model import CompletionRequest, Question, TraceContext
-from brunix_twisted.observability.request_record import Record, masked, session_digest
+from brunix_twisted.observability.request_record import RequestRecord, masked, session_digest
 from brunix_twisted.runtime.reactors import Reactor
 
 FLUSH_S: Final = 2.0
@@ -214,7 +214,7 @@ class RequestSpan:
         self._calls.append(traced)
         return traced
 
-    def end(self, record: Record) -> None:
+    def end(self, record: RequestRecord) -> None:
         """End the span; once."""
         span, status, reason = self._span, record.status, record.reason
         gone = reason in _CLIENTS_DOING
