@@ -29,7 +29,7 @@ from brunix_twisted.config.unknown_variables import unknown
 from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.observability.logs import twistd_observer
 from brunix_twisted.observability.metrics_endpoint import Exporter
-from brunix_twisted.processes.shared_sockets import Binding, Borrowing
+from brunix_twisted.processes.shared_sockets import AdoptSocketReactor, BindOnlyReactor
 from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.private_names import check_private_names
@@ -134,8 +134,8 @@ def makeService(options: Mapping[str, str | None]) -> IService:
         _check_reactor(reactor, settings)
         _check_traces(os.environ, settings)
         check_private_names(settings.engine_client)
-        sharing = Binding(reactor) if settings.processes > 1 else None
-        endpoint = _endpoint(Borrowing(reactor) if sharing is None else sharing, settings.listen)
+        sharing = BindOnlyReactor(reactor) if settings.processes > 1 else None
+        endpoint = _endpoint(AdoptSocketReactor(reactor) if sharing is None else sharing, settings.listen)
         metrics = settings.metrics_listen
         metrics_endpoint = None if metrics is None else _endpoint(reactor, metrics, "PROXY_METRICS_LISTEN")
     except SettingError as error:

@@ -27,9 +27,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, LogPublisher, eventAsText
 
-from brunix_twisted.processes.accept_balancing import Turn, shared_memory
+from brunix_twisted.processes.accept_balancing import ConnectionCounts, shared_memory
 from brunix_twisted.processes.ipc import Lines, Messages, read_message
-from brunix_twisted.processes.shared_sockets import Accepting, without_systemd
+from brunix_twisted.processes.shared_sockets import SharedAcceptReactor, without_systemd
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine, script
 from test_tap import CLEAN, TWISTD, free_port
@@ -789,14 +789,14 @@ async def test_who_has_fewer_goes_first() -> None:
     from twisted.internet import reactor  # noqa: PLC0415 - which one, is for pytest's --reactor to choose
 
     memory = shared_memory(3)
-    this, other = Turn(memory, 0, 3), Turn(memory, 1, 3)
+    this, other = ConnectionCounts(memory, 0, 3), ConnectionCounts(memory, 1, 3)
     os.close(memory)
     clients: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)  # noqa: FBT003 - as Twisted binds it
         later = Later(reactor)
         arrivals = Arrivals(reactor)
-        port: Any = Accepting(later, server.fileno(), this).listenTCP(0, arrivals)
+        port: Any = SharedAcceptReactor(later, server.fileno(), this).listenTCP(0, arrivals)
 
         def connect() -> None:
             clients.append(socket.create_connection(server.getsockname()))
@@ -809,7 +809,7 @@ async def test_who_has_fewer_goes_first() -> None:
         assert later.calls == []
 
         # Now another one does, and has no connection.
-        other.has(0)
+        other.set(0)
         asked = later.asked()
         connect()
         await asked
@@ -827,25 +827,25 @@ async def test_who_has_fewer_goes_first() -> None:
         assert len(arrivals.connections) == 3
 
         # Nobody waits for one that has as many.
-        other.has(len(arrivals.connections))
+        other.set(len(arrivals.connections))
         arrived = arrivals.one_more()
         connect()
         await arrived
         assert later.calls == []
 
         # A connection that has ended does not count.
-        assert this.is_ahead()
+        assert this.has_more()
         for connection in arrivals.connections[:2]:
             await hung_up(connection)
-        assert not this.is_ahead()
+        assert not this.has_more()
 
         # One that has stopped to accept is nobody's concern, though connections of its end.
-        assert other.is_ahead()
+        assert other.has_more()
         await port.stopListening()
-        assert not other.is_ahead()
+        assert not other.has_more()
         for connection in arrivals.connections[2:]:
             await hung_up(connection)
-        assert not other.is_ahead()
+        assert not other.has_more()
     for client in clients:
         client.close()
 

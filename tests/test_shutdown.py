@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 from brunix_twisted.app import service as service_module
 from brunix_twisted.app.systemd import Notifier, NotifyingService
 from brunix_twisted.config.settings import Settings
-from brunix_twisted.processes.shared_sockets import Binding
+from brunix_twisted.processes.shared_sockets import BindOnlyReactor
 from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import run_steps
@@ -229,7 +229,7 @@ def test_every_process_is_asked_to_leave_and_killed() -> None:
     """A process that cannot be told or killed does not save the others, and the stop ends even if it never does."""
     clock = Clock()
     done: list[str] = []
-    binding = Binding(clock)
+    binding = BindOnlyReactor(clock)
     endpoint = SimpleNamespace(listen=lambda _: Deferred())
     supervisor = Supervisor(binding, Settings(processes=2, drain_s=5.0), {}, cast("Any", endpoint))
     supervisor._listener.start(cast("Any", None), lambda _: None)  # noqa: SLF001 - a supervisor that has started

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.processes.process import GatewayProcess
-from brunix_twisted.processes.shared_sockets import Binding
+from brunix_twisted.processes.shared_sockets import BindOnlyReactor
 from brunix_twisted.processes.supervisor import Supervisor
 from fake_reactor import LIMIT_S
 from log_lines import log_lines
@@ -162,10 +162,10 @@ class SpawningClock(Clock):
 def test_a_replacement_that_hangs_is_replaced() -> None:
     """A process that is started in place of another and hangs is killed, and its number is not lost for good."""
     clock = SpawningClock()
-    binding = Binding(clock)
+    binding = BindOnlyReactor(clock)
     binding.port = cast("Any", SimpleNamespace(fileno=lambda: 3))
     supervisor = Supervisor(binding, Settings(processes=1), {}, cast("Any", None))
-    supervisor._have_started, supervisor._turns = True, 0  # noqa: SLF001 - what a start leaves behind
+    supervisor._have_started, supervisor._counts_memory = True, 0  # noqa: SLF001 - what a start leaves behind
     with log_lines() as log, pytest.MonkeyPatch.context() as patch:
         patch.setattr("brunix_twisted.processes.supervisor.Turn", lambda *_: SimpleNamespace(leave=lambda: None))
         supervisor._start(0)  # noqa: SLF001 - what comes after a process has died

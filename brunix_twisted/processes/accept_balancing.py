@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 from typing import Final
 
 # In the place of a number: this process does not accept.
-_AWAY: Final = -1
+_NOT_ACCEPTING: Final = -1
 _BYTES: Final = 4
 
 
@@ -25,11 +25,11 @@ def shared_memory(processes: int) -> int:
     else:
         with TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.write(descriptor, _AWAY.to_bytes(_BYTES, "little", signed=True) * processes)
+    os.write(descriptor, _NOT_ACCEPTING.to_bytes(_BYTES, "little", signed=True) * processes)
     return descriptor
 
 
-class Turn:
+class ConnectionCounts:
     """One process's place in that memory."""
 
     def __init__(self, descriptor: int, number: int, processes: int) -> None:
@@ -41,15 +41,15 @@ class Turn:
         self._connections = memoryview(mmap.mmap(descriptor, processes * _BYTES)).cast("i")
         self._number = number
 
-    def has(self, connections: int) -> None:
+    def set(self, connections: int) -> None:
         """Tell how many connections this process has, now that it accepts them."""
         self._connections[self._number] = connections
 
-    def leave(self) -> None:
+    def withdraw(self) -> None:
         """Tell that it accepts none."""
-        self._connections[self._number] = _AWAY
+        self._connections[self._number] = _NOT_ACCEPTING
 
-    def is_ahead(self) -> bool:
+    def has_more(self) -> bool:
         """Whether some process that accepts has fewer connections than this one."""
         own = self._connections[self._number]
-        return any(_AWAY < connections < own for connections in self._connections)
+        return any(_NOT_ACCEPTING < connections < own for connections in self._connections)

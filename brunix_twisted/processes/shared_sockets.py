@@ -17,10 +17,10 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from brunix_twisted.processes.accept_balancing import Turn
+from brunix_twisted.processes.accept_balancing import ConnectionCounts
 
 # How long a process waits for one with fewer connections to accept the next.
-_COURTESY_S: Final = 0.005
+_YIELD_S: Final = 0.005
 # How many it takes then, if nobody has come.
 _UNCLAIMED: Final = 4
 
@@ -86,7 +86,7 @@ class _Counted:
 class _Accepting:
     """A port that accepts when it is its turn."""
 
-    turn: Turn
+    counts: ConnectionCounts
     _open = 0
     _transport: type[tcp.Server]
 
@@ -102,9 +102,9 @@ class _Accepting:
     def doRead(self) -> None:
         """Accept a connection, or leave it to a process that has fewer."""
         port = cast("tcp.Port", self)
-        if self.turn.is_ahead():
+        if self.counts.has_more():
             port.stopReading()
-            cast("IReactorTime", port.reactor).callLater(_COURTESY_S, self._again)
+            cast("IReactorTime", port.reactor).callLater(_YIELD_S, self._again)
         else:
             self._accept(1)
 
@@ -124,10 +124,10 @@ class _Accepting:
         """Count a connection, or count it no more."""
         self._open += more
         if cast("tcp.Port", self).connected:
-            self.turn.has(self._open)
+            self.counts.set(self._open)
 
     def connectionLost(self, reason: Failure) -> None:
-        self.turn.leave()
+        self.counts.withdraw()
         super().connectionLost(reason)  # type: ignore[misc]  # of a port
 
 
@@ -161,7 +161,7 @@ class _Sharing:
         return listening
 
 
-class Binding(_Sharing):
+class BindOnlyReactor(_Sharing):
     """For the supervisor: binds sockets, and accepts nothing."""
 
     port: tcp.Port | None = None
@@ -194,7 +194,7 @@ class Binding(_Sharing):
         return port
 
 
-class Borrowing(_Sharing):
+class AdoptSocketReactor(_Sharing):
     """For one process alone: leaves a Unix socket of systemd's as it is, whose mode and file Twisted would not."""
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Factory) -> IListeningPort:  # noqa: N803 - IReactorSocket
@@ -204,13 +204,13 @@ class Borrowing(_Sharing):
         return cast("IListeningPort", port)
 
 
-class Accepting(_Sharing):
+class SharedAcceptReactor(_Sharing):
     """For the other processes: accepts from the socket that was inherited, whatever it is asked to listen on."""
 
-    def __init__(self, reactor: Any, descriptor: int, turn: Turn) -> None:  # noqa: ANN401 - what a reactor is, no type says
+    def __init__(self, reactor: Any, descriptor: int, counts: ConnectionCounts) -> None:  # noqa: ANN401 - what a reactor is, no type says
         super().__init__(reactor)
         self._descriptor = descriptor
-        self._turn = turn
+        self._counts = counts
 
     def listenTCP(self, port: int, factory: Factory, **how: Any) -> IListeningPort:  # noqa: ANN401, ARG002 - IReactorTCP
         """Accept, instead."""
@@ -225,9 +225,9 @@ class Accepting(_Sharing):
             family = given.family
         kinds = (_AcceptingTcpPort, _AcceptingUnixPort)
         port = _adopted(kinds, self.real, self._descriptor, family, factory)
-        port.turn, port.transport = self._turn, unix.Server if family == socket.AF_UNIX else tcp.Server
+        port.counts, port.transport = self._counts, unix.Server if family == socket.AF_UNIX else tcp.Server
         port.startListening()
-        self._turn.has(0)
+        self._counts.set(0)
         return cast("IListeningPort", port)
 
 

@@ -21,10 +21,10 @@ from twisted.python.failure import Failure
 
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.model import Processes
-from brunix_twisted.processes.accept_balancing import Turn, shared_memory
+from brunix_twisted.processes.accept_balancing import ConnectionCounts, shared_memory
 from brunix_twisted.processes.ipc import CONTROL, MESSAGES, SOCKET, TURNS, Setup
 from brunix_twisted.processes.process import LEFT, GatewayProcess
-from brunix_twisted.processes.shared_sockets import Binding
+from brunix_twisted.processes.shared_sockets import BindOnlyReactor
 from brunix_twisted.processes.worker import LEAVE_S
 from brunix_twisted.runtime.listening import Listener, StartError
 from brunix_twisted.runtime.shutdown import Step, run_steps
@@ -69,7 +69,7 @@ class Supervisor(Service):
     """How long a process may take from its start until it serves, and an endpoint until it listens."""
 
     def __init__(
-        self, reactor: Binding, settings: Settings, given: Mapping[str, str], endpoint: IStreamServerEndpoint
+        self, reactor: BindOnlyReactor, settings: Settings, given: Mapping[str, str], endpoint: IStreamServerEndpoint
     ) -> None:
         """
         Prepare to serve; nothing is started yet.
@@ -119,7 +119,7 @@ class Supervisor(Service):
                     self._listener.stop()
                     why = f"it did not listen within {self.start_timeout_s:g} s"
                     raise StartError(f"twistd brunix: PROXY_LISTEN is {listen!r}: {why}")
-                self._turn()
+                self._counts()
         if late:
             raise late[0]
         if self._reactor.port is None and self._signal is None:
@@ -140,7 +140,7 @@ class Supervisor(Service):
         if not self._listener.has_started:
             self.privilegedStartService()
         super().startService()
-        self._turns = shared_memory(self._settings.processes)
+        self._counts_memory = shared_memory(self._settings.processes)
         with self._signals_heard():
             if self._signal is None:
                 for number in range(self._settings.processes):
@@ -148,7 +148,7 @@ class Supervisor(Service):
             # twistd's own exit status, and what it tells the shell that started a daemon, depend on what happens in
             # here. So the reactor has to turn before twistd runs it.
             while not self._have_started and self._fault is None and self._signal is None:
-                self._turn()
+                self._counts()
             if self._fault is not None:
                 self._abandon()
                 raise StartError(self._fault)
@@ -163,7 +163,7 @@ class Supervisor(Service):
         closed = self._listener.stop()
         give_up_s = self._reactor.seconds() + _KILLED_S
         while (self._running or not closed.called) and self._reactor.seconds() < give_up_s:
-            self._turn()
+            self._counts()
 
     @contextmanager
     def _signals_heard(self) -> Iterator[None]:
@@ -185,7 +185,7 @@ class Supervisor(Service):
     def _hear(self, number: int, _: object) -> None:
         self._signal = number
 
-    def _turn(self) -> None:
+    def _counts(self) -> None:
         self._reactor.iterate(_LOOK_S)
         # Whoever runs the reactor has it told of children that end.
         reapAllProcesses()
@@ -197,7 +197,14 @@ class Supervisor(Service):
         self._running[number] = process
         self._deadlines[process] = self._reactor.callLater(self.start_timeout_s, self._too_late, process)
         command = [sys.executable, "-P", "-m", "brunix_twisted.processes", str(number)]
-        descriptors = {CONTROL: "w", 1: "r", 2: "r", SOCKET: self._port.fileno(), MESSAGES: "r", TURNS: self._turns}
+        descriptors = {
+            CONTROL: "w",
+            1: "r",
+            2: "r",
+            SOCKET: self._port.fileno(),
+            MESSAGES: "r",
+            TURNS: self._counts_memory,
+        }
         try:
             self._reactor.spawnProcess(process, command[0], command, env=None, childFDs=descriptors)
         except OSError as fault:
@@ -243,7 +250,7 @@ class Supervisor(Service):
         if self._metrics is not None:
             self._metrics.retire(process.metrics)
         # It may have had no time to say so.
-        Turn(self._turns, number, self._settings.processes).leave()
+        ConnectionCounts(self._counts_memory, number, self._settings.processes).withdraw()
         if self._left is not None:
             if how != LEFT:
                 self._log.warn("Process {number} (pid {pid}) {how}", number=number, pid=process.pid, how=how)

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from brunix_twisted.app.service import GatewayService
 from brunix_twisted.config.settings import SettingError, Settings
-from brunix_twisted.processes.accept_balancing import Turn
+from brunix_twisted.processes.accept_balancing import ConnectionCounts
 from brunix_twisted.processes.ipc import (
     CONTROL,
     MEASURE,
@@ -30,7 +30,7 @@ from brunix_twisted.processes.ipc import (
     read_processes,
 )
 from brunix_twisted.processes.orphan import SupervisorWatch
-from brunix_twisted.processes.shared_sockets import Accepting, without_systemd
+from brunix_twisted.processes.shared_sockets import SharedAcceptReactor, without_systemd
 from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import use_monotonic_clock
@@ -57,8 +57,8 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
         settings = Settings.read({}, setup.settings)
         # The supervisor has done so, but packages may have been replaced since it started.
         check_private_names(settings.engine_client)
-        turn = Turn(TURNS, setup.processes.number, setup.processes.configured)
-        endpoint = _endpoint(Accepting(reactor, SOCKET, turn), settings.listen)
+        counts = ConnectionCounts(TURNS, setup.processes.number, setup.processes.configured)
+        endpoint = _endpoint(SharedAcceptReactor(reactor, SOCKET, counts), settings.listen)
         service = GatewayService(reactor, settings, endpoint)
         service.processes = setup.processes
         service.digest_key = bytes.fromhex(setup.digest_key)
@@ -101,7 +101,7 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
     return status
 
 
-def _endpoint(reactor: Accepting, description: str) -> IStreamServerEndpoint:
+def _endpoint(reactor: SharedAcceptReactor, description: str) -> IStreamServerEndpoint:
     try:
         return cast("IStreamServerEndpoint", serverFromString(reactor, without_systemd(description)))
     # As when the supervisor read it; but a file that it names may have gone since then, or be another user's.
