@@ -1,9 +1,8 @@
 """
 Where the caller's limits end the text, and how tokens are counted.
 
-The engine knows neither stop sequences nor a length; it answers to its own end. :class:`OutputLimiter` stands between its
-texts and the caller and lets through what the caller asked for. How the engine happens to split its answer never
-shows in the result: every rule here is a rule about the whole text.
+The engine supports neither stop sequences nor a maximum length. :class:`OutputLimiter` applies them to its texts. How the
+engine splits its answer into messages never changes the result: every rule here is a rule about the whole text.
 """
 
 from __future__ import annotations

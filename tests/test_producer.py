@@ -326,8 +326,11 @@ class Seam:
         )
 
     def stream_call(
-        self, answer: AnswerProducer, index: int = 0, **limits: Any
-    ) -> tuple[RecordingCall, Deferred[Choice]]:  # noqa: ANN401 - as in Limits
+        self,
+        answer: AnswerProducer,
+        index: int = 0,
+        **limits: Any,  # noqa: ANN401 - as in Limits
+    ) -> tuple[RecordingCall, Deferred[Choice]]:
         call = RecordingCall(self.events, self.reactor)
         done = answer.stream_call(index, call, OutputLimiter(Limits(**limits)), lambda start: start())
         done.addBoth(self._ended)

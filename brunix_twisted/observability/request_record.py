@@ -1,9 +1,9 @@
 """
-What is told of a request at its end: to the log, the metrics, and whoever else listens.
+What is reported about a request at its end: to the log, the metrics and the traces.
 
-A request fills in a :class:`RequestInProgress` on its way. At its end, however it came, the draft becomes one :class:`RequestRecord`,
-which every observer is handed; nothing else on the way of a request knows of them. What a record holds comes from
-closed sets or is a number, but for the few fields that say otherwise.
+Each request fills in its :class:`RequestInProgress`. At its end, whatever the outcome, that becomes one
+:class:`RequestRecord`, which every observer receives; nothing else knows the observers. The values of a record are
+numbers or come from closed sets, except where a field's description says otherwise.
 """
 
 from __future__ import annotations
