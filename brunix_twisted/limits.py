@@ -1,8 +1,8 @@
 """
 Where the caller's limits end the text, and how tokens are counted.
 
-The engine supports neither stop sequences nor a maximum length. :class:`OutputLimiter` applies them to its texts. How the
-engine splits its answer into messages never changes the result: every rule here is a rule about the whole text.
+The engine supports neither stop sequences nor a maximum length; :class:`OutputLimiter` applies them. How the engine
+splits its answer into messages never changes the result: every rule here is a rule about the whole text.
 """
 
 from __future__ import annotations

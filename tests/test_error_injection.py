@@ -39,10 +39,10 @@ _MAX_CALLS: Final = 3
 _LAST_RESORT: Final = frozenset(
     {
         # Nothing stands behind it: whatever else a wake-up calls may raise, but the wake-up has to begin.
-        "/engine/bell.py::ReactorWaker._come",
+        "/engine/wakeup.py::ReactorWaker._run_pending",
         # The connection is gone, and its site does not learn of it. It knows one too many until it stops.
-        "/channel.py::GatewayChannel.connectionLost",
-        "/site.py::GatewaySite.connection_lost",
+        "/http/channel.py::GatewayChannel.connectionLost",
+        "/http/site.py::GatewaySite.connection_lost",
     }
 )
 

@@ -886,7 +886,7 @@ def resumed(_: Seam, answer: AnswerProducer, __: RecordingCall, ___: Deferred[Ch
 Step = Callable[[Seam, AnswerProducer, RecordingCall, Deferred[Choice]], None]
 
 
-@pytest.mark.parametrize("terms", [{}, {"heartbeat_s": 5, "first_token_timeout_s": 50, "stall_timeout_s": 60}])
+@pytest.mark.parametrize("timeouts", [{}, {"heartbeat_s": 5, "first_token_timeout_s": 50, "stall_timeout_s": 60}])
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("first", [gone, cancelled])
 @pytest.mark.parametrize(
