@@ -102,32 +102,31 @@ class OutputLimiter:
         :param text: everything that was not handed out yet.
         :param pending: where in it the leftmost stop begins that more text could make whole; its length if none.
         """
-        found = None if self._stops is None else self._stops.found
+        stops = self._stops
+        found = None if stops is None else stops.found
         end = pending if found is None else min(found, pending)
         over = self._length_cut(text)
-        if over is not None and over < end:
+        if over < end:
             self.finish_reason = "length"
             end = over
-        elif found is not None and end == found:
-            self.finish_reason = "stop"
-            self.stop = None if self._stops is None else self._stops.met
-        elif found is not None and self._stops is not None:
-            self._stops.found = found - end
+        elif stops is not None and found is not None:
+            if end == found:
+                self.finish_reason = "stop"
+                self.stop = stops.met
+            else:
+                stops.found = found - end
         self._held = text[end:]
         released = text[:end]
         self._size_bytes += _size_bytes(released)
         return released
 
-    def _length_cut(self, text: str) -> int | None:
-        """Where ``text`` passes the length, None if it does not."""
+    def _length_cut(self, text: str) -> int:
+        """Where ``text`` passes the length; its end if it does not."""
         if self._max_bytes is None:
-            return None
-        text_bytes = text.encode()
+            return len(text)
         room_bytes = self._max_bytes - self._size_bytes
-        if len(text_bytes) <= room_bytes:
-            return None
         # The only bytes there are to ignore are those of a character that begins in the room and ends outside.
-        return len(text_bytes[:room_bytes].decode(errors="ignore"))
+        return len(text.encode()[:room_bytes].decode(errors="ignore"))
 
 
 class _StopSearch:

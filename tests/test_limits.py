@@ -175,6 +175,7 @@ def test_nothing_after_the_cut(case: tuple[Limits, list[str]], more: str) -> Non
         (("bc", "c"), ["ab", "cd"], "bc"),
         # Of those that begin in the same place the one first complete, ...
         (("bcd", "bc"), ["ab", "c", "d"], "bc"),
+        (("abcdx", "bc", "bcd"), ["abcdy"], "bc"),
         # ... and of those that do not the one that begins first, be it complete later or only at the end of all.
         (("bc", "abcd"), ["xabc", "d"], "abcd"),
         (("bc", "abcd"), ["xabc", "x"], "bc"),

@@ -21,6 +21,8 @@ from brunix_twisted.model import CompletionRequest, Limits, Model
         (Model("brunix"), "*", False),
         (Model("brunix:7b"), "brunix:7b", True),
         (Model("brunix:7b"), "brunix", False),
+        (Model("brunix:latest"), "brunix", True),
+        (Model("brunix", aliases=("old:latest",)), "old", True),
         (Model("brunix", aliases=("gpt-4o", "old:1")), "brunix", True),
         (Model("brunix", aliases=("gpt-4o", "old:1")), "gpt-4o", True),
         (Model("brunix", aliases=("gpt-4o", "old:1")), "gpt-4o:latest", True),

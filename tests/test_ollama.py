@@ -112,6 +112,7 @@ REQUESTS: Final[list[tuple[Dialect, dict[str, object], dict[str, object]]]] = [
     (GENERATE, {"prompt": "<fim_prefix>a<fim_suffix>b<fim_middle>", "raw": True, "options": {"stop": ["\n\n"]}},
      {"queries": ("<fim_prefix>a<fim_suffix>b<fim_middle>",), "prompt": "<fim_prefix>a<fim_suffix>b<fim_middle>",
       "limits": Limits(stop=("\n\n",)), "ignored": ()}),
+    (GENERATE, {"prompt": "a", "suffix": "b"}, {"queries": ("a<gap>b",), "prompt": "a<gap>b"}),
     (GENERATE, {"prompt": "### User:\nHi\n\n", "stream": False, "images": [], "system": "", "context": [1, 2]},
      {"queries": ("### User:\nHi\n\n",), "prompt": "### User:\nHi\n\n", "stream": False,
       "ignored": ("context", "images", "system")}),
