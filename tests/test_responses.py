@@ -70,6 +70,7 @@ PARAMETERS: Final[list[tuple[dict[str, object], dict[str, object]]]] = [
      {"ignored": ("temperature", "top_p", "truncation"),
       "echoed_params": {"temperature": 0, "top_p": 0.5, "truncation": "auto"}}),
     ({"text": {"format": {"type": "json_object"}}}, {"ignored": ("text",)}),
+    ({"text": {"verbosity": "low"}}, {"ignored": ("text",)}),
     ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}}, {"ignored": ("text",)}),
     ({"user": '{"editor_content": "aGk="'}, {"ignored": ("user",)}),
     ({"frequency_penalty": 0.5, "presence_penalty": -1},
@@ -153,16 +154,22 @@ INPUTS: Final[list[tuple[object, dict[str, object]]]] = [
      {"queries": ("Why?",), "prompt": "Hi\n\n\n42\nWhy?", "history": None}),
     ([user("Hi"), answer("Hello!"), {"type": "of a year to come", "role": "user", "summary": 5}, user("Why?")],
      {"queries": ("Why?",), "prompt": "Hi\nHello!\n\nWhy?", "history": None}),
+    # Nor is it a message if its type is the word for a role.
+    ([user("Hi"), {"type": "assistant", "content": "Hello!"}, user("Why?")],
+     {"queries": ("Why?",), "prompt": "Hi\n\nWhy?", "history": None}),
+    ([user("Hi"), {"type": "user", "content": "Why?"}], {"prompt": "Hi\n", "history": None}),
     # An earlier answer, told by its id alone.
     ([user("Hi"), reference("msg_ab"), user("Why?")],
      {"queries": ("Why?",), "prompt": "Hi\n\nWhy?", "history": None, "previous_response_id": "ab"}),
     ([user("a"), reference("rs_1"), reference("msg_a"), user("b"), {"id": "msg_b"},
-      {"role": "system", "content": "Be brief"}, user("c"), user("d")],
-     {"queries": ("d",), "prompt": "a\n\n\nb\n\nBe brief\nc\nd", "history": None, "previous_response_id": "b"}),
+      {"role": "system", "content": "Be brief"}, {"role": "developer", "content": "Be kind"}, user("c"), user("d")],
+     {"queries": ("d",), "prompt": "a\n\n\nb\n\nBe brief\nBe kind\nc\nd", "history": None, "continues": "b"}),
     # Whose text is there after all, or which is not what the question goes on from.
     ([user("a"), reference("msg_a"), user("b"), answer("B"), user("c")],
      {"queries": ("c",), "prompt": "a\n\nb\nB\nc", "history": None}),
     ([user("Hi"), reference("msg_ab"), CALL, CALLED], {"prompt": "Hi\n\n\n", "history": None}),
+    ([user("a"), reference("msg_a"), {"type": "of a year to come", "role": "user"}, user("b")],
+     {"queries": ("b",), "prompt": "a\n\n\nb", "history": None}),
 ]  # fmt: skip
 
 

@@ -326,7 +326,7 @@ def _as_message(position: int, item: Item) -> _Message:
     if item.is_message or (item.is_reference and item.id is None):
         param = f"input[{position}].{'role' if item.is_message else 'id'}"
         raise GatewayError(errors.INVALID_REQUEST, f"Missing required parameter: '{param}'", param=param)
-    return _Message(item.type or "item_reference")
+    return _Message("item")  # never its type, which a caller may have named as a role is
 
 
 def _continued(request: ResponsesRequest) -> str | None:
