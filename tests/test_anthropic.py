@@ -100,6 +100,7 @@ def test_the_number_of_tokens_need_not_be_limited() -> None:
 CONVERSATIONS: Final[list[tuple[list[dict[str, object]], dict[str, object]]]] = [
     ([{"role": "user", "content": [text("a", **CACHED), IMAGE, text("b")]}], {"queries": ("a\nb",), "prompt": "a\nb"}),
     ([{"role": "user", "content": text("a")}], {"queries": ("a",), "prompt": "a"}),
+    ([{"role": "user", "content": [{"text": "a"}]}], {"queries": ("a",), "prompt": "a"}),
     # A conversation, as its answers were sent or as they are sent back; instructions are no part of it.
     ([{"role": "system", "content": "Be brief"}, USER, {"role": "assistant", "content": [text("Hello!")]},
       {"role": "user", "content": "Why?"}],
@@ -131,7 +132,17 @@ CONVERSATIONS: Final[list[tuple[list[dict[str, object]], dict[str, object]]]] = 
     ([{"role": "user", "content": REMINDER["text"]}], {"queries": (REMINDER["text"],), "prompt": REMINDER["text"]}),
     ([{"role": "user", "content": [text("What is <system-reminder>?")]}],
      {"queries": ("What is <system-reminder>?",), "prompt": "What is <system-reminder>?"}),
+    ([{"role": "user", "content": [text("<system-reminder> is what?")]}],
+     {"queries": ("<system-reminder> is what?",), "prompt": "<system-reminder> is what?"}),
+    ([{"role": "user", "content": [text("And </system-reminder>")]}],
+     {"queries": ("And </system-reminder>",), "prompt": "And </system-reminder>"}),
+    # So are the model's.
+    ([USER, {"role": "assistant", "content": [REMINDER, text("Hello!")]}, {"role": "user", "content": "Why?"}],
+     {"queries": ("Why?",), "prompt": f"Hi\n{REMINDER['text']}\nHello!\nWhy?",
+      "history": (Turn("Hi", f"{REMINDER['text']}\nHello!"),)}),
     # Tools: what they say counts, and no session holds it.
+    ([USER, {"role": "assistant", "content": CALL}, {"role": "user", "content": result("42")}],
+     {"prompt": "Hi\n\n\n42", "history": None}),
     ([USER, {"role": "assistant", "content": [text("Let me see"), CALL]},
       {"role": "user", "content": [result("42"), text("Why?")]}],
      {"queries": ("Why?",), "prompt": "Hi\nLet me see\nWhy?\n42", "history": None}),
@@ -502,3 +513,21 @@ def test_the_parameter_at_fault_is_told(param: str | None, message: str, told: s
     """A caller is not told which of a hundred messages is at fault."""
     body = json.loads(anthropic.error_body(GatewayError(errors.INVALID_REQUEST, message, param=param)))
     assert body["error"]["message"] == told
+
+
+# The model.
+
+
+def test_models() -> None:
+    """A client finds the model in the list as it finds it by its name, and by no name that is not accepted."""
+    model = json.loads(anthropic.model_body(MODELS, "brunix", HEAD.created_s))
+    check("anthropic_model", model)
+    assert (model["id"], model["display_name"], model["max_input_tokens"]) == ("brunix", "brunix", 4096)
+    assert (model["created_at"], model["lifecycle"]) == ("2026-11-22T12:00:00Z", "active")
+    listed = json.loads(anthropic.models_body(MODELS, HEAD.created_s))
+    assert listed == {"data": [model], "has_more": False, "first_id": "brunix", "last_id": "brunix"}
+    named = json.loads(anthropic.model_body(MODELS, "old", HEAD.created_s))
+    assert named == model | {"id": "old", "display_name": "old"}
+    with pytest.raises(GatewayError, match="The model 'gpt-4o' does not exist") as caught:
+        anthropic.model_body(MODELS, "gpt-4o", HEAD.created_s)
+    assert caught.value.kind is errors.UNKNOWN_MODEL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import sys
 import zlib
 from typing import Final
@@ -26,6 +27,10 @@ else:
 
 MAX_BYTES: Final = 100_000
 TEXT: Final = b'{"model": "brunix"}' * 100
+
+
+# Two copies further apart than the half of the largest window.
+FAR: Final = random.Random(1).randbytes(20_000) * 2  # noqa: S311 - no secret, and the same in each run
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -53,6 +58,28 @@ def test_decoded(name: str, data: bytes) -> None:
     assert codings.decoded(data, name, len(TEXT)) == TEXT
 
 
+@pytest.mark.parametrize(
+    ("name", "data"), [("gzip", gzip.compress(FAR)), ("deflate", zlib.compress(FAR)), ("deflate", raw_deflate(FAR))]
+)
+def test_the_largest_window(name: str, data: bytes) -> None:
+    """A body with repetitions that are far apart is decoded."""
+    assert codings.decoded(data, name, MAX_BYTES) == FAR
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        # The first two bytes are a multiple of 31, as in a zlib header, but name another method.
+        (raw_deflate(b"mm"), b"mm"),
+        # They name zlib's method, but are no multiple of 31: a stored block, and an empty one at the end.
+        (b"\x08\x01\x00\xfe\xffx" + b"\x01\x00\x00\xff\xff", b"x"),
+    ],
+)
+def test_raw_deflate_that_resembles_a_header(data: bytes, text: bytes) -> None:
+    """A raw body is not taken for zlib's format because of how it happens to begin."""
+    assert codings.decoded(data, "deflate", MAX_BYTES) == text
+
+
 @encoded
 def test_truncated(name: str, data: bytes) -> None:
     """A body that lost its end is not taken for a whole one."""
@@ -68,6 +95,12 @@ def test_data_after_the_end(name: str, data: bytes) -> None:
     with pytest.raises(GatewayError, match="data follows its end") as caught:
         codings.decoded(data + b"garbage", name, MAX_BYTES)
     assert caught.value.kind is errors.INVALID_REQUEST
+
+
+def test_deflate_has_one_member() -> None:
+    """A second zlib stream after the first is refused: other than gzip's and zstd's, this format has one."""
+    with pytest.raises(GatewayError, match="data follows its end"):
+        codings.decoded(zlib.compress(TEXT[:50]) + zlib.compress(TEXT[50:]), "deflate", MAX_BYTES)
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate", "zstd"])
@@ -112,6 +145,13 @@ def test_the_output_of_a_bomb_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(GatewayError):
         codings.decoded(b"x", "gzip", 1_000)
     assert asked == [1_001]
+
+
+def test_another_format() -> None:
+    """A body in zlib's format is not decoded as gzip, nor the other way round."""
+    for name, data in (("gzip", zlib.compress(TEXT)), ("deflate", gzip.compress(TEXT)), ("zstd", gzip.compress(TEXT))):
+        with pytest.raises(GatewayError, match=f"cannot be decompressed as {name}: it is damaged or in another format"):
+            codings.decoded(data, name, MAX_BYTES)
 
 
 def test_very_many_members() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from answers import bounded
-from brunix_twisted.dialects.framing import SSE_COMMENT, SSE_DONE, encode_json, ndjson, sse
+from brunix_twisted.dialects.framing import SSE_COMMENT, SSE_DONE, encode_json, ndjson, sse, sse_event
 from wire import ndjson_lines, sse_comments, sse_events
 
 
@@ -45,6 +45,7 @@ def test_what_is_no_json_is_not_written(value: float) -> None:
 def test_frames() -> None:
     """A client waits for the end of an event that has been sent, or drops a last line that did not end."""
     assert sse(b'{"a":1}') == b'data: {"a":1}\n\n'
+    assert sse_event("ping", b'{"a":1}') == b'event: ping\ndata: {"a":1}\n\n'
     assert ndjson(b'{"a":1}') == b'{"a":1}\n'
     assert SSE_DONE == b"data: [DONE]\n\n"
 

@@ -151,6 +151,13 @@ def test_nothing_asked(
     assert (answer["done"], answer["done_reason"]) == (True, reason)
 
 
+@pytest.mark.parametrize(("dialect", "parameters"), NOTHING)
+def test_what_a_load_carries(dialect: Dialect, parameters: dict[str, object]) -> None:
+    """A client that loads the model is told which settings have no effect, and if it names an impossible session."""
+    ask = parsed(dialect, parameters | {"session_id": "s-1", "think": False})
+    assert (ask.queries, ask.session_id, ask.ignored) == ((), "s-1", ("think",))
+
+
 # What is sent beside "Hi", and what is said against it.
 Fault = tuple[dict[str, object], Kind, str, str]
 BAD_FOR_BOTH: Final[list[Fault]] = [
@@ -329,6 +336,7 @@ def test_errors(kind: Kind) -> None:
     body = json.loads(ollama.error_body(GatewayError(kind, "Nö\n", detail="disk full")))
     check("ollama_error", body)
     assert body == {"error": "Nö\n"}
+    assert ollama.error_status(kind) == kind.status
 
 
 @pytest.mark.parametrize(

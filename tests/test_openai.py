@@ -15,7 +15,7 @@ from brunix_twisted import __version__, errors
 from brunix_twisted.dialects import Dialect, openai
 from brunix_twisted.dialects.openai_requests import ChatRequest, CompletionsRequest
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import CompletionRequest, FinishReason, Limits, Model, Turn
+from brunix_twisted.model import Ask, EditorContext, FinishReason, Limits, Model, Turn
 from wire import check, sse_comments, sse_events
 
 CHAT: Final = openai.Chat(MODELS)
@@ -120,6 +120,7 @@ REQUESTS: Final[list[tuple[Dialect, dict[str, object], dict[str, object]]]] = [
      {"ignored": ("tools",)}),
     (CHAT, {"tool_choice": "auto"}, {}),
     (CHAT, {"user": '{"editor_content": "aGk="'}, {"ignored": ("user",)}),
+    (CHAT, {"user": '{"editor_content": "aGk="}'}, {"editor": EditorContext(editor_content="aGk=")}),
     (CHAT, {"tool_choice": "none", "function_call": "none"}, {}),
     (CHAT, {"max_completion_tokens": 5}, {"limits": Limits(max_tokens=5)}),
     (CHAT, {"max_completion_tokens": 5, "max_tokens": 9}, {"limits": Limits(max_tokens=5)}),
@@ -129,6 +130,7 @@ REQUESTS: Final[list[tuple[Dialect, dict[str, object], dict[str, object]]]] = [
      {"ignored": ("metadata", "response_format", "store")}),
     (PROMPT, {"prompt": ["Hi", "Why?"]}, {"queries": ("Hi", "Why?"), "prompt": "Hi\nWhy?", "history": None}),
     (PROMPT, {"prompt": ["Hi"]}, {}),
+    (PROMPT, {"prompt": ["a"] * 20}, {"queries": ("a",) * 20, "prompt": "\n".join("a" * 20)}),
     (PROMPT, {"prompt": " Hi\n"}, {"queries": (" Hi\n",), "prompt": " Hi\n"}),
     (PROMPT, {"echo": True}, {"echo": True}),
     (PROMPT, {"prompt": ["a", "b"], "suffix": "c"},
@@ -201,6 +203,7 @@ BAD: Final[list[tuple[Dialect, *Fault]]] = [
     (PROMPT, {"prompt": ""}, errors.INVALID_REQUEST, "prompt", "'prompt' has no text"),
     (PROMPT, {"prompt": ["a", " \n"]}, errors.INVALID_REQUEST, "prompt[1]", "'prompt[1]' has no text"),
     (PROMPT, {"prompt": [1, 2]}, errors.INVALID_REQUEST, "prompt", "'prompt[0]' is a token id; only text can be asked"),
+    (PROMPT, {"prompt": ["a"] * 21}, errors.INVALID_REQUEST, "prompt", "'prompt' has 21 prompts; at most 20 are"),
     (PROMPT, {"prompt": [[1], [2]]}, errors.INVALID_REQUEST, "prompt", "'prompt[0]' is a token id"),
 ]  # fmt: skip
 
@@ -371,6 +374,8 @@ def test_a_heartbeat_is_no_part_of_the_answer(dialect: Dialect) -> None:
     beat = encoder.heartbeat()
     assert beat == b": keep-alive\n\n"
     assert sse_comments(encoder.begin() + beat + b"data: [DONE]\n\n") == ["keep-alive"]
+    counted = attrs.evolve(dialect, heartbeat="delta").encoder(parsed(dialect, STREAM_USAGE), HEAD)
+    assert counted.heartbeat() == counted.delta(0, "")
     assert dialect.encoder(parsed(dialect, {}), HEAD).heartbeat() == b""
 
 
@@ -399,6 +404,7 @@ def test_errors(kind: Kind, param: str | None) -> None:
     body = json.loads(openai.error_body(GatewayError(kind, "Nö\n", param=param, detail="disk full")))
     check("openai_error", body)
     assert body == {"error": {"message": "Nö\n", "type": kind.type, "param": param, "code": kind.code}}
+    assert openai.error_status(kind) == kind.status
 
 
 def test_models() -> None:

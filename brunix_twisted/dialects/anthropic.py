@@ -381,7 +381,7 @@ def _without_reminders(message: Message) -> Content:
 def _is_reminder(block: Block) -> bool:
     """Whether an agent says this to its model, in a block of its own beside what the user says."""
     text = (block.text or "").strip()
-    return block.type == "text" and text.startswith("<system-reminder>") and text.endswith("</system-reminder>")
+    return text.startswith("<system-reminder>") and text.endswith("</system-reminder>")
 
 
 def _blocks(content: Content) -> list[Block]:

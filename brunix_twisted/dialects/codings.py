@@ -46,7 +46,7 @@ def _gzip(_: bytes) -> _Decompressor:
 def _deflate(body_bytes: bytes) -> _Decompressor:
     # RFC 9110, 8.4.1.2 means the zlib format. Some clients send the raw form, which has no such header.
     header = int.from_bytes(body_bytes[:2], "big")
-    has_header = len(body_bytes) > 1 and header >> 8 & 0x0F == zlib.DEFLATED and header % 31 == 0
+    has_header = header >> 8 & 0x0F == zlib.DEFLATED and header % 31 == 0
     return zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
 
 
