@@ -237,6 +237,7 @@ async def test_not_served(gateway: RunningGateway, log: LogLines, sent: bytes, s
         (LIVE + LIVE.replace(b"localhost", b"evil.example") + LAST, [200, 403]),
         (LIVE + LIVE.replace(b"Host: localhost\r\n", b"") + LAST, [200, 400]),
         (LIVE + LIVE.replace(b"GET ", b"GET http://evil.example") + LAST, [200, 403]),
+        (b"GET http://evil.example/health/live HTTP/1.0\r\n\r\n", [403]),
         (LIVE + LIVE.replace(b"live", b"live?" + b"x" * 20_000), [200, 414]),
     ],
 )  # fmt: skip
