@@ -101,6 +101,8 @@ CONVERSATIONS: Final[list[tuple[list[dict[str, object]], dict[str, object]]]] = 
     ([{"role": "user", "content": [text("a", **CACHED), IMAGE, text("b")]}], {"queries": ("a\nb",), "prompt": "a\nb"}),
     ([{"role": "user", "content": text("a")}], {"queries": ("a",), "prompt": "a"}),
     ([{"role": "user", "content": [{"text": "a"}]}], {"queries": ("a",), "prompt": "a"}),
+    ([{"role": "user", "content": [{"type": "search_result", "content": [text("x")]}, text("a")]}],
+     {"queries": ("a",), "prompt": "a"}),
     # A conversation, as its answers were sent or as they are sent back; instructions are no part of it.
     ([{"role": "system", "content": "Be brief"}, USER, {"role": "assistant", "content": [text("Hello!")]},
       {"role": "user", "content": "Why?"}],

@@ -354,6 +354,16 @@ def test_the_parameter_at_fault_is_told(param: str, message: str, told: str) -> 
 # What Ollama tells of its models.
 
 
+DETAILS: Final = {
+    "parent_model": "",
+    "format": "grpc",
+    "family": "brunix",
+    "families": ["brunix"],
+    "parameter_size": "",
+    "quantization_level": "",
+}
+
+
 def test_tags() -> None:
     """A client's list of models is empty, refused as a whole, or has a name that is not accepted."""
     body = json.loads(ollama.tags_body(MODELS, HEAD.created_s))
@@ -362,6 +372,7 @@ def test_tags() -> None:
     assert listed["name"] == listed["model"] == "brunix:latest"
     assert MODELS.accepts(listed["name"])
     assert listed["modified_at"] == "2026-11-22T12:00:00.250000Z"
+    assert (listed["size"], listed["details"]) == (0, DETAILS)
 
 
 def test_a_digest_is_the_models_own() -> None:
@@ -379,6 +390,7 @@ def test_ps() -> None:
     check("ollama_ps", body)
     (running,) = body["models"]
     assert (running["name"], running["expires_at"]) == ("brunix:latest", "2026-11-22T12:00:00.250000Z")
+    assert (running["size"], running["size_vram"], running["context_length"]) == (0, 0, 4096)
 
 
 @pytest.mark.parametrize(
@@ -396,8 +408,20 @@ def test_show(parameters: dict[str, object]) -> None:
     """A client takes the model for one that cannot chat, or fails on what it is told of it."""
     body = json.loads(ollama.show_body(MODELS, body_of(**parameters), HEAD.created_s))
     check("ollama_show", body)
-    assert "completion" in body["capabilities"]
-    assert f"{body['model_info']['general.architecture']}.context_length" in body["model_info"]
+    assert body == {
+        "license": "",
+        "modelfile": "FROM brunix:latest\n",
+        "parameters": "",
+        "template": "{{ .Prompt }}",
+        "details": DETAILS,
+        "model_info": {
+            "general.architecture": "brunix",
+            "general.basename": "brunix",
+            "brunix.context_length": 4096,
+        },
+        "capabilities": ["completion"],
+        "modified_at": "2026-11-22T12:00:00.250000Z",
+    }
 
 
 @pytest.mark.parametrize(
