@@ -374,8 +374,9 @@ def test_a_heartbeat_is_no_part_of_the_answer(dialect: Dialect) -> None:
     beat = encoder.heartbeat()
     assert beat == b": keep-alive\n\n"
     assert sse_comments(encoder.begin() + beat + b"data: [DONE]\n\n") == ["keep-alive"]
-    counted = attrs.evolve(dialect, heartbeat="delta").encoder(parsed(dialect, STREAM_USAGE), HEAD)
-    assert counted.heartbeat() == counted.delta(0, "")
+    counted: Dialect = openai.Chat(MODELS, "delta") if dialect is CHAT else openai.Completions(MODELS, "delta")
+    counting = counted.encoder(parsed(dialect, STREAM_USAGE), HEAD)
+    assert counting.heartbeat() == counting.delta(0, "")
     assert dialect.encoder(parsed(dialect, {}), HEAD).heartbeat() == b""
 
 
