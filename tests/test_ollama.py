@@ -165,6 +165,7 @@ BAD_FOR_BOTH: Final[list[Fault]] = [
     ({"model": "llama3"}, errors.UNKNOWN_MODEL, "model", "model 'llama3' not found"),
     ({"model": "brunix:7b"}, errors.UNKNOWN_MODEL, "model", "model 'brunix:7b' not found"),
     ({"options": {"num_predict": 2.5}}, errors.INVALID_REQUEST, "options.num_predict", "Invalid value for"),
+    ({"options": {"stop": "x" * 4097}}, errors.INVALID_REQUEST, "options.stop", "'options.stop' has 4097 characters"),
     ({"format": {"type": "object"}}, errors.INVALID_REQUEST, "format", "'format' demands an answer of a JSON schema"),
     ({"format": "yaml"}, errors.INVALID_REQUEST, "format", "'format' must be 'json' or a JSON schema"),
     ({"keep_alive": {}}, errors.INVALID_REQUEST, "keep_alive", "Invalid value for 'keep_alive'"),
