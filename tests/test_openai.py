@@ -15,7 +15,7 @@ from brunix_twisted import __version__, errors
 from brunix_twisted.dialects import Dialect, openai
 from brunix_twisted.dialects.openai_requests import ChatRequest, CompletionsRequest
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import Ask, EditorContext, FinishReason, Limits, Model, Turn
+from brunix_twisted.model import CompletionRequest, EditorContext, FinishReason, Limits, Model, Turn
 from wire import check, sse_comments, sse_events
 
 CHAT: Final = openai.Chat(MODELS)

@@ -163,7 +163,8 @@ INPUTS: Final[list[tuple[object, dict[str, object]]]] = [
      {"queries": ("Why?",), "prompt": "Hi\n\nWhy?", "history": None, "previous_response_id": "ab"}),
     ([user("a"), reference("rs_1"), reference("msg_a"), user("b"), {"id": "msg_b"},
       {"role": "system", "content": "Be brief"}, {"role": "developer", "content": "Be kind"}, user("c"), user("d")],
-     {"queries": ("d",), "prompt": "a\n\n\nb\n\nBe brief\nBe kind\nc\nd", "history": None, "continues": "b"}),
+     {"queries": ("d",), "prompt": "a\n\n\nb\n\nBe brief\nBe kind\nc\nd", "history": None,
+      "previous_response_id": "b"}),
     # Whose text is there after all, or which is not what the question goes on from.
     ([user("a"), reference("msg_a"), user("b"), answer("B"), user("c")],
      {"queries": ("c",), "prompt": "a\n\nb\nB\nc", "history": None}),

@@ -6,7 +6,7 @@ import pytest
 
 from brunix_twisted import errors
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.heads import Remainder, check_field, request_line
+from brunix_twisted.http.syntax import Remainder, check_field, request_line
 
 NEEDED = b"Origin:\t http://a.example \r\nx-request-id: 7\r\n"
 FOUND = [(b"Origin", b"http://a.example"), (b"x-request-id", b"7")]
