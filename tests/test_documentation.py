@@ -126,7 +126,7 @@ def test_links(page: Path) -> None:
 
 def test_variables() -> None:
     """A reader would set a variable that nothing looks at."""
-    tables = ("settings", "running", "embedded-engine", "command-line")
+    tables = ("settings", "production", "embedded-engine", "command-line")
     known = {
         name
         for page in PAGES

@@ -114,9 +114,9 @@ def test_the_embedded_engine_evaluates(tmp_path: Path, proxy: Proxy) -> None:
     """The embedded engine asks itself its questions, and not a proxy."""
     documents = tmp_path / "docs"
     documents.mkdir()
-    shutil.copy(Path(__file__).parent.parent / "docs" / "logs.md", documents)
+    shutil.copy(Path(__file__).parent.parent / "docs" / "monitoring.md", documents)
     golden = tmp_path / "golden.jsonl"
-    golden.write_text('{"question": "What is in the log?", "sources": ["logs.md"]}\n')
+    golden.write_text('{"question": "What is in the log?", "sources": ["monitoring.md"]}\n')
     done = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "brunix_twisted.embedded", "--evaluate", "--docs", documents],
         env=CLEAN | {"http_proxy": proxy.url},

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 
 ROOT: Final = Path(__file__).parent.parent.parent
 SITE: Final = ROOT / "site"
-KINDS: Final = ("Tutorial", "How-to", "Reference", "Explanation")
+KINDS: Final = ("Get started", "Guides", "Reference", "Explanation")
 PAPERS: Final = ("CONTRIBUTING", "SECURITY", "CHANGELOG")
 SOURCES: Final = {
     **{path.stem: path for path in sorted((ROOT / "docs").glob("*.md"))},
