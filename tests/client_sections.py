@@ -34,7 +34,7 @@ def sections() -> str:
 def section(client: Client) -> Iterator[str]:
     """Render one client's parts: its heading, its texts and what else is to be known."""
     yield f"### {client.name}"
-    yield f"`brunix connect {client.id}`. " + (f"Tried: {client.tested}." if client.tested else "No test runs it.")
+    yield f"`brunix connect {client.id}`. " + (f"Tried: {client.tested}." if client.tested else "Not tested.")
     for snippet in client.snippets:
         if said := introduction(snippet):
             yield wrapped(said)
