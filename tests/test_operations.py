@@ -15,7 +15,12 @@ GUIDES: Final = MONITORING + "".join(
 
 def test_alerts_metrics_and_settings_exist() -> None:
     """Every alert, metric and setting in the guides exists, and the table of alerts lists every rule."""
-    files = ("docs/metrics.md", "docs/settings.md", "docs/embedded-engine.md", "deploy/prometheus/brunix-gateway.rules.yml")
+    files = (
+        "docs/metrics.md",
+        "docs/settings.md",
+        "docs/embedded-engine.md",
+        "deploy/prometheus/brunix-gateway.rules.yml",
+    )
     known = "".join((ROOT / file).read_text("utf-8") for file in files)
     # Those of `entrypoint.sh` are documented in the guide itself.
     known += "".join(re.findall(r"^\| `BRUNIX_.*$", GUIDES, re.MULTILINE))
