@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 .PHONY: help run test check test-clients test-page screenshots test-system stress format protos eval fuzz gaps bench bench-full soak lock audit docs docs-serve docs-tables changelog clean
 .DEFAULT_GOAL := help
 
-help:  ## what can be made
+help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 $(BIN)/python:
@@ -53,7 +53,7 @@ tests/clients/node_modules/installed: tests/clients/package-lock.json
 	npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-test-clients: $(VENV)/installed-dev .venv-clients/openai-2/installed .venv-clients/openai-3/installed $(VENV)-bench-litellm/installed tests/clients/node_modules/installed  ## the real clients, against the running gateway (needs Node 20)
+test-clients: $(VENV)/installed-dev .venv-clients/openai-2/installed .venv-clients/openai-3/installed $(VENV)-bench-litellm/installed tests/clients/node_modules/installed  ## test the real clients against a running gateway (needs Node 20)
 	$(BIN)/python tests/clients/run.py
 
 tests/page/node_modules/installed: tests/page/package-lock.json
@@ -61,25 +61,25 @@ tests/page/node_modules/installed: tests/page/package-lock.json
 	npm ci --prefix tests/page --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-test-page: $(VENV)/installed-dev tests/page/node_modules/installed  ## the page in a real browser (needs Node 20 and Chromium)
+test-page: $(VENV)/installed-dev tests/page/node_modules/installed  ## test the page in a real browser (needs Node 20 and Chromium)
 	$(BIN)/python tests/page/browse.py
 
-screenshots: $(VENV)/installed-dev tests/page/node_modules/installed  ## take the pictures in docs/images anew, with this machine's fonts
+screenshots: $(VENV)/installed-dev tests/page/node_modules/installed  ## take the pictures in docs/images again, with this machine's fonts
 	$(BIN)/python tests/page/browse.py --screenshots
 
-test-system: $(VENV)/installed-dev  ## under the real systemd and behind real proxies (needs root, and packages of Debian's)
+test-system: $(VENV)/installed-dev  ## run under a real systemd and behind real proxies (needs root, and Debian packages)
 	$(BIN)/pytest tests/system
 
 stress: $(VENV)/installed-dev  ## run `make test` twenty times, every second time on a busy machine
 	$(BIN)/python tests/stress.py $(STRESS)
 
-format: $(VENV)/installed-dev  ## let ruff mend what it can
+format: $(VENV)/installed-dev  ## let ruff fix and format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 # The file is compiled under the package's path so that the generated import lines, and the name under which the
 # protobuf runtime registers it, are this package's own.
-protos: $(VENV)/installed-dev  ## write brunix_twisted/_pb anew from protos/
+protos: $(VENV)/installed-dev  ## generate brunix_twisted/_pb from protos/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=brunix_twisted/_pb=protos \
 	    --plugin=$(BIN)/protoc-gen-mypy_grpc \
 	    --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. brunix_twisted/_pb/brunix.proto
@@ -92,7 +92,7 @@ $(VENV)-fuzz/bin/st: | $(BIN)/python
 	$(PYTHON) -m venv $(VENV)-fuzz
 	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check 'schemathesis==4.32.*'
 
-fuzz: $(VENV)/installed-dev $(VENV)-fuzz/bin/st  ## throw generated requests at the gateway
+fuzz: $(VENV)/installed-dev $(VENV)-fuzz/bin/st  ## send generated requests to the gateway
 	$(BIN)/python tests/fuzz_openapi.py $(CURDIR)/$(VENV)-fuzz/bin/st
 
 gaps: $(VENV)/installed-dev  ## show that tokens reach the client as the engine sends them
@@ -109,13 +109,13 @@ $(VENV)-bench-litellm/installed: benchmarks/baselines/litellm.txt | $(BIN)/pytho
 	$(VENV)-bench-litellm/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
-bench: $(VENV)-bench/installed $(VENV)-bench-litellm/installed  ## measure the gateway beside what it replaces, in about 3 minutes
+bench: $(VENV)-bench/installed $(VENV)-bench-litellm/installed  ## compare the gateway with what it replaces, in about 3 minutes
 	$(VENV)-bench/bin/python benchmarks/bench.py $(BENCH)
 
-bench-full: $(VENV)-bench/installed $(VENV)-bench-litellm/installed  ## the same in full, in about 30 minutes
+bench-full: $(VENV)-bench/installed $(VENV)-bench-litellm/installed  ## the full benchmark, in about 30 minutes
 	$(VENV)-bench/bin/python benchmarks/bench.py --form full $(BENCH)
 
-soak: $(VENV)-bench/installed  ## half an hour, or 100,000 requests, of everything that can happen to an answer
+soak: $(VENV)-bench/installed  ## run 100,000 requests with every kind of end, for half an hour at most
 	$(VENV)-bench/bin/python benchmarks/soak.py $(SOAK)
 
 $(VENV)-audit/installed: | $(BIN)/python
@@ -124,14 +124,14 @@ $(VENV)-audit/installed: | $(BIN)/python
 	@touch $@
 
 # For Python 3.11, the oldest supported: what is locked for it installs on the newer ones too.
-lock: $(VENV)-audit/installed  ## write requirements.lock, what the gateway runs with to the byte, and what its wheel is built with
+lock: $(VENV)-audit/installed  ## pin the dependencies of the gateway and of its wheel's build, with hashes
 	$(VENV)-audit/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
 	    --no-emit-trusted-host --no-header --upgrade --extra tls --extra otel --output-file requirements.lock pyproject.toml
 	$(VENV)-audit/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
 	    --no-emit-trusted-host --no-header --upgrade --build-deps-for wheel --only-build-deps --allow-unsafe \
 	    --output-file requirements-build.lock pyproject.toml
 
-audit: $(VENV)-audit/installed  ## look the locked releases up among the known vulnerabilities
+audit: $(VENV)-audit/installed  ## check the locked releases for known vulnerabilities
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --requirement requirements.lock
 
 # In an environment of its own: neither the gateway nor its tests need any of it.
@@ -140,20 +140,20 @@ $(VENV)-docs/installed: pyproject.toml | $(BIN)/python
 	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
-docs: $(VENV)/installed-dev $(VENV)-docs/installed  ## make a site of the documentation in site/, and look it over
+docs: $(VENV)/installed-dev $(VENV)-docs/installed  ## build the documentation in site/, and check it
 	$(VENV)-docs/bin/mkdocs build --quiet --strict
 	$(BIN)/pytest tests/site
 
-docs-serve: $(VENV)-docs/installed  ## show that site on http://127.0.0.1:8001, made anew at each change
+docs-serve: $(VENV)-docs/installed  ## serve that site on http://127.0.0.1:8001, rebuilt at each change
 	$(VENV)-docs/bin/mkdocs serve
 
-docs-tables: $(VENV)/installed-dev  ## write the tables in docs/ anew from the code
+docs-tables: $(VENV)/installed-dev  ## generate the tables in docs/ from the code
 	$(BIN)/python tests/parameter_tables.py
 	$(BIN)/python tests/settings_table.py
 	$(BIN)/python tests/metrics_table.py
 	$(BIN)/python tests/client_sections.py
 
-changelog: $(VENV)/installed-dev  ## show what the changelog will say of the next release, made of changes/
+changelog: $(VENV)/installed-dev  ## preview the changelog of the next release
 	@$(BIN)/towncrier build --draft
 
 clean:  ## remove the virtual environment and every cache

@@ -18,7 +18,12 @@ import pytest
 
 from documented import PAGES, ROOT
 
-PROSE: Final = (*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "changes").glob("+*.md")))
+PROSE: Final = (
+    *PAGES,
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "changes").glob("+*.md")),
+    *sorted((ROOT / "brunix_twisted").rglob("*.md")),
+)
 MODULES: Final = tuple(path for path in sorted((ROOT / "brunix_twisted").rglob("*.py")) if "_pb" not in path.parts)
 
 # How often the package may still use the words. Lower these numbers, never raise them.
