@@ -264,7 +264,8 @@ class Shell:
         self._process = subprocess.Popen(
             ["bash"],  # noqa: S607 - the reader's
             cwd=folder,
-            env=CLEAN
+            # Pages show `twistd brunix --check`, which lists every setting that differs from its default.
+            env={name: text for name, text in CLEAN.items() if name != "BRUNIX_GRPC_CONNECT_TIMEOUT_S"}
             | {
                 "HOME": str(folder / "home"),
                 "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
