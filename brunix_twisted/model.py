@@ -96,7 +96,7 @@ class CompletionRequest:
     stored: bool = False
     """Whether the answer, once it is complete, can be had again by its id."""
     editor: EditorContext = EditorContext()
-    is_load_request: FinishReason = "load"
+    empty_finish_reason: FinishReason = "load"
     """How an answer without any query ends."""
     ignored: tuple[str, ...] = ()
     """The request's parameters that had no effect, by name."""

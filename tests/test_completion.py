@@ -67,7 +67,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def until_stalled(gateway: RunningGateway) -> None:
     """Wait until the only answer's client takes nothing more and its buffer is full."""
-    answers = gateway.service._completion._answers  # noqa: SLF001 - backpressure shows in nothing else
+    answers = gateway.service._completion.in_flight.answers  # noqa: SLF001 - backpressure shows in nothing else
 
     def stalled() -> bool:
         # The system's buffers grow while they are filled, so a pause may be a short one.
@@ -484,7 +484,7 @@ async def test_a_question_that_cannot_be_asked(
     gateway = await serve(thread_workers=1)
     with monkeypatch.context() as broken:
         broken.setattr(gateway.service._engine, "call", None)  # noqa: SLF001 - no input is known that does it
-        broken.setattr("brunix_twisted.api.completion.Completion._log", _Silence())
+        broken.setattr("brunix_twisted.api.completion._log", _Silence())
         for path in (*PATHS, *PATHS):
             reply = await gateway.ask("POST", path, json=asking(path, "hello"))
             assert reply.status == 500
@@ -511,7 +511,7 @@ def stop(gateway: RunningGateway) -> Deferred[None]:
 async def begin_to_stop(gateway: RunningGateway) -> Deferred[None]:
     """Stop a gateway that has answers under way; returns when it is waiting for these."""
     stopping = stop(gateway)
-    await until(lambda: gateway.service._completion.draining)  # noqa: SLF001 - /health tells it, but to a question more
+    await until(lambda: gateway.service._completion.in_flight.draining)  # noqa: SLF001 - /health tells it, but to a question more
     assert not stopping.called
     return stopping
 
@@ -609,7 +609,7 @@ async def test_stopping_between_two_prompts(serve: Serve, engine: ScriptedEngine
     """A request of several prompts does not outlast the gateway's patience by waiting for a worker in between."""
     gateway = await serve(thread_workers=1, drain_s=2)
     admission = gateway.service._admission  # noqa: SLF001 - nothing else can come between two prompts of one request
-    answers = gateway.service._completion._answers  # noqa: SLF001 - shows in nothing else
+    answers = gateway.service._completion.in_flight.answers  # noqa: SLF001 - shows in nothing else
     prompts = [script("one", {"wait": "go"}), script(HANG)]
     client = clients(gateway).ask(COMPLETIONS, {"model": "brunix", "stream": True, "prompt": prompts})
     await client.read(b"one")

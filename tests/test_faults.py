@@ -209,7 +209,7 @@ async def test_fault(  # noqa: PLR0913 - fixtures and parameters
                 await in_thread(engine.call, asked_before)
                 engine.go(request_id)
             if {"die": True} in steps:
-                answers = gateway.service._completion._answers  # noqa: SLF001 - when its client has a word shows nowhere else
+                answers = gateway.service._completion.in_flight.answers  # noqa: SLF001 - when its client has a word shows nowhere else
                 await until(lambda: answers and all(answer.started for answer in answers) == (begun and stream))
                 die()
             reply = await asking_it

@@ -145,7 +145,7 @@ def test_nothing_asked(
 ) -> None:
     """Loading or unloading the model asks the engine something, or leaves the client waiting for an end."""
     ask = parsed(dialect, parameters | {"stream": stream, "keep_alive": keep_alive})
-    assert ask == attrs.evolve(PLAIN, queries=(), stream=False, prompt="", is_load_request=reason)
+    assert ask == attrs.evolve(PLAIN, queries=(), stream=False, prompt="", empty_finish_reason=reason)
     answer = json.loads(answered(dialect, ask, reasons=()))
     check(SCHEMAS[dialect], answer)
     assert (answer["done"], answer["done_reason"]) == (True, reason)

@@ -231,11 +231,7 @@ def whole() -> Encoder:
     return JsonBodyEncoder(2, body, lambda error: b"!" + error.message.encode())
 
 
-HEADERS = [
-    "Content-Type: text/stream",
-    "X-Accel-Buffering: no",
-    "registerProducer streaming",
-]
+HEADERS = ["headers of text/stream, None bytes", "registerProducer streaming"]
 
 
 class RecordingRequest:
@@ -245,9 +241,6 @@ class RecordingRequest:
         self._events = events
         self.in_write: Callable[[], None] = lambda: None
         """Done once, inside the next write, as a transport does."""
-
-    def setHeader(self, name: bytes, value: bytes) -> None:
-        self._events.append(f"{name.decode()}: {value.decode()}")
 
     def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: FBT001 - IConsumer
         assert isinstance(producer, AnswerProducer)
@@ -315,6 +308,7 @@ class Seam:
         self.request = RecordingRequest(self.events)
         self.results: list[Any] = []
         """What the relays ended with."""
+        self.first_text_s: float | None = None
 
     def answer(self, encoder: Encoder | None = None, **timeouts: Any) -> AnswerProducer:  # noqa: ANN401 - as in Terms
         return AnswerProducer(
@@ -322,8 +316,18 @@ class Seam:
             self.request,
             encoder or Stream(),
             StreamTimeouts(**timeouts),
-            lambda: self.events.append("stalled"),
+            self,
         )
+
+    def on_headers(self, content_type: bytes, length_bytes: int | None) -> None:
+        self.events.append(f"headers of {content_type.decode()}, {length_bytes} bytes")
+
+    def on_first_text(self) -> None:
+        assert self.first_text_s is None
+        self.first_text_s = self.reactor.seconds()
+
+    def on_stalled(self) -> None:
+        self.events.append("stalled")
 
     def stream_call(
         self,
@@ -398,9 +402,7 @@ def test_whole_answer(seam: Seam) -> None:
     assert not answer.started
     answer.finish(ending(*seam.results))
     assert seam.new_events() == [
-        "Content-Length: 11",
-        "Content-Type: application/json; charset=utf-8",
-        "X-Accel-Buffering: no",
+        "headers of application/json; charset=utf-8, 11 bytes",
         "finish_with Hello| stop",
     ]
 
@@ -414,9 +416,7 @@ def test_answer_without_text(seam: Seam) -> None:
     assert seam.new_events() == [
         "cancel",
         "relayed",
-        "Content-Length: 6",
-        "Content-Type: text/stream",
-        "X-Accel-Buffering: no",
+        "headers of text/stream, 6 bytes",
         "finish_with <stop>",
     ]
 
@@ -640,13 +640,13 @@ def test_first_text_is_timed(seam: Seam) -> None:
     answer = seam.answer()
     call, _ = seam.stream_call(answer)
     seam.reactor.advance(3)
-    assert answer.first_text_s is None
+    assert seam.first_text_s is None
     call.say("a")
     seam.reactor.turn()
     seam.reactor.advance(4)
     call.say("b")
     call.leave()
-    assert answer.first_text_s == 3
+    assert seam.first_text_s == 3
 
 
 PIECE = 64 * 1024

@@ -226,7 +226,7 @@ async def test_the_worker_is_free_when_the_answer_fits(serve: Serve, engine: Scr
     asked = await call(engine)
     assert await in_thread(asked.finished.wait, LIMIT_S)
     await expect_answer(gateway)
-    (answer,) = gateway.service._completion._answers  # noqa: SLF001 - that it is still to be read shows in nothing else
+    (answer,) = gateway.service._completion.in_flight.answers  # noqa: SLF001 - that it is still to be read shows in nothing else
     assert answer._paused  # noqa: SLF001 - likewise
     _, _, body_bytes = (await client.read_all()).partition(b"\r\n\r\n")
     assert streamed(GENERATE, unchunked(body_bytes)) == Streamed("x" * 800_000, complete=True, error=None)
@@ -240,7 +240,7 @@ async def test_memory_behind_a_reader_that_stopped(serve: Serve, engine: Scripte
     client = await slow_client(clients, gateway)
     client.ask(CHAT, asking(CHAT, script({"repeat": ["x" * 10_000, 10_000]})))
     asked = await call(engine)
-    answers = gateway.service._completion._answers  # noqa: SLF001 - the memory is nowhere else
+    answers = gateway.service._completion.in_flight.answers  # noqa: SLF001 - the memory is nowhere else
 
     def full() -> bool:
         (answer,) = answers
@@ -279,7 +279,7 @@ async def test_a_reader_that_stopped_is_cut_off(
     # What is left is the beginning of an answer that nobody can take for a whole one.
     assert client.received.startswith(b"HTTP/1.1 200 ")
     assert not client.received.endswith(b"\r\n0\r\n\r\n")
-    assert any("cut off, for its client has read nothing for 0.2 s" in line for line in log.texts)
+    assert any("disconnected, because its client has read nothing for 0.2 s" in line for line in log.texts)
 
 
 @pytest_twisted.ensureDeferred
@@ -292,7 +292,7 @@ async def test_a_reader_that_stopped_after_the_engine_ended(
     client.ask(CHAT, asking(CHAT, script({"repeat": ["x" * 10_000, 80]})))
     asked = await call(engine)
     assert await in_thread(asked.finished.wait, LIMIT_S)
-    await log.until("cut off")
+    await log.until("disconnected, because")
     with suppress(ConnectionResetError):
         await client.read_all()
     assert b"[DONE]" not in client.received

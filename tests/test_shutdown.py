@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -76,8 +77,8 @@ async def test_a_failed_step_does_not_stop_the_others(log: LogLines, failure: Ca
 
 STEPS = {
     "port": ("port", "stopListening"),
-    "arriving": ("_site", "let_arrive"),
-    "drain": ("_completion", "drain"),
+    "arriving": ("_site", "drain_incoming"),
+    "drain": ("_completion.in_flight", "drain"),
     "idle": ("_admission", "when_idle"),
     "connections": ("_site", "close"),
     "metrics": ("metrics", "stop"),
@@ -99,7 +100,7 @@ async def test_the_gateway_stops_although_a_step_fails(
     ran: list[str] = []
     undo: list[Callable[[], object]] = []
     for name, (owner_name, method) in STEPS.items():
-        owner = getattr(gateway.service, owner_name)
+        owner = attrgetter(owner_name)(gateway.service)
         real = getattr(owner, method)
 
         def step(*arguments: object, name: str = name, real: Callable[..., object] = real) -> object:

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail, maybeDeferred
 
 from brunix_twisted import errors
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.runtime.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor, cancel_when_fired
 
 T = TypeVar("T")
 
@@ -69,13 +69,7 @@ class Admission:
         place: Deferred[None] = Deferred(self._waiting.remove)
         self._waiting.append(place)
         deadline = self._reactor.callLater(self._queue_timeout_s, self._give_up, place)
-
-        def no_deadline(result: None) -> None:
-            if deadline.active():
-                deadline.cancel()
-            return result
-
-        return place.addBoth(no_deadline).addCallback(lambda _: self._occupied(start))
+        return cancel_when_fired(place, deadline).addCallback(lambda _: self._occupied(start))
 
     def _occupied(self, start: Callable[[], Deferred[T]]) -> Deferred[T]:
         # A Deferred of its own: cancelling it must not release the place before the call has ended.

@@ -1,8 +1,8 @@
 """
-The one way by which everything that is asked gets its answer.
+The one path by which every request for a completion gets its answer.
 
-The APIs, streamed and whole, chats and prompts differ in the dialect that is handed in, and in nothing here. Everything
-runs on the reactor's thread.
+The APIs differ in their dialect and in nothing here: streamed or whole, chat or prompt. Everything runs on the
+reactor's thread.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import Callable
 from secrets import token_hex
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from brunix_twisted import errors
 from brunix_twisted.api.admission import Admission
+from brunix_twisted.api.in_flight import InFlight
 from brunix_twisted.api.sessions import SessionAssignment, Sessions, is_placeholder
 from brunix_twisted.api.streaming import AnswerProducer, StreamTimeouts
-from brunix_twisted.dialects import Dialect
+from brunix_twisted.dialects import Dialect, Encoder
 from brunix_twisted.engine import Call, Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http.site import GatewayRequest
@@ -29,128 +30,168 @@ from brunix_twisted.model import Choice, CompletedAnswer, CompletionEnd, Complet
 from brunix_twisted.observability.request_record import EngineCall
 from brunix_twisted.runtime.reactors import Reactor
 
+_log = Logger()
+
+
+@attrs.frozen
+class Job:
+    """A completion request that is ready to run."""
+
+    request: GatewayRequest
+    requested: CompletionRequest
+    assignment: SessionAssignment
+    meta: ResponseMeta
+    encoder: Encoder
+
+
+@attrs.frozen
+class _Events:
+    """
+    Accounts for one answer; see :class:`brunix_twisted.api.streaming.AnswerEvents`.
+
+    It alone sets the headers of an answer, apart from those that every response of the site has.
+    """
+
+    _request: GatewayRequest
+    _seconds: Callable[[], float]
+    _stall_timeout_s: float
+
+    def on_headers(self, content_type: bytes, length_bytes: int | None) -> None:
+        """Set the headers that belong to an answer, and to no error."""
+        set_header = self._request.setHeader
+        if timing := self._request.in_progress.server_timing(self._seconds()):
+            set_header(b"Server-Timing", timing)
+        set_header(b"Content-Type", content_type)
+        if length_bytes is not None:
+            set_header(b"Content-Length", b"%d" % length_bytes)
+        # Asks nginx to pass a stream on as it arrives.
+        set_header(b"X-Accel-Buffering", b"no")
+
+    def on_first_text(self) -> None:
+        """Note the time."""
+        self._request.in_progress.first_text_s = self._seconds()
+
+    def on_stalled(self) -> None:
+        """Log it."""
+        self._request.in_progress.reason = "stalled"
+        _log.warn(
+            "Request {request_id}: disconnected, because its client has read nothing for {stall_timeout_s:g} s",
+            request_id=self._request.request_id,
+            stall_timeout_s=self._stall_timeout_s,
+        )
+
 
 class Completion:
-    """Completes what requests ask, and knows which of them are under way."""
-
-    _log = Logger()
+    """Runs completion requests."""
 
     def __init__(
         self, reactor: Reactor, engine: Engine, admission: Admission, sessions: Sessions, timeouts: StreamTimeouts
     ) -> None:
         """
-        Ask one engine, by way of one admission.
+        Use one engine, behind one queue.
 
-        :param terms: of a streamed answer; a whole one has no first word that could be late, and no room for a sign of
-            life.
+        :param timeouts: of a streamed answer. A whole answer has no first-token timeout and no heartbeats.
         """
         self._reactor = reactor
         self._engine = engine
         self._admission = admission
         self._sessions = sessions
         self._timeouts = timeouts
-        self._whole_terms = attrs.evolve(timeouts, first_token_timeout_s=0, heartbeat_s=0)
-        self._answers: dict[AnswerProducer, bool] = {}
-        """Those under way, and whether each is a stream."""
-        self.draining = False
-        """Whether new questions are turned away because the gateway stops."""
-        self._drained: Deferred[None] = Deferred()
+        self._whole_timeouts = attrs.evolve(timeouts, first_token_timeout_s=0, heartbeat_s=0)
+        self.in_flight = InFlight(reactor, admission)
 
     async def complete(self, request: GatewayRequest, dialect: Dialect) -> CompletedAnswer | None:
         """
-        Answer what a request asks, in its dialect. Cancelling stops the engine's call.
+        Answer a request in its dialect. Cancelling cancels the engine call.
 
-        Returns the answer, whose last bytes have just been sent; None if it has been sent in part, and its failure.
+        Returns the answer when its last bytes have been sent; None if a part of it was sent, and then an error.
 
-        :raises GatewayError: nothing has been sent yet, and the request is still to be answered with this error.
+        :raises GatewayError: nothing has been sent yet; the request has to be answered with this error.
         """
-        asked_s = self._reactor.seconds()
+        return await self.run(await self.prepare(request, dialect))
+
+    async def prepare(self, request: GatewayRequest, dialect: Dialect) -> Job:
+        """
+        Parse a request's body and assign its session. Nothing is sent and no engine is called yet.
+
+        :raises GatewayError: the request is not valid, or the gateway is stopping.
+        """
         requested = await request.parsed(dialect.parse)
-        in_progress = request.in_progress
-        in_progress.streamed = requested.stream
+        request.in_progress.streamed = requested.stream
         if requested.ignored:
             request.setHeader(b"X-Brunix-Ignored", ", ".join(requested.ignored).encode("ascii"))
-        if self.draining:
-            raise _stopping()
-        assignment = self._sessions.assign(requested, _named_session(request), asked_s)
+        self.in_flight.check()
+        assignment = self._sessions.assign(requested, _named_session(request), request.in_progress.started_s)
         request.session_id = ", ".join(dict.fromkeys(assignment.session_ids))
         if request.session_id:
             request.setHeader(b"X-Session-Id", request.session_id.encode("ascii"))
         meta = ResponseMeta(id=token_hex(16), created_s=time.time())
-        encoder = dialect.encoder(requested, meta)
-        timeouts = self._timeouts if requested.stream else self._whole_terms
-        answer = AnswerProducer(self._reactor, request, encoder, timeouts, lambda: self._stalled(request))
-        answer.on_headers = lambda: self._time(request)
-        in_progress.answer = answer
-        self._answers[answer] = requested.stream
+        return Job(request, requested, assignment, meta, dialect.encoder(requested, meta))
+
+    async def run(self, job: Job) -> CompletedAnswer | None:
+        """Call the engine for each query of a job, and send its answer; see :meth:`complete`."""
+        request, requested = job.request, job.requested
+        timeouts = self._timeouts if requested.stream else self._whole_timeouts
+        events = _Events(request, self._reactor.seconds, timeouts.stall_timeout_s)
+        answer = AnswerProducer(self._reactor, request, job.encoder, timeouts, events)
+        self.in_flight.answers[answer] = requested.stream
         try:
-            choices = [
-                await self._ask(request, requested, assignment, answer, index)
-                for index in range(len(requested.queries))
-            ]
-            admitted_s = in_progress.calls[0].began_s if in_progress.calls else asked_s
-            end = self._ending(requested, choices, asked_s, admitted_s, answer.first_text_s)
-            # Before the end is written, for that is what the record is made at.
-            in_progress.completed(choices, end.prompt_tokens)
+            choices = [await self._call_engine(job, answer, index) for index in range(len(requested.queries))]
+            end = self._end(job, choices)
+            # Before the end is written: the record is made when it is.
+            request.in_progress.completed(choices, end.prompt_tokens)
             answer.finish(end)
-            self._sessions.completed(assignment, requested, choices, self._reactor.seconds())
-            return CompletedAnswer(requested=requested, meta=meta, end=end, session_id=request.session_id)
+            self._sessions.completed(job.assignment, requested, choices, self._reactor.seconds())
+            return CompletedAnswer(requested=requested, meta=job.meta, end=end, session_id=request.session_id)
         except CancelledError:
             raise
         except Exception as fault:
-            error = self._as_gateway_error(request, fault)
-            in_progress.failed(error.kind)
+            error = _as_gateway_error(request, fault)
+            request.in_progress.failed(error.kind)
             if not answer.started:
                 if error is fault:
                     raise
                 raise error from fault
-            self._log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
+            _log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
             answer.fail(error)
             return None
         finally:
-            # First: the drain waits for every answer that is in here.
-            del self._answers[answer]
+            # First: a drain waits for every answer that is in flight.
+            del self.in_flight.answers[answer]
             answer.stopProducing()
-            if self.draining and not self._answers:
-                self._drained.callback(None)
+            self.in_flight.removed()
 
-    async def _ask(
-        self,
-        request: GatewayRequest,
-        requested: CompletionRequest,
-        assignment: SessionAssignment,
-        answer: AnswerProducer,
-        index: int,
-    ) -> Choice:
-        """Ask the engine one of a request's questions, and send what it says."""
-        query, in_progress = requested.queries[index], request.in_progress
+    async def _call_engine(self, job: Job, answer: AnswerProducer, index: int) -> Choice:
+        """Call the engine for one query of a job, and send what it answers."""
+        request, requested, in_progress = job.request, job.requested, job.request.in_progress
+        query = requested.queries[index]
         question = Question(
             query=query,
-            session_id=assignment.session_ids[index],
+            session_id=job.assignment.session_ids[index],
             request_id=request.request_id,
             stream=requested.stream,
             editor=requested.editor,
         )
         call: Call = self._engine.call(question)
         limiter = OutputLimiter(requested.limits)
-        asked = EngineCall("AskAgentStream" if requested.stream else "AskAgent", call.statuses, limiter)
+        measured = EngineCall("AskAgentStream" if requested.stream else "AskAgent", call.statuses, limiter)
         call.trace = request.trace
         if request.span is not None:
             call = request.span.call(call, question, requested, limiter)
 
         def start(begin: Callable[[], Deferred[None]]) -> Deferred[None]:
-            placed_s = self._reactor.seconds()
-            in_progress.admitted(placed_s)
+            started_s = self._reactor.seconds()
+            in_progress.admitted(started_s)
             if requested.echo:
                 answer.prepend_text(index, query)
-            # Last: once the call has begun, nothing here may raise before it has ended.
+            # Last: once the call has started, nothing here may raise before it has ended.
             ended = begin()
-            asked.began_s = placed_s
-            in_progress.calls.append(asked)
-            return ended.addBoth(left)
+            measured.began_s = started_s
+            in_progress.calls.append(measured)
+            return ended.addBoth(has_ended)
 
-        def left(result: Failure | None) -> Failure | None:
-            asked.ended_s = self._reactor.seconds()
+        def has_ended(result: Failure | None) -> Failure | None:
+            measured.ended_s = self._reactor.seconds()
             return result
 
         in_progress.queued(self._reactor.seconds())
@@ -159,88 +200,34 @@ class Completion:
                 index, call, limiter, lambda begin: self._admission.run(lambda: start(begin))
             )
         except Exception:
-            if asked not in in_progress.calls:
-                # Nothing was asked, so the session still holds the conversation that it was chosen for.
-                self._sessions.release(assignment, self._reactor.seconds())
+            if measured not in in_progress.calls:
+                # The engine received nothing, so the session still holds the conversation it was assigned for.
+                self._sessions.release(job.assignment, self._reactor.seconds())
             raise
 
-    def _time(self, request: GatewayRequest) -> None:
-        if timing := request.in_progress.server_timing(self._reactor.seconds()):
-            request.setHeader(b"Server-Timing", timing)
-
-    @property
-    def streams(self) -> int:
-        """How many streamed answers are under way, or wait for a place."""
-        return sum(self._answers.values())
-
-    def _stalled(self, request: GatewayRequest) -> None:
-        request.in_progress.reason = "stalled"
-        self._log.warn(
-            "Request {request_id}: cut off, for its client has read nothing for {stall_timeout_s:g} s",
-            request_id=request.request_id,
-            stall_timeout_s=self._timeouts.stall_timeout_s,
-        )
-
-    def _ending(
-        self,
-        requested: CompletionRequest,
-        choices: list[Choice],
-        asked_s: float,
-        admitted_s: float,
-        first_text_s: float | None,
-    ) -> CompletionEnd:
-        ended_s = self._reactor.seconds()
-        first_s = ended_s if first_text_s is None else first_text_s
+    def _end(self, job: Job, choices: list[Choice]) -> CompletionEnd:
+        load_s, prompt_s, text_s = job.request.in_progress.durations_s(self._reactor.seconds())
         return CompletionEnd(
             choices=tuple(choices),
-            prompt_tokens=count_tokens(requested.prompt),
+            prompt_tokens=count_tokens(job.requested.prompt),
             finished_s=time.time(),
-            load_duration_ns=_nanoseconds(admitted_s - asked_s),
-            prompt_eval_duration_ns=_nanoseconds(first_s - admitted_s),
-            eval_duration_ns=_nanoseconds(ended_s - first_s),
+            load_duration_ns=_nanoseconds(load_s),
+            prompt_eval_duration_ns=_nanoseconds(prompt_s),
+            eval_duration_ns=_nanoseconds(text_s),
         )
 
-    def _as_gateway_error(self, request: GatewayRequest, fault: Exception) -> GatewayError:
-        if isinstance(fault, GatewayError):
-            return fault
-        self._log.failure("Request {request_id} failed", request_id=request.request_id)
-        return GatewayError(errors.INTERNAL, "The gateway failed; see its log")
 
-    def drain(self, timeout_s: float) -> Deferred[None]:
-        """
-        Turn new questions away, and let those under way end.
-
-        Fires when all have ended. Those that still wait for a place are turned away too; those that still run after
-        ``timeout_s`` seconds end with an error.
-        """
-        self.draining = True
-        self._admission.refuse(_stopping)
-        if not self._answers:
-            return succeed(None)
-
-        def abort() -> None:
-            # Who asks several questions may have come to wait again.
-            self._admission.refuse(_stopping)
-            for answer in tuple(self._answers):
-                answer.abort(_stopping())
-
-        deadline = self._reactor.callLater(timeout_s, abort)
-
-        def ended(_: None) -> None:
-            if deadline.active():
-                deadline.cancel()
-
-        return self._drained.addCallback(ended)
-
-
-def _stopping() -> GatewayError:
-    return GatewayError(errors.STOPPING, "The gateway is stopping")
+def _as_gateway_error(request: GatewayRequest, fault: Exception) -> GatewayError:
+    if isinstance(fault, GatewayError):
+        return fault
+    _log.failure("Request {request_id} failed", request_id=request.request_id)
+    return GatewayError(errors.INTERNAL, "The gateway failed; see its log")
 
 
 def _named_session(request: GatewayRequest) -> str | None:
-    """Read the session that a request's headers name: ours, or Open WebUI's for its conversation."""
+    """Read the session that a request's headers name: the gateway's header, or Open WebUI's for its chats."""
     for header in (b"X-Session-Id", b"X-OpenWebUI-Chat-Id"):
-        # Whatever bytes it holds become text here; a name that is not safe is refused where it is chosen.
+        # Any bytes become text here; a name that is not safe is rejected where the session is assigned.
         named = (request.getHeader(header) or b"").decode("latin-1")
         if named and not is_placeholder(named):
             return named

@@ -218,7 +218,7 @@ class Gateway:
     @app.route("/health", methods=["GET"])
     async def health(self, request: GatewayRequest) -> bytes:
         """Say whether a question would be answered."""
-        if self._completion.draining:
+        if self._completion.in_flight.draining:
             return _health(request, "draining", processes=self._processes())
         unhealthy_reason = await self._check()
         return _health(request, "unavailable" if unhealthy_reason else "ok", unhealthy_reason, self._processes())

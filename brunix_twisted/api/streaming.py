@@ -40,9 +40,6 @@ _PIECE_BYTES = 64 * 1024
 class Response(Protocol):
     """Where an answer goes: a request of the gateway's site."""
 
-    def setHeader(self, name: bytes, value: bytes) -> None:
-        """See twisted.web."""
-
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # noqa: FBT001 - IConsumer
         """See IConsumer."""
 
@@ -57,6 +54,23 @@ class Response(Protocol):
 
     def disconnect(self) -> None:
         """Drop the connection at once, so that the client sees that the answer is not whole."""
+
+
+class AnswerEvents(Protocol):
+    """What happens to an answer, for its response's headers, its record and the log."""
+
+    def on_headers(self, content_type: bytes, length_bytes: int | None) -> None:
+        """
+        Set the response's headers, which are sent next.
+
+        :param length_bytes: of the whole answer; None if it is sent in chunks.
+        """
+
+    def on_first_text(self) -> None:
+        """Note that the first text has arrived from the engine."""
+
+    def on_stalled(self) -> None:
+        """Note that the client has read nothing for too long, just before it is disconnected."""
 
 
 Run = Callable[[Callable[[], Deferred[None]]], Deferred[None]]
@@ -139,27 +153,20 @@ class AnswerProducer:
 
     _log = Logger()
 
-    on_headers: Callable[[], None] | None = None
-    """Called when the headers are about to go out."""
-
     def __init__(
         self,
         reactor: Reactor,
         request: Response,
         encoder: Encoder,
         timeouts: StreamTimeouts,
-        stalled: Callable[[], None],
+        events: AnswerEvents,
     ) -> None:
-        """
-        Prepare to answer a request.
-
-        :param stalled: called when the client has read nothing for too long, just before it is disconnected.
-        """
+        """Prepare to answer a request. Nothing is sent yet."""
         self._reactor = reactor
         self._request = request
         self._encoder = encoder
         self._timeouts = timeouts
-        self._on_stalled = stalled
+        self._events = events
         self._relay: _Relay | None = None
         self._relayed_bytes = 0
         """Of text, in the choices before the current one."""
@@ -177,8 +184,7 @@ class AnswerProducer:
         self._draining = False
         self.started = False
         """Whether bytes have gone out: from then on a failure can only be told within the answer."""
-        self.first_text_s: float | None = None
-        """When the first text came, by the reactor's clock."""
+        self._has_text = False
         self._last_write_s = reactor.seconds()
         self._heartbeat = self._after(timeouts.heartbeat_s, self._send_heartbeat)
 
@@ -313,7 +319,7 @@ class AnswerProducer:
     def _stalled(self) -> None:
         self.stopProducing()
         try:
-            self._on_stalled()
+            self._events.on_stalled()
         finally:
             self._disconnect()
 
@@ -374,8 +380,9 @@ class AnswerProducer:
         pieces: list[bytes] = []
         try:
             for text in relay.call.take(_PIECE_BYTES):
-                if self.first_text_s is None:
-                    self.first_text_s = self._reactor.seconds()
+                if not self._has_text:
+                    self._has_text = True
+                    self._events.on_first_text()
                 pieces.append(self._opening())
                 self._add(relay, limiter.feed(text), pieces)
                 if limiter.finish_reason:
@@ -430,7 +437,7 @@ class AnswerProducer:
             return
         self._last_write_s = self._reactor.seconds()
         if not self.started:
-            self._start()
+            self._start(None)
             self._request.registerProducer(self, True)  # noqa: FBT003 - IConsumer's positional "streaming"
         try:
             self._request.write(data_bytes)
@@ -450,21 +457,16 @@ class AnswerProducer:
             if self.started:
                 self._request.unregisterProducer()
             else:
-                # Everything there is: no need for chunks.
-                self._request.setHeader(b"Content-Length", b"%d" % len(data_bytes))
-                self._start()
+                # This is the whole answer, so its length is known.
+                self._start(len(data_bytes))
             self._request.finish_with(data_bytes)
         except BaseException:
             if self.started:
                 self._disconnect()
             raise
 
-    def _start(self) -> None:
-        if self.on_headers is not None:
-            self.on_headers()
-        self._request.setHeader(b"Content-Type", self._encoder.content_type)
-        # Asks nginx to pass a stream on as it comes.
-        self._request.setHeader(b"X-Accel-Buffering", b"no")
+    def _start(self, length_bytes: int | None) -> None:
+        self._events.on_headers(self._encoder.content_type, length_bytes)
         # Last: what raises before this is answered with its own status.
         self.started = True
 

@@ -167,7 +167,7 @@ class GatewayService(Service):
     def _read(self) -> Readings:
         return Readings(
             requests=self._site.requests,
-            streams=self._completion.streams,
+            streams=self._completion.in_flight.streams,
             waiting=self._admission.waiting,
             queue_size=self._admission.queue_size,
             busy=self._admission.busy,
@@ -230,7 +230,7 @@ class GatewayService(Service):
             # A large body may still be parsed on another thread; its question is admitted like the others.
             ("parse what has come", lambda: self._site.bodies.when_idle().addTimeout(_CANCELLED_S, clock)),
             # From now on no question is admitted, not even on a connection that is open already.
-            ("let the answers end", lambda: self._completion.drain(max(0, began_s + drain_s - seconds()))),
+            ("let the answers end", lambda: self._completion.in_flight.drain(max(0, began_s + drain_s - seconds()))),
             # A call ends once it is cancelled, and nothing it occupies may be closed before. If one does not, the
             # process must end all the same.
             ("await the engine calls", lambda: self._admission.when_idle().addTimeout(_CANCELLED_S, clock)),

@@ -159,7 +159,7 @@ class _Stream:
 
 
 def _final(requested: CompletionRequest, content: dict[str, Any], end: CompletionEnd) -> dict[str, Any]:
-    reason = end.choices[0].finish_reason if end.choices else requested.is_load_request
+    reason = end.choices[0].finish_reason if end.choices else requested.empty_finish_reason
     final = {
         "model": requested.model,
         "created_at": timestamp(end.finished_s),
@@ -187,7 +187,7 @@ def _nothing_asked(request: ChatRequest | GenerateRequest, body_bytes: bytes) ->
         stream=False,
         prompt="",
         session_id=request.session_id or None,
-        is_load_request="unload" if _is_no_time(request.keep_alive) else "load",
+        empty_finish_reason="unload" if _is_no_time(request.keep_alive) else "load",
         ignored=ignored(request, body_bytes),
     )
 

@@ -35,7 +35,7 @@ from brunix_twisted.http.sockets import DirectWriteMixin
 from brunix_twisted.model import TraceContext
 from brunix_twisted.observability.request_record import Observer, RequestInProgress, RequestRecord, session_digest
 from brunix_twisted.observability.trace_context import trace_context
-from brunix_twisted.runtime.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor, cancel_when_fired
 
 if TYPE_CHECKING:
     # It needs what is only installed where it is wanted.
@@ -362,14 +362,8 @@ class GatewaySite(server.Site):
         self._arriving = {connection for connection in self.connections if connection.has_request_in_flight}
         if not self._arriving or not timeout_s:
             return succeed(None)
-        deadline = self.clock.callLater(timeout_s, self._all_arrived)
-
-        def arrived(_: None) -> None:
-            if deadline.active():
-                deadline.cancel()
-
         self._arrived = Deferred()
-        return self._arrived.addCallback(arrived)
+        return cancel_when_fired(self._arrived, self.clock.callLater(timeout_s, self._all_arrived))
 
     def _all_arrived(self) -> None:
         self._arriving.clear()
@@ -394,19 +388,13 @@ class GatewaySite(server.Site):
         # One that is half closed already is gone at once.
         if not self.connections:
             return succeed(None)
-        deadlines = (
+        self._closed = Deferred()
+        return cancel_when_fired(
+            self._closed,
             self.clock.callLater(timeout_s, self._break_off),
             # They are gone by then, even one that fails to say so.
             self.clock.callLater(timeout_s + _ABORTED_S, self._all_closed),
         )
-
-        def closed(_: None) -> None:
-            for deadline in deadlines:
-                if deadline.active():
-                    deadline.cancel()
-
-        self._closed = Deferred()
-        return self._closed.addCallback(closed)
 
     def _break_off(self) -> None:
         for connection in tuple(self.connections):

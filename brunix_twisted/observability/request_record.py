@@ -143,10 +143,6 @@ Observer = Callable[[RequestRecord], object]
 """Is told of each request at its end, on the reactor's thread."""
 
 
-class _Answer(Protocol):
-    first_text_s: float | None
-
-
 class _Counts(Protocol):
     @property
     def tokens(self) -> int: ...
@@ -177,7 +173,8 @@ class RequestInProgress:
     trace_id: str = ""
     anthropic: bool = False
     """Whether the request names a version of Anthropic's API, which decides where its path does not."""
-    answer: _Answer | None = None
+    first_text_s: float | None = None
+    """When the first text of the answer arrived."""
     calls: list[EngineCall] = attrs.Factory(list)
     _queue_s: float | None = None
     _queued_since_s: float | None = None
@@ -207,13 +204,23 @@ class RequestInProgress:
         self.prompt_tokens = prompt_tokens
 
     def _first_token_s(self) -> float | None:
-        first_s = None if self.answer is None else self.answer.first_text_s
-        return None if first_s is None else first_s - self.started_s
+        return None if self.first_text_s is None else self.first_text_s - self.started_s
 
     def _engine_s(self, now_s: float) -> float | None:
         if not self.calls:
             return None
         return sum((now_s if call.ended_s is None else call.ended_s) - call.began_s for call in self.calls)
+
+    def durations_s(self, now_s: float) -> tuple[float, float, float]:
+        """
+        Divide the time of an answer that ends now, in seconds.
+
+        :return: from the request to the start of its first engine call, from there to the first text, and from there to
+            now.
+        """
+        call_s = self.calls[0].began_s if self.calls else self.started_s
+        text_s = now_s if self.first_text_s is None else self.first_text_s
+        return call_s - self.started_s, text_s - call_s, now_s - text_s
 
     def server_timing(self, now_s: float) -> bytes:
         """
@@ -251,7 +258,7 @@ class RequestInProgress:
         :param session: the session's digest, of :func:`session_digest`.
         """
         endpoint, dialect = endpoint_of(path, anthropic=self.anthropic)
-        record = RequestRecord(
+        return RequestRecord(
             request_id=request_id,
             spelled_method=method,
             method=method if method in _METHODS else "other",
@@ -273,6 +280,3 @@ class RequestInProgress:
             sent_bytes=sent_bytes,
             trace_id=self.trace_id,
         )
-        # It holds the request, which holds this.
-        self.answer = None
-        return record

@@ -51,7 +51,7 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import OutputLimiter, count_tokens
 from brunix_twisted.model import CompletionRequest, Question, TraceContext
 from brunix_twisted.observability.request_record import RequestRecord, masked, session_digest
-from brunix_twisted.runtime.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor, cancel_when_fired
 
 FLUSH_S: Final = 2.0
 """How long the last spans may take to reach the collector when the gateway stops."""
@@ -149,12 +149,10 @@ class Tracing:
         deadline = self._reactor.callLater(FLUSH_S, self._give_up)
 
         def ended(result: Failure | None) -> Failure | None:
-            if deadline.active():
-                deadline.cancel()
             logging.getLogger("opentelemetry").removeHandler(self._logs)
             return result
 
-        return stopped.addBoth(ended)
+        return cancel_when_fired(stopped, deadline).addBoth(ended)
 
     def _give_up(self) -> None:
         self._logs.warn(f"Spans that the collector had not taken after {FLUSH_S:g} s are lost")

@@ -27,6 +27,7 @@ from brunix_twisted.processes.process import LEFT, GatewayProcess
 from brunix_twisted.processes.shared_sockets import BindOnlyReactor
 from brunix_twisted.processes.worker import LEAVE_S
 from brunix_twisted.runtime.listening import Listener, StartError
+from brunix_twisted.runtime.reactors import cancel_when_fired
 from brunix_twisted.runtime.shutdown import Step, run_steps
 
 if TYPE_CHECKING:
@@ -315,11 +316,9 @@ class Supervisor(Service):
         if not self._running:
             return
         leave_s = self._settings.drain_s + LEAVE_S
-        late = self._reactor.callLater(leave_s, self._kill_late)
         clock = cast("IReactorTime", self._reactor)
+        cancel_when_fired(left, self._reactor.callLater(leave_s, self._kill_late))
         await run_steps(("await the end of the processes", lambda: left.addTimeout(leave_s + _KILLED_S, clock)))
-        if late.active():
-            late.cancel()
 
     def _kill_late(self) -> None:
         for process in self._running.values():

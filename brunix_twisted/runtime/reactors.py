@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+
+T = TypeVar("T")
 
 
 class Reactor(Protocol):
@@ -38,3 +41,19 @@ def use_monotonic_clock(reactor: Any) -> None:  # noqa: ANN401 - what a reactor 
         call.time += shift_s
         call.seconds = now
     reactor.seconds = now
+
+
+def cancel_when_fired(deferred: Deferred[T], *deadlines: IDelayedCall) -> Deferred[T]:
+    """
+    Cancel deadlines when a Deferred fires, with a result or with a failure.
+
+    :return: the same Deferred.
+    """
+
+    def fired(result: Any) -> Any:  # noqa: ANN401 - passed on as it is
+        for deadline in deadlines:
+            if deadline.active():
+                deadline.cancel()
+        return result
+
+    return deferred.addBoth(fired)
