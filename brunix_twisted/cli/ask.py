@@ -9,10 +9,10 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.cli.answer import DEFAULT_MODEL, Answer, listed_model
+from brunix_twisted.cli.chat_client import DEFAULT_MODEL, Answer, listed_model
+from brunix_twisted.cli.diagnosis import Trouble, TroubleError
+from brunix_twisted.cli.http_client import Target
 from brunix_twisted.cli.terminal import INTERRUPTED, out, told
-from brunix_twisted.cli.troubles import Trouble, TroubleError
-from brunix_twisted.cli.wire import Target
 
 _MAX_PIPED_BYTES: Final = 64 << 20
 """Much more than a gateway takes, unless PROXY_MAX_BODY_BYTES says otherwise."""

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import attrs
 
-from brunix_twisted.cli.answer import DEFAULT_MODEL, Answer, listed_model
+from brunix_twisted.cli.chat_client import DEFAULT_MODEL, Answer, listed_model
+from brunix_twisted.cli.diagnosis import TroubleError
+from brunix_twisted.cli.http_client import Target
 from brunix_twisted.cli.terminal import INTERRUPTED, OutputError, is_text, out, told
-from brunix_twisted.cli.troubles import TroubleError
-from brunix_twisted.cli.wire import Target
 
 _PROMPT: Final = "> "
 _NO_TEXT: Final = "\udcff"

@@ -18,7 +18,7 @@ from brunix_twisted.cli import terminal
 
 if TYPE_CHECKING:
     from brunix_twisted.cli.address import Address
-    from brunix_twisted.cli.wire import Target
+    from brunix_twisted.cli.http_client import Target
 
 _STATUSES: Final = """\
 exit status: 0 well; 1 there is no answer, or something is wrong; 2 the command line is wrong, or the question;
@@ -206,7 +206,7 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         terminal.told(f"brunix {options.command}: {error}")
         return 2
     if options.command == "doctor":
-        from brunix_twisted.cli.doctor.visit import doctor  # noqa: PLC0415 - see above
+        from brunix_twisted.cli.doctor.run import doctor  # noqa: PLC0415 - see above
 
         return doctor(options, target, corrections, environment)
     command = getattr(import_module(f"brunix_twisted.cli.{options.command}"), options.command)
@@ -227,7 +227,7 @@ def _target(options: argparse.Namespace, environment: Mapping[str, str], where: 
     """Put together whom to ask and as whom. Raises ValueError for what cannot be sent or read."""
     import ssl  # noqa: PLC0415 - see run()
 
-    from brunix_twisted.cli.wire import Target  # noqa: PLC0415 - see run()
+    from brunix_twisted.cli.http_client import Target  # noqa: PLC0415 - see run()
 
     headers = list(options.headers)
     if key := environment.get("BRUNIX_API_KEY", "").strip():

@@ -9,10 +9,10 @@ from argparse import Namespace
 import attrs
 
 from brunix_twisted import connect as data
-from brunix_twisted.cli.answer import DEFAULT_MODEL, listed_model
+from brunix_twisted.cli.chat_client import DEFAULT_MODEL, listed_model
+from brunix_twisted.cli.diagnosis import TroubleError
+from brunix_twisted.cli.http_client import Target
 from brunix_twisted.cli.terminal import out, told
-from brunix_twisted.cli.troubles import TroubleError
-from brunix_twisted.cli.wire import Target
 from brunix_twisted.connect import Client, Snippet
 
 _LOOK_S = 2.0

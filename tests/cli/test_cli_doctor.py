@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import pytest
 
 import test_tls
-from brunix_twisted.cli.doctor.interview import QUESTION
+from brunix_twisted.cli.doctor.questions import QUESTION
 from cli.conftest import Gateway
 from cli.running import answering, between, brunix, doctor, http
 from fake_reactor import LIMIT_S

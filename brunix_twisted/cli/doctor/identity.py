@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import attrs
 
-from brunix_twisted.cli import troubles
+from brunix_twisted.cli import diagnosis
 from brunix_twisted.cli.address import Address
+from brunix_twisted.cli.diagnosis import Trouble
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.troubles import Trouble
-from brunix_twisted.cli.wire import Target, get
+from brunix_twisted.cli.http_client import Target, get
 
 
 @attrs.frozen
@@ -119,7 +119,7 @@ def _refused(where: Address, found: Identity) -> Trouble | None:
     if is_gateway(found):
         return None
     for answer in (found.models, found.health):
-        trouble = troubles.of_reply(answer.status, answer.headers, answer.body, where)
+        trouble = diagnosis.of_reply(answer.status, answer.headers, answer.body, where)
         if not answer.ok and trouble.kind in _BARRED:
             return trouble
     return None

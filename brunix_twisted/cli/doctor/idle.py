@@ -6,8 +6,8 @@ import time
 from typing import Final
 
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.doctor.limits import STEP_S
-from brunix_twisted.cli.wire import Connection, Target
+from brunix_twisted.cli.doctor.time_budget import STEP_S
+from brunix_twisted.cli.http_client import Connection, Target
 
 LONGEST_S: Final = 70.0
 """The gateway lets go of it after 60 seconds."""

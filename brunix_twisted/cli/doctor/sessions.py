@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import attrs
 
 from brunix_twisted.cli import address
-from brunix_twisted.cli.dialects import CHAT
+from brunix_twisted.cli.api_formats import CHAT
+from brunix_twisted.cli.diagnosis import EXPECTED
 from brunix_twisted.cli.doctor.findings import Finding
 from brunix_twisted.cli.doctor.streams import Heard
-from brunix_twisted.cli.troubles import EXPECTED
-from brunix_twisted.cli.wire import Connection, Target, get
+from brunix_twisted.cli.http_client import Connection, Target, get
 
 _CANCEL_LIMIT_S: Final = 5.0
 _POLL_S: Final = 0.05

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import attrs
 
-from brunix_twisted.cli import troubles
-from brunix_twisted.cli.dialects import Dialect
+from brunix_twisted.cli import diagnosis
+from brunix_twisted.cli.api_formats import Dialect
+from brunix_twisted.cli.diagnosis import EXPECTED, Trouble
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.troubles import EXPECTED, Trouble
-from brunix_twisted.cli.wire import Connection, Target, TooLateError
+from brunix_twisted.cli.http_client import Connection, Target, TooLateError
 
 _QUICK_S: Final = 0.25
 """An answer that is made in less tells nothing: any network makes as much of a difference."""
@@ -72,12 +72,12 @@ def listen(target: Target, dialect: Dialect, body: Any, *, session_id: str = "",
             response = connection.ask("POST", dialect.path, body, headers=headers, limit_s=limit_s)
             sent_s = response.sent_s
             if not response.ok:
-                trouble = troubles.of_reply(response.status, response.headers, response.body(), target.address)
+                trouble = diagnosis.of_reply(response.status, response.headers, response.body(), target.address)
                 return Heard(dialect=dialect.id, status=response.status, trouble=trouble)
         except TooLateError:
             return Heard(dialect=dialect.id, status=0, end_s=time.monotonic() - sent_s, stopped=True)
         except EXPECTED as error:
-            trouble = troubles.of_exception(error, target.address)
+            trouble = diagnosis.of_exception(error, target.address)
             return Heard(dialect=dialect.id, status=0, end_s=time.monotonic() - sent_s, trouble=trouble)
         broken: Trouble | None = None
         heard = _Hearing(dialect)
@@ -90,7 +90,7 @@ def listen(target: Target, dialect: Dialect, body: Any, *, session_id: str = "",
         except ConnectionError:
             pass  # the answer is not complete, and that is told of
         except EXPECTED as error:
-            broken = troubles.of_exception(error, target.address)
+            broken = diagnosis.of_exception(error, target.address)
         return Heard(
             dialect=dialect.id,
             status=response.status,
@@ -133,7 +133,7 @@ class _Hearing:
         if data is None:
             self.sign_s.append(at_s)
             return
-        if failed := troubles.fault_in(data):
+        if failed := diagnosis.fault_in(data):
             self.trouble = Trouble(failed.code or "broken_off", failed.message)
             return
         if text := self._dialect.text_of(data):

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from brunix_twisted.cli import troubles
-from brunix_twisted.cli.dialects import CHAT
-from brunix_twisted.cli.troubles import EXPECTED, Trouble, TroubleError
-from brunix_twisted.cli.wire import Connection, Response, Target, get
+from brunix_twisted.cli import diagnosis
+from brunix_twisted.cli.api_formats import CHAT
+from brunix_twisted.cli.diagnosis import EXPECTED, Trouble, TroubleError
+from brunix_twisted.cli.http_client import Connection, Response, Target, get
 
 DEFAULT_MODEL: Final = "brunix"
 """A gateway's own name for its model, unless PROXY_MODEL_ID says otherwise."""
@@ -28,12 +28,12 @@ def listed_model(target: Target, limit_s: float = _LOOK_S) -> str | None:
     try:
         response, body = get(target, "/v1/models", limit_s=limit_s)
     except EXPECTED as error:
-        raise TroubleError(troubles.of_exception(error, target.address)) from error
+        raise TroubleError(diagnosis.of_exception(error, target.address)) from error
     with suppress(ValueError, LookupError, TypeError, RecursionError):
         if name := json.loads(body)["data"][0]["id"]:
             return str(name)
     if not response.ok:
-        trouble = troubles.of_reply(response.status, response.headers, body, target.address)
+        trouble = diagnosis.of_reply(response.status, response.headers, body, target.address)
         if trouble.kind not in {"not_the_gateway", "unknown_url"}:
             raise TroubleError(trouble)
     return None
@@ -80,12 +80,12 @@ class Answer:
             self.session_id = response.header("X-Session-Id") or self.session_id
             if not response.ok:
                 body = response.body()
-                raise TroubleError(troubles.of_reply(response.status, response.headers, body, self._target.address))
+                raise TroubleError(diagnosis.of_reply(response.status, response.headers, body, self._target.address))
             yield from self._streamed(response) if self._stream else self._whole(response)
             if self.finish_reason is None:
                 raise TroubleError(_BROKEN_OFF)
         except EXPECTED as error:
-            raise TroubleError(troubles.of_exception(error, self._target.address)) from error
+            raise TroubleError(diagnosis.of_exception(error, self._target.address)) from error
         finally:
             self.close()
 
@@ -93,7 +93,7 @@ class Answer:
         for event in CHAT.events(response.pieces()):
             if event.data is None:
                 continue
-            if failed := troubles.fault_in(event.data):
+            if failed := diagnosis.fault_in(event.data):
                 raise TroubleError(
                     Trouble(failed.code or "broken_off", failed.message, "The answer is not complete; ask again.")
                 )

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from brunix_twisted.cli.wire import Piece
+from brunix_twisted.cli.http_client import Piece
 
 Framing = Literal["sse", "ndjson"]
 Messages = list[dict[str, str]]

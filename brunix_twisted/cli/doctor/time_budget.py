@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.cli.troubles import Trouble, TroubleError
+from brunix_twisted.cli.diagnosis import Trouble, TroubleError
 
 STEP_S: Final = 3.0
 """For what asks nothing of the engine."""

@@ -11,11 +11,11 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.cli import troubles
+from brunix_twisted.cli import diagnosis
 from brunix_twisted.cli.address import Address
 from brunix_twisted.cli.doctor.findings import Finding, Level
 from brunix_twisted.cli.doctor.identity import Page
-from brunix_twisted.cli.wire import Connection, Response, Target, get
+from brunix_twisted.cli.http_client import Connection, Response, Target, get
 
 _LIVE: Final = "/health/live"
 LARGE_BYTES: Final = 1_200_000
@@ -197,7 +197,7 @@ def judge_large_body(answer: Page | None, where: Address) -> Finding:
         )
     if answer.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Finding("body size", "ok", f"a request of {size} gets through", figures={"bytes": LARGE_BYTES})
-    trouble = troubles.of_reply(answer.status, answer.headers, answer.body, where)
+    trouble = diagnosis.of_reply(answer.status, answer.headers, answer.body, where)
     if trouble.kind == "request_too_large":
         return Finding(
             "body size",
@@ -332,7 +332,7 @@ def measure_strange_host(target: Target, limit_s: float) -> Page:
 
 def judge_strange_host(answer: Page, where: Address) -> Finding:
     """Say whether a page can reach the gateway by a name of its own."""
-    trouble = troubles.of_reply(answer.status, answer.headers, answer.body, where)
+    trouble = diagnosis.of_reply(answer.status, answer.headers, answer.body, where)
     if trouble.kind == "host_not_allowed":
         return Finding("names", "ok", f"the gateway may be called {where.host}, and by a strange name it may not")
     if answer.ok:

@@ -12,16 +12,16 @@ import attrs
 import pytest
 
 from brunix_twisted.cli.address import read
-from brunix_twisted.cli.dialects import DIALECTS, Dialect
-from brunix_twisted.cli.doctor.exchange import Exchange, Preflight, judge_exchange, judge_preflight, may, skew
+from brunix_twisted.cli.api_formats import DIALECTS, Dialect
+from brunix_twisted.cli.diagnosis import Trouble, fault
 from brunix_twisted.cli.doctor.findings import Finding
+from brunix_twisted.cli.doctor.http_checks import Exchange, Preflight, judge_exchange, judge_preflight, may, skew
 from brunix_twisted.cli.doctor.identity import Identity, Page, between, judge_health, judge_identity, judge_model
 from brunix_twisted.cli.doctor.idle import judge_idle
+from brunix_twisted.cli.doctor.network import Reached, Tls, judge_places, judge_tls, look_up, proxy_for, reach
 from brunix_twisted.cli.doctor.sessions import Cancelled, judge_cancel, judge_sessions
 from brunix_twisted.cli.doctor.streams import Heard, first_text_s, judge_answer, judge_silence, judge_stream, lumps
-from brunix_twisted.cli.doctor.way import Reached, Tls, judge_places, judge_tls, look_up, proxy_for, reach
-from brunix_twisted.cli.troubles import Trouble, fault
-from brunix_twisted.cli.wire import Piece, Place, Target
+from brunix_twisted.cli.http_client import Piece, Place, Target
 from cli.conftest import Gateway
 
 WHERE, _ = read("http://localhost:8000")

@@ -16,8 +16,8 @@ from typing import Any, Final
 import attrs
 
 from brunix_twisted.cli.address import Address
-from brunix_twisted.cli.wire import BrokenOffError, TooLateError
-from brunix_twisted.config.allowed_hosts import Hosts
+from brunix_twisted.cli.http_client import BrokenOffError, TooLateError
+from brunix_twisted.hosts import Hosts
 
 
 @attrs.frozen

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from brunix_twisted.cli import troubles
+from brunix_twisted.cli import diagnosis
 from brunix_twisted.cli.address import Address, shown
+from brunix_twisted.cli.diagnosis import EXPECTED, Trouble, TroubleError
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.troubles import EXPECTED, Trouble, TroubleError
-from brunix_twisted.cli.wire import Connection, Place, Target, dial, resolve
+from brunix_twisted.cli.http_client import Connection, Place, Target, dial, resolve
 
 _MOST_PLACES: Final = 4
 _SOON_DAYS: Final = 14
@@ -42,7 +42,7 @@ def look_up(target: Target, limit_s: float) -> list[Place]:
     try:
         return list(dict.fromkeys(resolve(where.host, where.port, limit_s)))
     except EXPECTED as error:
-        raise TroubleError(troubles.of_exception(error, where)) from error
+        raise TroubleError(diagnosis.of_exception(error, where)) from error
 
 
 def reach(target: Target, places: Sequence[Place], limit_s: float) -> list[Reached]:
@@ -53,7 +53,7 @@ def reach(target: Target, places: Sequence[Place], limit_s: float) -> list[Reach
         try:
             dial(place, limit_s).close()
         except EXPECTED as error:
-            trouble = troubles.of_exception(error, target.address)
+            trouble = diagnosis.of_exception(error, target.address)
             reached.append(Reached(place, time.monotonic() - began_s, trouble))
             continue
         took_s = time.monotonic() - began_s
@@ -150,7 +150,7 @@ def measure_tls(target: Target, limit_s: float) -> Tls:
                 (until_s - time.time()) / 86_400,
             )
     except EXPECTED as error:
-        raise TroubleError(troubles.of_exception(error, target.address)) from error
+        raise TroubleError(diagnosis.of_exception(error, target.address)) from error
 
 
 def _pairs(name: Any) -> dict[str, str]:  # noqa: ANN401 - as ssl writes a name

@@ -9,14 +9,14 @@ from urllib.parse import quote
 
 import attrs
 
-from brunix_twisted.cli import troubles
-from brunix_twisted.cli.doctor import exchange, identity, idle, report, way
+from brunix_twisted.cli import diagnosis
+from brunix_twisted.cli.diagnosis import EXPECTED, Trouble, TroubleError
+from brunix_twisted.cli.doctor import http_checks, identity, idle, network, report
 from brunix_twisted.cli.doctor.findings import Finding, status
-from brunix_twisted.cli.doctor.interview import QUESTION, Interview
-from brunix_twisted.cli.doctor.limits import STEP_S, Limits, start
+from brunix_twisted.cli.doctor.questions import QUESTION, Interview
+from brunix_twisted.cli.doctor.time_budget import STEP_S, Limits, start
+from brunix_twisted.cli.http_client import Place, Target
 from brunix_twisted.cli.terminal import INTERRUPTED, told, write
-from brunix_twisted.cli.troubles import EXPECTED, Trouble, TroubleError
-from brunix_twisted.cli.wire import Place, Target
 
 
 @attrs.define
@@ -36,7 +36,7 @@ class Visit:
     def findings(self) -> Iterator[Finding]:
         """Go the whole way, and give the findings as they are made."""
         where = self.target.address
-        yield from way.judge_corrections(self.given, where, self.corrections)
+        yield from network.judge_corrections(self.given, where, self.corrections)
         places = yield from self._places()
         if not places:
             return
@@ -63,7 +63,7 @@ class Visit:
         try:
             yield from run()
         except EXPECTED as error:
-            trouble = troubles.of_exception(error, self.target.address)
+            trouble = diagnosis.of_exception(error, self.target.address)
             says = f"this could not be looked at: {trouble.says}"
             yield Finding(check, "warning", says, figures={"kind": trouble.kind})
 
@@ -73,26 +73,26 @@ class Visit:
         """Find where to connect to; nothing where nobody is."""
         where = self.target.address
         try:
-            places = way.look_up(self.target, self.limits.step_s())
-            reached = way.reach(self.target, places, self.limits.step_s() / min(len(places), 2))
+            places = network.look_up(self.target, self.limits.step_s())
+            reached = network.reach(self.target, places, self.limits.step_s() / min(len(places), 2))
         except TroubleError as error:
             yield _problem("address", error.trouble)
             return []
-        yield from way.judge_places(where, reached)
+        yield from network.judge_places(where, reached)
         yield from self._guarded("proxies", self._detour)
         return [each.place for each in reached if each.trouble is None]
 
     def _detour(self) -> Iterable[Finding]:
         where = self.target.address
-        proxy = way.proxy_for(where, self.environment)
-        detour = None if proxy is None else way.try_detour(self.target, *proxy, self.limits.step_s())
-        return [way.judge_detour(where, detour)]
+        proxy = network.proxy_for(where, self.environment)
+        detour = None if proxy is None else network.try_detour(self.target, *proxy, self.limits.step_s())
+        return [network.judge_detour(where, detour)]
 
     def _identity(self, places: Sequence[Place]) -> Generator[Finding, None, identity.Identity | None]:
         """Find out who answers; None where it is not the gateway."""
         try:
             if self.target.address.secure:
-                yield way.judge_tls(way.measure_tls(self.target, self.limits.step_s()))
+                yield network.judge_tls(network.measure_tls(self.target, self.limits.step_s()))
             found = identity.measure_identity(self.target, self.limits.step_s())
         except EXPECTED as error:
             yield self._nobody(error, places[0])
@@ -104,17 +104,17 @@ class Visit:
     def _nobody(self, error: Exception, place: Place) -> Finding:
         """Say why nothing that was understood came back."""
         where = self.target.address
-        trouble = troubles.of_exception(error, where)
+        trouble = diagnosis.of_exception(error, where)
         unclear = trouble.kind in {"closed", "no_http", "timeout", "unreachable", "broken_off"}
-        if not where.secure and unclear and way.speaks_tls(self.target, place, STEP_S):
-            trouble = troubles.https(where)
+        if not where.secure and unclear and network.speaks_tls(self.target, place, STEP_S):
+            trouble = diagnosis.https(where)
         if trouble.kind == "plain_http":
             trouble = attrs.evolve(trouble, remedy=self._try_plain(trouble.remedy))
         return _problem("tls" if where.secure else "gateway", trouble)
 
     def _try_plain(self, remedy: str) -> str:
         try:
-            identity.page(way.plain(self.target), "/health/live", STEP_S)
+            identity.page(network.plain(self.target), "/health/live", STEP_S)
         except EXPECTED:
             return remedy
         return remedy.replace("Most likely it is plain HTTP", "It is plain HTTP")
@@ -128,33 +128,33 @@ class Visit:
         try:
             known = identity.page(self.target, f"/v1/models/{quote(tried, safe='/:@+')}", self.limits.step_s()).ok
         except EXPECTED as error:
-            yield _problem("model", troubles.of_exception(error, self.target.address))
+            yield _problem("model", diagnosis.of_exception(error, self.target.address))
             return None
         yield identity.judge_model(names, wanted, known)
         # Where the name is wrong, everything else can still be looked at by the right one.
         return wanted if wanted and known else next(iter(names), None)
 
     def _exchange(self) -> Iterable[Finding]:
-        return exchange.judge_exchange(exchange.measure_exchange(self.target, self.limits.step_s()))
+        return http_checks.judge_exchange(http_checks.measure_exchange(self.target, self.limits.step_s()))
 
     def _large_body(self) -> Iterable[Finding]:
         try:
-            answer = exchange.measure_large_body(self.target, self.limits.step_s())
+            answer = http_checks.measure_large_body(self.target, self.limits.step_s())
         except ConnectionError:
             answer = None
-        return [exchange.judge_large_body(answer, self.target.address)]
+        return [http_checks.judge_large_body(answer, self.target.address)]
 
     def _browsers(self) -> Iterable[Finding]:
         origin = self.options.origin
         seen, strange = (
-            exchange.measure_preflight(self.target, page, self.limits.step_s())
-            for page in (origin or exchange.SOME_PAGE, exchange.STRANGE_PAGE)
+            http_checks.measure_preflight(self.target, page, self.limits.step_s())
+            for page in (origin or http_checks.SOME_PAGE, http_checks.STRANGE_PAGE)
         )
-        return [exchange.judge_preflight(seen, strange, asked=origin is not None)]
+        return [http_checks.judge_preflight(seen, strange, asked=origin is not None)]
 
     def _names(self) -> Iterable[Finding]:
-        answer = exchange.measure_strange_host(self.target, self.limits.step_s())
-        return [exchange.judge_strange_host(answer, self.target.address)]
+        answer = http_checks.measure_strange_host(self.target, self.limits.step_s())
+        return [http_checks.judge_strange_host(answer, self.target.address)]
 
     # What the engine is asked, and what takes patience.
 

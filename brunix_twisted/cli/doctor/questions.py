@@ -10,14 +10,14 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.cli.dialects import CHAT, DIALECTS, GENERATE, Dialect, Messages
+from brunix_twisted.cli.api_formats import CHAT, DIALECTS, GENERATE, Dialect, Messages
+from brunix_twisted.cli.diagnosis import TroubleError
 from brunix_twisted.cli.doctor import sessions, streams
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.doctor.limits import Limits, together
 from brunix_twisted.cli.doctor.sessions import Cancelled
 from brunix_twisted.cli.doctor.streams import Heard, listen
-from brunix_twisted.cli.troubles import TroubleError
-from brunix_twisted.cli.wire import Target
+from brunix_twisted.cli.doctor.time_budget import Limits, together
+from brunix_twisted.cli.http_client import Target
 
 QUESTION: Final = "What can you help me with? Answer in a few sentences."
 _FOLLOW_UP: Final = "And what else?"
