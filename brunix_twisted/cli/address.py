@@ -30,7 +30,7 @@ class AddressError(ValueError):
 
 
 @attrs.frozen
-class Address:
+class GatewayAddress:
     """A gateway's root, as a client finds it."""
 
     scheme: str
@@ -68,7 +68,7 @@ def shown(text: str) -> str:
     return re.sub(r"\A(\s*(?:[A-Za-z][A-Za-z0-9+.-]*:/+|/*))[^/?#]*@", r"\1…@", text)
 
 
-def read(text: str) -> tuple[Address, tuple[str, ...]]:
+def read(text: str) -> tuple[GatewayAddress, tuple[str, ...]]:
     """
     Read an address, and in whole sentences what had to be put right to read it.
 
@@ -106,7 +106,7 @@ def read(text: str) -> tuple[Address, tuple[str, ...]]:
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = f"Basic {b64encode(pair.encode()).decode('ascii')}"
-    return Address(scheme, host, port or _PORTS[scheme], prefix, authorization), tuple(corrections)
+    return GatewayAddress(scheme, host, port or _PORTS[scheme], prefix, authorization), tuple(corrections)
 
 
 def _prefix(path: str) -> tuple[str, str]:

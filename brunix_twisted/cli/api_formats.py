@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from brunix_twisted.cli.http_client import Piece
+from brunix_twisted.cli.http_client import Chunk
 
 Framing = Literal["sse", "ndjson"]
 Messages = list[dict[str, str]]
@@ -29,7 +29,7 @@ class Event:
 
 
 @attrs.frozen(kw_only=True)
-class Dialect:
+class ApiFormat:
     """An API's way to ask one question."""
 
     id: str
@@ -44,9 +44,9 @@ class Dialect:
     """Whether an event says that the answer is complete. Raises likewise."""
     headers: tuple[tuple[str, str], ...] = ()
 
-    def request(self, model: str, messages: Messages, most_tokens: int | None = None) -> dict[str, Any]:
+    def request(self, model: str, messages: Messages, max_tokens: int | None = None) -> dict[str, Any]:
         """Write the body of a streamed request."""
-        return {"model": model, "stream": True, **self.body(messages, most_tokens)}
+        return {"model": model, "stream": True, **self.body(messages, max_tokens)}
 
     def text_of(self, event: Any) -> str:  # noqa: ANN401 - whatever JSON holds
         """Read the text in an event, if there is any."""
@@ -63,26 +63,26 @@ class Dialect:
         except (LookupError, TypeError):
             return False
 
-    def events(self, pieces: Iterable[Piece]) -> Iterator[Event]:
+    def events(self, chunks: Iterable[Chunk]) -> Iterator[Event]:
         """Read a stream."""
-        return _sse(pieces) if self.framing == "sse" else _ndjson(pieces)
+        return _sse(chunks) if self.framing == "sse" else _ndjson(chunks)
 
 
-def _lines(pieces: Iterable[Piece]) -> Iterator[tuple[bytes, float]]:
+def _lines(chunks: Iterable[Chunk]) -> Iterator[tuple[bytes, float]]:
     rest = b""
     at_s = 0.0
-    for piece in pieces:
-        at_s = piece.at_s
-        *lines, rest = (rest + piece.data).split(b"\n")
+    for chunk in chunks:
+        at_s = chunk.at_s
+        *lines, rest = (rest + chunk.data).split(b"\n")
         for line in lines:
             yield line.rstrip(b"\r"), at_s
     if rest:
         yield rest, at_s
 
 
-def _sse(pieces: Iterable[Piece]) -> Iterator[Event]:
+def _sse(chunks: Iterable[Chunk]) -> Iterator[Event]:
     # What is asked here writes an event's data in one line.
-    for line, at_s in _lines(pieces):
+    for line, at_s in _lines(chunks):
         if line.startswith(b":"):
             yield Event(None, at_s)
         elif line.startswith(b"data:"):
@@ -90,8 +90,8 @@ def _sse(pieces: Iterable[Piece]) -> Iterator[Event]:
             yield Event("[DONE]" if data == b"[DONE]" else _json(data), at_s)
 
 
-def _ndjson(pieces: Iterable[Piece]) -> Iterator[Event]:
-    for line, at_s in _lines(pieces):
+def _ndjson(chunks: Iterable[Chunk]) -> Iterator[Event]:
+    for line, at_s in _lines(chunks):
         if line:
             yield Event(_json(line), at_s)
 
@@ -103,77 +103,77 @@ def _json(data: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
         return {}
 
 
-def _options(most: int | None) -> dict[str, Any]:
-    return {} if most is None else {"options": {"num_predict": most}}
+def _options(max_tokens: int | None) -> dict[str, Any]:
+    return {} if max_tokens is None else {"options": {"num_predict": max_tokens}}
 
 
-def _limited(name: str, most: int | None) -> dict[str, Any]:
-    return {} if most is None else {name: most}
+def _limited(name: str, max_tokens: int | None) -> dict[str, Any]:
+    return {} if max_tokens is None else {name: max_tokens}
 
 
 def _last(messages: Messages) -> str:
     return messages[-1]["content"]
 
 
-CHAT: Final = Dialect(
+CHAT: Final = ApiFormat(
     id="chat",
     name="OpenAI's chat completions",
     path="/v1/chat/completions",
     framing="sse",
-    body=lambda messages, most: {
+    body=lambda messages, max_tokens: {
         "messages": messages,
         "stream_options": {"include_usage": True},
-        **_limited("max_tokens", most),
+        **_limited("max_tokens", max_tokens),
     },
     text=lambda event: event["choices"][0]["delta"]["content"],
     ends=lambda event: event["choices"][0]["finish_reason"],
 )
-GENERATE: Final = Dialect(
+GENERATE: Final = ApiFormat(
     id="ollama-generate",
     name="Ollama's generate",
     path="/api/generate",
     framing="ndjson",
-    body=lambda messages, most: {"prompt": _last(messages), **_options(most)},
+    body=lambda messages, max_tokens: {"prompt": _last(messages), **_options(max_tokens)},
     text=lambda event: event["response"],
     ends=lambda event: event["done"],
 )
-DIALECTS: Final = (
+API_FORMATS: Final = (
     CHAT,
     GENERATE,
-    Dialect(
+    ApiFormat(
         id="completions",
         name="OpenAI's completions",
         path="/v1/completions",
         framing="sse",
-        body=lambda messages, most: {"prompt": _last(messages), **_limited("max_tokens", most)},
+        body=lambda messages, max_tokens: {"prompt": _last(messages), **_limited("max_tokens", max_tokens)},
         text=lambda event: event["choices"][0]["text"],
         ends=lambda event: event["choices"][0]["finish_reason"],
     ),
-    Dialect(
+    ApiFormat(
         id="ollama-chat",
         name="Ollama's chat",
         path="/api/chat",
         framing="ndjson",
-        body=lambda messages, most: {"messages": messages, **_options(most)},
+        body=lambda messages, max_tokens: {"messages": messages, **_options(max_tokens)},
         text=lambda event: event["message"]["content"],
         ends=lambda event: event["done"],
     ),
-    Dialect(
+    ApiFormat(
         id="responses",
         name="OpenAI's responses",
         path="/v1/responses",
         framing="sse",
-        body=lambda messages, most: {"input": _last(messages), **_limited("max_output_tokens", most)},
+        body=lambda messages, max_tokens: {"input": _last(messages), **_limited("max_output_tokens", max_tokens)},
         text=lambda event: event["delta"] if event["type"] == "response.output_text.delta" else "",
         ends=lambda event: event["type"] in {"response.completed", "response.incomplete"},
     ),
-    Dialect(
+    ApiFormat(
         id="messages",
         name="Anthropic's messages",
         path="/v1/messages",
         framing="sse",
         # The one API in which the most tokens must be told.
-        body=lambda messages, most: {"messages": messages, "max_tokens": most or 4096},
+        body=lambda messages, max_tokens: {"messages": messages, "max_tokens": max_tokens or 4096},
         text=lambda event: event["delta"]["text"] if event["type"] == "content_block_delta" else "",
         ends=lambda event: event["type"] == "message_stop",
         headers=(("anthropic-version", "2023-06-01"),),

@@ -9,10 +9,10 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.cli.chat_client import DEFAULT_MODEL, Answer, listed_model
-from brunix_twisted.cli.diagnosis import Trouble, TroubleError
+from brunix_twisted.cli.chat_client import DEFAULT_MODEL, ChatCompletion, listed_model
+from brunix_twisted.cli.diagnosis import Diagnosis, DiagnosisError
 from brunix_twisted.cli.http_client import Target
-from brunix_twisted.cli.terminal import INTERRUPTED, out, told
+from brunix_twisted.cli.terminal import INTERRUPTED, print_err, print_out
 
 _MAX_PIPED_BYTES: Final = 64 << 20
 """Much more than a gateway takes, unless PROXY_MAX_BODY_BYTES says otherwise."""
@@ -50,7 +50,7 @@ def ask(options: Namespace, target: Target) -> int:
         words = question(options.question, terminal, _piped() if wanted else b"")
         return _answer(words, options, target)
     except NoQuestionError as error:
-        told(f"brunix ask: {error}")
+        print_err(f"brunix ask: {error}")
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -68,35 +68,35 @@ def _piped() -> bytes:
 
 
 def _answer(words: str, options: Namespace, target: Target) -> int:
-    answer: Answer | None = None
+    answer: ChatCompletion | None = None
     try:
         model = options.model or listed_model(target) or DEFAULT_MODEL
-        answer = Answer(target, words, model=model, session_id=options.session, stream=options.stream)
+        answer = ChatCompletion(target, words, model=model, session_id=options.session, stream=options.stream)
         return _as_json(answer, options.timeout) if options.json else _as_text(answer, options.timeout)
-    except TroubleError as error:
-        return _failed(error.trouble, answer, as_json=options.json)
+    except DiagnosisError as error:
+        return _failed(error.diagnosis, answer, as_json=options.json)
     finally:
         # Whatever ended it: the gateway sees its client leave, and cancels the engine's call.
         if answer is not None:
             answer.close()
 
 
-def _as_text(answer: Answer, silence_s: float) -> int:
+def _as_text(answer: ChatCompletion, read_timeout_s: float) -> int:
     last = ""
     try:
-        for text in answer.texts(silence_s):
-            out(text)
+        for text in answer.texts(read_timeout_s):
+            print_out(text)
             last = text or last
     finally:
         # What is said next begins a line of its own, however the answer ended.
         if last and not last.endswith("\n"):
-            out("\n")
+            print_out("\n")
     return 0
 
 
-def _as_json(answer: Answer, silence_s: float) -> int:
-    text = "".join(answer.texts(silence_s))
-    out(
+def _as_json(answer: ChatCompletion, read_timeout_s: float) -> int:
+    text = "".join(answer.texts(read_timeout_s))
+    print_out(
         json.dumps(
             {
                 "answer": text,
@@ -113,13 +113,13 @@ def _as_json(answer: Answer, silence_s: float) -> int:
     return 0
 
 
-def _failed(trouble: Trouble, answer: Answer | None, *, as_json: bool) -> int:
+def _failed(diagnosis: Diagnosis, answer: ChatCompletion | None, *, as_json: bool) -> int:
     request_id = answer.request_id if answer else ""
     if as_json:
-        out(json.dumps({"error": attrs.asdict(trouble), "request_id": request_id}, ensure_ascii=False) + "\n")
-    told(f"brunix ask: {trouble.says}")
-    if trouble.remedy:
-        told(f"  {trouble.remedy}")
+        print_out(json.dumps({"error": attrs.asdict(diagnosis), "request_id": request_id}, ensure_ascii=False) + "\n")
+    print_err(f"brunix ask: {diagnosis.message}")
+    if diagnosis.remedy:
+        print_err(f"  {diagnosis.remedy}")
     if request_id:
-        told(f"  In the gateway's log this is request {request_id}.")
+        print_err(f"  In the gateway's log this is request {request_id}.")
     return 1

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import attrs
 
-from brunix_twisted.cli.chat_client import DEFAULT_MODEL, Answer, listed_model
-from brunix_twisted.cli.diagnosis import TroubleError
+from brunix_twisted.cli.chat_client import DEFAULT_MODEL, ChatCompletion, listed_model
+from brunix_twisted.cli.diagnosis import DiagnosisError
 from brunix_twisted.cli.http_client import Target
-from brunix_twisted.cli.terminal import INTERRUPTED, OutputError, is_text, out, told
+from brunix_twisted.cli.terminal import INTERRUPTED, OutputError, is_text, print_err, print_out
 
 _PROMPT: Final = "> "
 _NO_TEXT: Final = "\udcff"
@@ -33,30 +33,30 @@ class _Chat:
 
     target: Target
     model: str
-    silence_s: float
+    read_timeout_s: float
     session_id: str | None
 
     def answer(self, question: str) -> None:
         """Ask, and write the answer. Control-C ends the answer alone."""
-        answer = Answer(self.target, question, model=self.model, session_id=self.session_id, stream=True)
+        answer = ChatCompletion(self.target, question, model=self.model, session_id=self.session_id, stream=True)
         last = ""
         try:
-            for text in answer.texts(self.silence_s):
-                out(text)
+            for text in answer.texts(self.read_timeout_s):
+                print_out(text)
                 last = text or last
             ended = ""
-        except TroubleError as error:
-            ended = f"{error.trouble.says}. {error.trouble.remedy}".strip()
+        except DiagnosisError as error:
+            ended = f"{error.diagnosis.message}. {error.diagnosis.remedy}".strip()
         except KeyboardInterrupt:
             answer.close()
             ended = "stopped; the engine does not remember this question"
         # The session is known as soon as the answer begins, and goes on whatever became of it.
         self.session_id = answer.session_id
         if last and not last.endswith("\n"):
-            out("\n")
+            print_out("\n")
         if ended:
-            told(f"[{ended}]")
-        out("\n")
+            print_err(f"[{ended}]")
+        print_out("\n")
 
     def obey(self, line: str) -> bool:
         """Do what a line that begins with a slash says, and give whether to go on."""
@@ -65,17 +65,17 @@ class _Chat:
             return False
         if command == "/new":
             self.session_id = None
-            told("[a new conversation]")
+            print_err("[a new conversation]")
         elif command == "/session":
             if not (rest.isascii() and rest.isprintable()):
-                told("[a session's id is printable ASCII, without spaces]")
+                print_err("[a session's id is printable ASCII, without spaces]")
                 return True
             self.session_id = rest.strip() or self.session_id
-            told(f"[{self.session_id or 'no session yet: the first answer begins one'}]")
+            print_err(f"[{self.session_id or 'no session yet: the first answer begins one'}]")
         elif command == "/help":
-            out(_HELP)
+            print_out(_HELP)
         else:
-            told(f"[there is no {command}; /help says what there is]")
+            print_err(f"[there is no {command}; /help says what there is]")
         return True
 
 
@@ -83,10 +83,10 @@ def chat(options: Namespace, target: Target) -> int:
     """Run the command."""
     try:
         model = options.model or listed_model(target) or DEFAULT_MODEL
-    except TroubleError as error:
-        told(f"brunix chat: {error.trouble.says}")
-        if error.trouble.remedy:
-            told(f"  {error.trouble.remedy}")
+    except DiagnosisError as error:
+        print_err(f"brunix chat: {error.diagnosis.message}")
+        if error.diagnosis.remedy:
+            print_err(f"  {error.diagnosis.remedy}")
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -96,7 +96,7 @@ def chat(options: Namespace, target: Target) -> int:
     if terminal:
         with suppress(ImportError):
             import readline  # noqa: PLC0415 - see above
-        told(f"{model} at {target.address}; /help says what else there is, Control-D leaves.")
+        print_err(f"{model} at {target.address}; /help says what else there is, Control-D leaves.")
     history = _History(readline, options.history)
     running = _Chat(target, model, options.timeout, options.session)
     try:
@@ -111,11 +111,11 @@ def _converse(running: _Chat, prompt: str) -> int:
             line = _read(prompt)
         except EOFError:
             if prompt:
-                out("\n")
+                print_out("\n")
             return 0
         except KeyboardInterrupt:
             # As in a shell: what was typed is dropped.
-            out("\n")
+            print_out("\n")
             continue
         if line.startswith("/"):
             if not running.obey(line):
@@ -137,7 +137,7 @@ def _read(prompt: str) -> str:
         raise OutputError(f"the {'terminal' if prompt else 'input'} fails: {error.strerror or error}") from error
     if is_text(line):
         return line
-    told("[that was no text in this terminal's encoding]")
+    print_err("[that was no text in this terminal's encoding]")
     return ""
 
 
@@ -173,4 +173,4 @@ class _History:
         except FileNotFoundError:
             raise
         except OSError as error:
-            told(f"brunix chat: the history {self._path}: {error.strerror or error}")
+            print_err(f"brunix chat: the history {self._path}: {error.strerror or error}")

@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from brunix_twisted.cli import diagnosis
 from brunix_twisted.cli.api_formats import CHAT
-from brunix_twisted.cli.diagnosis import EXPECTED, Trouble, TroubleError
+from brunix_twisted.cli.diagnosis import (
+    EXPECTED,
+    Diagnosis,
+    DiagnosisError,
+    diagnose_exception,
+    diagnose_response,
+    find_error,
+)
 from brunix_twisted.cli.http_client import Connection, Response, Target, get
 
 DEFAULT_MODEL: Final = "brunix"
@@ -28,18 +34,18 @@ def listed_model(target: Target, limit_s: float = _LOOK_S) -> str | None:
     try:
         response, body = get(target, "/v1/models", limit_s=limit_s)
     except EXPECTED as error:
-        raise TroubleError(diagnosis.of_exception(error, target.address)) from error
+        raise DiagnosisError(diagnose_exception(error, target.address)) from error
     with suppress(ValueError, LookupError, TypeError, RecursionError):
         if name := json.loads(body)["data"][0]["id"]:
             return str(name)
     if not response.ok:
-        trouble = diagnosis.of_reply(response.status, response.headers, body, target.address)
-        if trouble.kind not in {"not_the_gateway", "unknown_url"}:
-            raise TroubleError(trouble)
+        diagnosis = diagnose_response(response.status, response.headers, body, target.address)
+        if diagnosis.kind not in {"not_the_gateway", "unknown_url"}:
+            raise DiagnosisError(diagnosis)
     return None
 
 
-class Answer:
+class ChatCompletion:
     """An answer on its way. Everything but its texts is there once they have been read."""
 
     def __init__(self, target: Target, question: str, *, model: str, session_id: str | None, stream: bool) -> None:
@@ -65,7 +71,7 @@ class Answer:
         """Break it off; the gateway then cancels the engine's call."""
         self._connection.close()
 
-    def texts(self, silence_s: float = SILENCE_S) -> Iterator[str]:
+    def texts(self, read_timeout_s: float = SILENCE_S) -> Iterator[str]:
         """
         Ask, and give the answer's texts as they come.
 
@@ -74,28 +80,33 @@ class Answer:
         """
         try:
             response = self._connection.ask(
-                "POST", CHAT.path, self._body, headers=self._headers, limit_s=float("inf"), silence_s=silence_s
+                "POST",
+                CHAT.path,
+                self._body,
+                headers=self._headers,
+                limit_s=float("inf"),
+                read_timeout_s=read_timeout_s,
             )
             self.request_id = response.header("X-Request-Id")
             self.session_id = response.header("X-Session-Id") or self.session_id
             if not response.ok:
                 body = response.body()
-                raise TroubleError(diagnosis.of_reply(response.status, response.headers, body, self._target.address))
+                raise DiagnosisError(diagnose_response(response.status, response.headers, body, self._target.address))
             yield from self._streamed(response) if self._stream else self._whole(response)
             if self.finish_reason is None:
-                raise TroubleError(_BROKEN_OFF)
+                raise DiagnosisError(_BROKEN_OFF)
         except EXPECTED as error:
-            raise TroubleError(diagnosis.of_exception(error, self._target.address)) from error
+            raise DiagnosisError(diagnose_exception(error, self._target.address)) from error
         finally:
             self.close()
 
     def _streamed(self, response: Response) -> Iterator[str]:
-        for event in CHAT.events(response.pieces()):
+        for event in CHAT.events(response.chunks()):
             if event.data is None:
                 continue
-            if failed := diagnosis.fault_in(event.data):
-                raise TroubleError(
-                    Trouble(failed.code or "broken_off", failed.message, "The answer is not complete; ask again.")
+            if failed := find_error(event.data):
+                raise DiagnosisError(
+                    Diagnosis(failed.code or "broken_off", failed.message, "The answer is not complete; ask again.")
                 )
             if text := CHAT.text_of(event.data):
                 yield text
@@ -103,25 +114,25 @@ class Answer:
 
     def _whole(self, response: Response) -> Iterator[str]:
         try:
-            told = json.loads(response.body())
-            text = told["choices"][0]["message"]["content"]
+            data = json.loads(response.body())
+            text = data["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError, RecursionError):
-            raise TroubleError(_NO_ANSWER) from None
-        self._note(told)
+            raise DiagnosisError(_NO_ANSWER) from None
+        self._note(data)
         yield text or ""
 
-    def _note(self, told: Any) -> None:  # noqa: ANN401 - whatever JSON holds
+    def _note(self, data: Any) -> None:  # noqa: ANN401 - whatever JSON holds
         with suppress(LookupError, TypeError):
-            self.usage = told["usage"] or self.usage
+            self.usage = data["usage"] or self.usage
         with suppress(LookupError, TypeError):
-            self.finish_reason = told["choices"][0]["finish_reason"] or self.finish_reason
+            self.finish_reason = data["choices"][0]["finish_reason"] or self.finish_reason
 
 
-_BROKEN_OFF: Final = Trouble(
+_BROKEN_OFF: Final = Diagnosis(
     "broken_off",
     "the answer broke off before its end",
     "The gateway was stopped, or something between cuts answers off; `brunix doctor` looks for that.",
 )
-_NO_ANSWER: Final = Trouble(
+_NO_ANSWER: Final = Diagnosis(
     "not_the_gateway", "what came back is no answer of OpenAI's API", "`brunix doctor` says what is there."
 )

@@ -17,7 +17,7 @@ from brunix_twisted import __version__
 from brunix_twisted.cli import terminal
 
 if TYPE_CHECKING:
-    from brunix_twisted.cli.address import Address
+    from brunix_twisted.cli.address import GatewayAddress
     from brunix_twisted.cli.http_client import Target
 
 _STATUSES: Final = """\
@@ -42,9 +42,9 @@ class _Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: object = None) -> None:
         if file is sys.stderr:
-            terminal.told(message.rstrip("\n"))
+            terminal.print_err(message.rstrip("\n"))
         else:
-            terminal.out(message)
+            terminal.print_out(message)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,10 +59,10 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"brunix {__version__}")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
-    def command(name: str, told: str, description: str) -> argparse.ArgumentParser:
+    def command(name: str, summary: str, description: str) -> argparse.ArgumentParser:
         return commands.add_parser(
             name,
-            help=told,
+            help=summary,
             description=description,
             epilog=f"{_ENVIRONMENT}\n{_STATUSES}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -177,7 +177,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except BrokenPipeError:
         return terminal.CLOSED_PIPE
     except terminal.OutputError as error:
-        terminal.told(f"brunix: {error}")
+        terminal.print_err(f"brunix: {error}")
         return 1
 
 
@@ -191,19 +191,19 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     from brunix_twisted.cli import address  # noqa: PLC0415 - see above
 
     if name := _no_text(options):
-        terminal.told(f"brunix {options.command}: {name} holds bytes that are no UTF-8 text")
+        terminal.print_err(f"brunix {options.command}: {name} holds bytes that are no UTF-8 text")
         return 2
     given = getattr(options, "address", None) or getattr(options, "url", None)
     source = "" if given else "BRUNIX_URL: "
     try:
         where, corrections = address.read(given or environment.get("BRUNIX_URL") or _DEFAULT_URL)
     except address.AddressError as error:
-        terminal.told(f"brunix {options.command}: {source}{error}")
+        terminal.print_err(f"brunix {options.command}: {source}{error}")
         return 2
     try:
         target = _target(options, environment, where)
     except ValueError as error:
-        terminal.told(f"brunix {options.command}: {error}")
+        terminal.print_err(f"brunix {options.command}: {error}")
         return 2
     if options.command == "doctor":
         from brunix_twisted.cli.doctor.run import doctor  # noqa: PLC0415 - see above
@@ -223,7 +223,7 @@ def _no_text(options: argparse.Namespace) -> str:
     return ""
 
 
-def _target(options: argparse.Namespace, environment: Mapping[str, str], where: Address) -> Target:
+def _target(options: argparse.Namespace, environment: Mapping[str, str], where: GatewayAddress) -> Target:
     """Put together whom to ask and as whom. Raises ValueError for what cannot be sent or read."""
     import ssl  # noqa: PLC0415 - see run()
 

@@ -10,9 +10,9 @@ import attrs
 
 from brunix_twisted import connect as data
 from brunix_twisted.cli.chat_client import DEFAULT_MODEL, listed_model
-from brunix_twisted.cli.diagnosis import TroubleError
+from brunix_twisted.cli.diagnosis import DiagnosisError
 from brunix_twisted.cli.http_client import Target
-from brunix_twisted.cli.terminal import out, told
+from brunix_twisted.cli.terminal import print_err, print_out
 from brunix_twisted.connect import Client, Snippet
 
 _LOOK_S = 2.0
@@ -28,14 +28,14 @@ def connect(options: Namespace, target: Target) -> int:
         model = options.model or _model(target)
         filled = [data.filled(each, target.address.root, model) for each in chosen]
     except data.UnknownClient as error:
-        told(f"brunix connect: {error}")
-        told("  `brunix connect` lists all of them.")
+        print_err(f"brunix connect: {error}")
+        print_err("  `brunix connect` lists all of them.")
         return 2
     except data.UnfitValueError as error:
-        told(f"brunix connect: {error}")
+        print_err(f"brunix connect: {error}")
         return 2
     if options.json:
-        out(json.dumps({"clients": [attrs.asdict(each) for each in filled]}, ensure_ascii=False, indent=2) + "\n")
+        print_out(json.dumps({"clients": [attrs.asdict(each) for each in filled]}, ensure_ascii=False, indent=2) + "\n")
     elif options.client is None:
         for each in filled:
             _print_all(each)
@@ -50,9 +50,9 @@ def _model(target: Target) -> str:
         if name := listed_model(target, _LOOK_S):
             return name
         why = "it lists no model"
-    except TroubleError as error:
-        why = error.trouble.says
-    told(f"The model is called {DEFAULT_MODEL} below, for {target.address} could not be asked: {why}.")
+    except DiagnosisError as error:
+        why = error.diagnosis.message
+    print_err(f"The model is called {DEFAULT_MODEL} below, for {target.address} could not be asked: {why}.")
     return DEFAULT_MODEL
 
 
@@ -60,7 +60,7 @@ def _list(*, as_json: bool) -> int:
     every = data.clients()
     if as_json:
         told_of = [{"id": each.id, "name": each.name, "api": each.api, "group": each.group} for each in every]
-        out(json.dumps({"clients": told_of}, ensure_ascii=False, indent=2) + "\n")
+        print_out(json.dumps({"clients": told_of}, ensure_ascii=False, indent=2) + "\n")
         return 0
     width = max(len(each.id) for each in every)
     group = ""
@@ -70,35 +70,35 @@ def _list(*, as_json: bool) -> int:
             group = each.group
             lines += ["", group] if lines else [group]
         lines.append(f"  {each.id:{width}}  {each.name}")
-    out("\n".join(lines) + "\n")
-    told("\n`brunix connect NAME` prints the configuration of one.")
+    print_out("\n".join(lines) + "\n")
+    print_err("\n`brunix connect NAME` prints the configuration of one.")
     return 0
 
 
 def _print(client: Client, part: int) -> int:
     """Print one text to the standard output, so that it can go into a file, and what is to be known beside it."""
     if not 1 <= part <= len(client.snippets):
-        told(f"brunix connect: {client.id} has {_parts(len(client.snippets))}; there is no part {part}")
+        print_err(f"brunix connect: {client.id} has {_parts(len(client.snippets))}; there is no part {part}")
         return 2
     snippet = client.snippets[part - 1]
-    told(f"# {client.name}{_tried(client)}")
+    print_err(f"# {client.name}{_tried(client)}")
     for text in (client.note, snippet.note):
         if text:
-            told(f"# {_plain(text)}")
+            print_err(f"# {_plain(text)}")
     if snippet.file:
-        told(f"# It belongs into {snippet.file}:")
-    out(snippet.code if snippet.code.endswith("\n") else snippet.code + "\n")
+        print_err(f"# It belongs into {snippet.file}:")
+    print_out(snippet.code if snippet.code.endswith("\n") else snippet.code + "\n")
     for number, other in enumerate(client.snippets, 1):
         if number != part:
-            told(f"# Part {number}, {_what(other)}: brunix connect {client.id} --part {number}")
+            print_err(f"# Part {number}, {_what(other)}: brunix connect {client.id} --part {number}")
     return 0
 
 
 def _print_all(client: Client) -> None:
-    out(f"# {client.name}{_tried(client)}\n")
+    print_out(f"# {client.name}{_tried(client)}\n")
     for snippet in client.snippets:
-        out(f"\n# {_what(snippet)}\n{snippet.code.rstrip()}\n")
-    out("\n\n")
+        print_out(f"\n# {_what(snippet)}\n{snippet.code.rstrip()}\n")
+    print_out("\n\n")
 
 
 def _what(snippet: Snippet) -> str:

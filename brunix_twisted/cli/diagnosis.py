@@ -15,18 +15,18 @@ from typing import Any, Final
 
 import attrs
 
-from brunix_twisted.cli.address import Address
-from brunix_twisted.cli.http_client import BrokenOffError, TooLateError
+from brunix_twisted.cli.address import GatewayAddress
+from brunix_twisted.cli.http_client import DeadlineExceededError, TruncatedError
 from brunix_twisted.hosts import Hosts
 
 
 @attrs.frozen
-class Trouble:
+class Diagnosis:
     """One of them."""
 
     kind: str
     """A word for programs; where the gateway itself gave one, its own."""
-    says: str
+    message: str
     """A sentence without its full stop."""
     remedy: str = ""
     """One or more whole sentences."""
@@ -34,66 +34,66 @@ class Trouble:
     """The HTTP status, if there was an answer."""
 
 
-class TroubleError(Exception):
+class DiagnosisError(Exception):
     """There is no answer."""
 
-    def __init__(self, trouble: Trouble) -> None:
-        super().__init__(trouble.says)
-        self.trouble = trouble
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        super().__init__(diagnosis.message)
+        self.diagnosis = diagnosis
 
 
-EXPECTED: Final = (OSError, http.client.HTTPException, zlib.error, TroubleError)
+EXPECTED: Final = (OSError, http.client.HTTPException, zlib.error, DiagnosisError)
 """What asking over a network raises."""
 
 # OpenSSL's own numbers of what can be wrong with a certificate, X509_V_ERR_….
 _NOT_YET_VALID, _EXPIRED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 62, 64
 
 
-def of_exception(error: Exception, address: Address) -> Trouble:  # noqa: C901, PLR0911 - a table
+def diagnose_exception(error: Exception, address: GatewayAddress) -> Diagnosis:  # noqa: C901, PLR0911 - a table
     """Tell what was raised while a gateway was asked."""
     where = address.root
     if isinstance(error, http.client.ImproperConnectionState):
         raise error  # that is a mistake of this program
-    if isinstance(error, TroubleError):
-        return error.trouble
+    if isinstance(error, DiagnosisError):
+        return error.diagnosis
     if isinstance(error, ssl.SSLError):
         return _tls(error, address)
     if isinstance(error, socket.gaierror):
-        return Trouble(
+        return Diagnosis(
             "unknown_name",
             f"nobody knows the name {address.host}",
             "Is it spelled as it should be? A name of an internal network needs that network, or its VPN.",
         )
-    if isinstance(error, TooLateError):
-        return Trouble(
+    if isinstance(error, DeadlineExceededError):
+        return Diagnosis(
             "timeout",
             f"{where} does not answer: {error}",
             "Something between drops what is sent there, a firewall most likely, or the server is stuck.",
         )
     if isinstance(error, ConnectionRefusedError):
-        return Trouble("refused", f"nothing listens at {where}", _listening(address))
+        return Diagnosis("refused", f"nothing listens at {where}", _listening(address))
     if isinstance(error, http.client.HTTPException) and not isinstance(error, ConnectionError):
         return _no_http(error, address)
-    if isinstance(error, BrokenOffError):
-        return Trouble(
+    if isinstance(error, TruncatedError):
+        return Diagnosis(
             "broken_off",
             "the connection ended before the answer did",
             "The gateway was stopped, or something between cuts answers off; `brunix doctor` looks for that.",
         )
     if isinstance(error, ConnectionError):
-        return Trouble(
+        return Diagnosis(
             "closed",
             f"{where} takes connections, and closes them without an answer",
             "It may speak HTTPS where http:// is asked, or be a proxy that does not reach the gateway.",
         )
     if isinstance(error, zlib.error):
-        return Trouble("broken_compression", "the answer came compressed, and cannot be read", "A proxy garbles it.")
+        return Diagnosis("broken_compression", "the answer came compressed, and cannot be read", "A proxy garbles it.")
     assert isinstance(error, OSError)  # noqa: S101 - nothing else is caught
     reason = error.strerror or str(error) or type(error).__name__
-    return Trouble("unreachable", f"{where} cannot be reached: {reason}", "Is this machine in the right network?")
+    return Diagnosis("unreachable", f"{where} cannot be reached: {reason}", "Is this machine in the right network?")
 
 
-def _listening(address: Address) -> str:
+def _listening(address: GatewayAddress) -> str:
     if address.host in {"localhost", "127.0.0.1", "::1"}:
         return "Start the gateway: `twistd --nodaemon --pidfile= brunix`. Or is another port in its PROXY_LISTEN?"
     return (
@@ -102,33 +102,33 @@ def _listening(address: Address) -> str:
     )
 
 
-def _tls(error: ssl.SSLError, address: Address) -> Trouble:
+def _tls(error: ssl.SSLError, address: GatewayAddress) -> Diagnosis:
     where = address.root
     code = getattr(error, "verify_code", None)
     if code is None:
         if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"}:
-            return Trouble(
+            return Diagnosis(
                 "plain_http",
                 f"what listens at {where} speaks no TLS",
                 f"Most likely it is plain HTTP: write {attrs.evolve(address, scheme='http')}.",
             )
         reason = (error.reason or str(error)).replace("_", " ").lower()
-        return Trouble("tls", f"TLS with {where} fails: {reason}", "Its log, or the proxy's, should say more.")
+        return Diagnosis("tls", f"TLS with {where} fails: {reason}", "Its log, or the proxy's, should say more.")
     if code == _EXPIRED:
-        return Trouble("tls_expired", f"the certificate of {address.host} has expired", "Renew it on the server.")
+        return Diagnosis("tls_expired", f"the certificate of {address.host} has expired", "Renew it on the server.")
     if code == _NOT_YET_VALID:
-        return Trouble(
+        return Diagnosis(
             "tls_not_yet_valid",
             f"the certificate of {address.host} is not valid yet",
             "Is the clock of this machine right?",
         )
     if code in {_WRONG_NAME, _WRONG_ADDRESS}:
-        return Trouble(
+        return Diagnosis(
             "tls_wrong_name",
             f"the certificate that {address.host} shows is for another name",
             "Use the name that is in it, or have one made for this name.",
         )
-    return Trouble(
+    return Diagnosis(
         "tls_unknown",
         f"the certificate of {address.host} is signed by nobody that this machine trusts",
         "Is it your own authority's? Then name its file: --ca FILE here, SSL_CERT_FILE or NODE_EXTRA_CA_CERTS for most "
@@ -136,27 +136,27 @@ def _tls(error: ssl.SSLError, address: Address) -> Trouble:
     )
 
 
-def https(address: Address) -> Trouble:
+def tls_diagnosis(address: GatewayAddress) -> Diagnosis:
     """Tell that http:// was asked, and https:// is there."""
-    return Trouble(
+    return Diagnosis(
         "https",
         f"what listens at {address.root} speaks TLS",
         f"Write {attrs.evolve(address, scheme='https')}.",
     )
 
 
-def _no_http(error: Exception, address: Address) -> Trouble:
+def _no_http(error: Exception, address: GatewayAddress) -> Diagnosis:
     said = str(error)
     # A TLS record that is an alert; the frame with which HTTP/2, and so gRPC, begins.
     if "\\x15\\x03" in said or said.startswith("\x15\x03"):
-        return https(address)
+        return tls_diagnosis(address)
     if "\\x00\\x00" in said or said.startswith("\x00\x00"):
-        return Trouble(
+        return Diagnosis(
             "grpc",
             f"what listens at {address.root} speaks HTTP/2 only, as gRPC does",
             "That is likely to be the engine itself: ask the gateway, which has a port of its own, 8000 by default.",
         )
-    return Trouble(
+    return Diagnosis(
         "no_http",
         f"what listens at {address.root} speaks no HTTP",
         "It is another program: is the port right?",
@@ -183,7 +183,7 @@ _HOST_TODO: Final = "proxy_set_header Host $http_host, HAProxy nothing; or a --h
 
 
 @attrs.frozen
-class Fault:
+class ErrorBody:
     """What an answer that is a failure says of itself."""
 
     message: str
@@ -193,32 +193,32 @@ class Fault:
     """Whether it has the form of the APIs that the gateway speaks, and not that of a proxy's page."""
 
 
-def fault(body: bytes) -> Fault:
+def parse_error_body(body: bytes) -> ErrorBody:
     """Read a failure's body, in any of the APIs' forms or in none."""
     text = body[:20_000].decode("utf-8", "replace")
     try:
-        told = json.loads(text)
+        data = json.loads(text)
     except (ValueError, RecursionError):
         title = re.search(r"<title>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
         plain = title[1] if title else re.sub(r"<[^>]*>", " ", text)
-        return Fault(" ".join(html.unescape(plain).split())[:200])
-    return fault_in(told) or Fault(" ".join(text.split())[:200])
+        return ErrorBody(" ".join(html.unescape(plain).split())[:200])
+    return find_error(data) or ErrorBody(" ".join(text.split())[:200])
 
 
-def fault_in(told: Any) -> Fault | None:  # noqa: ANN401 - whatever JSON holds
+def find_error(data: Any) -> ErrorBody | None:  # noqa: ANN401 - whatever JSON holds
     """Read the failure in a JSON value, such as an event of a stream, if it is one."""
-    if not isinstance(told, dict):
+    if not isinstance(data, dict):
         return None
-    error = told.get("error")
-    if error is None and isinstance(told.get("response"), dict):
-        error = told["response"].get("error")
+    error = data.get("error")
+    if error is None and isinstance(data.get("response"), dict):
+        error = data["response"].get("error")
     if isinstance(error, str) and error:
-        return Fault(error, ours=True)
+        return ErrorBody(error, ours=True)
     if isinstance(error, dict):
         code = error.get("code") or error.get("type") or ""
-        return Fault(str(error.get("message") or ""), str(code), ours=True)
-    if told.get("type") == "error":
-        return Fault(str(told.get("message") or ""), str(told.get("code") or ""), ours=True)
+        return ErrorBody(str(error.get("message") or ""), str(code), ours=True)
+    if data.get("type") == "error":
+        return ErrorBody(str(data.get("message") or ""), str(data.get("code") or ""), ours=True)
     return None
 
 
@@ -226,21 +226,21 @@ _UNAUTHORIZED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.PROXY_AUTHENTICATION
 _BEHIND: Final = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
-def of_reply(status: int, headers: Message, body: bytes, address: Address) -> Trouble:  # noqa: PLR0911 - likewise
+def diagnose_response(status: int, headers: Message, body: bytes, address: GatewayAddress) -> Diagnosis:  # noqa: PLR0911 - likewise
     """Tell why an answer is none."""
-    said = fault(body)
+    said = parse_error_body(body)
     words = f": {said.message}" if said.message else ""
     location = headers.get("Location") or ""
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         base = re.sub(r"/(v1|api|health)(/.*)?\Z", "", location) or location
-        return Trouble(
+        return Diagnosis(
             "redirect",
             f"{address.root} sends elsewhere, to {location or 'nowhere'}, and clients do not take a question along",
             f"Use that address: {base}." if base else "",
             status,
         )
     if status in _UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and said.code not in _REMEDIES):
-        return Trouble(
+        return Diagnosis(
             "unauthorized",
             f"{address.root} lets nobody in without a key, or not with this one: {status}{words}",
             "The gateway itself asks for none; what stands before it does. Set BRUNIX_API_KEY, or use --header.",
@@ -248,29 +248,29 @@ def of_reply(status: int, headers: Message, body: bytes, address: Address) -> Tr
         )
     if said.code == "host_not_allowed" and Hosts(frozenset()).allow(address.host):
         # By this name it may always be called, and so it is called by another.
-        return Trouble(said.code, said.message, "A proxy sends it another name: nginx needs " + _HOST_TODO, status)
+        return Diagnosis(said.code, said.message, "A proxy sends it another name: nginx needs " + _HOST_TODO, status)
     if said.code in _REMEDIES:
         remedy = _REMEDIES[said.code].format(host=address.host)
-        return Trouble(said.code, said.message or said.code, remedy, status)
+        return Diagnosis(said.code, said.message or said.code, remedy, status)
     if b"plain HTTP request was sent to HTTPS port" in body:
-        return https(address)
+        return tls_diagnosis(address)
     if said.ours:
-        return Trouble(said.code or f"http_{status}", said.message or f"status {status}", "", status)
+        return Diagnosis(said.code or f"http_{status}", said.message or f"status {status}", "", status)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return Trouble(
+        return Diagnosis(
             "proxy_body_limit",
             f"something before the gateway takes no body as large as this: 413{words}",
             "In nginx: client_max_body_size 5m.",
             status,
         )
     if status in _BEHIND:
-        return Trouble(
+        return Diagnosis(
             "proxy_without_gateway",
             f"something before the gateway answers in its place: {status}{words}",
             "The proxy does not reach the gateway, or does not wait long enough for it: see its log.",
             status,
         )
-    return Trouble(
+    return Diagnosis(
         "not_the_gateway",
         f"{address.root} answers {status}{words}",
         "Is it the gateway that is there? `brunix doctor` looks.",

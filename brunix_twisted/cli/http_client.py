@@ -24,18 +24,18 @@ from typing import Any, Final, Self
 
 import attrs
 
-from brunix_twisted.cli.address import Address
+from brunix_twisted.cli.address import GatewayAddress
 
 CONNECT_LIMIT_S: Final = 5.0
 """For the name, the connection and TLS together."""
 _TICK_S: Final = 0.5
 """Python on Windows notices Control-C only between two waits."""
 _PIECE_BYTES: Final = 65_536
-MOST_BODY_BYTES: Final = 4_000_000
+MAX_PAGE_BYTES: Final = 4_000_000
 """More of an answer than this is not read as a whole."""
 
 
-class TooLateError(TimeoutError):
+class DeadlineExceededError(TimeoutError):
     """Something did not come in time."""
 
     def __init__(self, what: str, limit_s: float) -> None:
@@ -44,12 +44,12 @@ class TooLateError(TimeoutError):
         self.limit_s = limit_s
 
 
-class BrokenOffError(ConnectionError):
+class TruncatedError(ConnectionError):
     """The connection ended before the answer did."""
 
 
 @attrs.frozen
-class Place:
+class ResolvedAddress:
     """One of the addresses that a name stands for."""
 
     family: int
@@ -65,7 +65,7 @@ class Place:
 class Target:
     """Whom to ask, and as whom."""
 
-    address: Address
+    address: GatewayAddress
     headers: tuple[tuple[str, str], ...] = ()
     """Sent with everything: a key, say."""
     ca: str | None = None
@@ -73,14 +73,14 @@ class Target:
 
 
 @attrs.frozen
-class Piece:
+class Chunk:
     """Some bytes of a body, as they came."""
 
     data: bytes
     at_s: float
 
 
-def resolve(host: str, port: int, limit_s: float) -> list[Place]:
+def resolve(host: str, port: int, limit_s: float) -> list[ResolvedAddress]:
     """
     Look a name up.
 
@@ -101,60 +101,60 @@ def resolve(host: str, port: int, limit_s: float) -> list[Place]:
     thread.start()
     thread.join(limit_s)
     if not result:
-        raise TooLateError(f"looking up {host}", limit_s)
+        raise DeadlineExceededError(f"looking up {host}", limit_s)
     if isinstance(result[0], UnicodeError):
         raise socket.gaierror(socket.EAI_NONAME, "not a name")
     if isinstance(result[0], Exception):
         raise result[0]
-    return [Place(family, sockaddr) for family, _, _, _, sockaddr in result[0]]
+    return [ResolvedAddress(family, sockaddr) for family, _, _, _, sockaddr in result[0]]
 
 
-def dial(place: Place, limit_s: float) -> socket.socket:
+def dial(resolved: ResolvedAddress, limit_s: float) -> socket.socket:
     """
     Connect to one address.
 
     :raises OSError: it cannot be reached.
     """
-    connection = socket.socket(place.family, socket.SOCK_STREAM)
+    connection = socket.socket(resolved.family, socket.SOCK_STREAM)
     try:
         connection.settimeout(max(0.001, limit_s))
-        connection.connect(place.sockaddr)
+        connection.connect(resolved.sockaddr)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except TimeoutError:
         connection.close()
-        raise TooLateError(f"connecting to {place.address}", limit_s) from None
+        raise DeadlineExceededError(f"connecting to {resolved.address}", limit_s) from None
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-class _Timely:
+class DeadlineSocket:
     """A socket, as http.client uses one, whose every wait ends at a deadline."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.deadline_s = float("inf")
         """By the monotonic clock."""
-        self.silence_s = float("inf")
+        self.read_timeout_s = float("inf")
         """How long a single wait may be."""
         self._limit_s = 0.0
         self._readers = 0
         self._closed = False
 
-    def until(self, limit_s: float, silence_s: float) -> None:
+    def until(self, limit_s: float, read_timeout_s: float) -> None:
         """Let everything from now on take so long, and each wait in it so long."""
         self._limit_s = limit_s
         self.deadline_s = time.monotonic() + limit_s
-        self.silence_s = silence_s
+        self.read_timeout_s = read_timeout_s
 
     def recv_into(self, buffer: Any) -> int:  # noqa: ANN401 - whatever io has
         """Wait for the next bytes."""
-        waited_until_s = min(self.deadline_s, time.monotonic() + self.silence_s)
+        waited_until_s = min(self.deadline_s, time.monotonic() + self.read_timeout_s)
         while True:
             left_s = waited_until_s - time.monotonic()
             if left_s <= 0:
-                raise TooLateError("the answer", min(self._limit_s, self.silence_s))
+                raise DeadlineExceededError("the answer", min(self._limit_s, self.read_timeout_s))
             self.socket.settimeout(min(left_s, _TICK_S))
             with suppress(TimeoutError):
                 return self.socket.recv_into(buffer)
@@ -165,7 +165,7 @@ class _Timely:
         while view:
             left_s = self.deadline_s - time.monotonic()
             if left_s <= 0:
-                raise TooLateError("sending", self._limit_s)
+                raise DeadlineExceededError("sending", self._limit_s)
             self.socket.settimeout(min(left_s, _TICK_S))
             with suppress(TimeoutError):
                 view = view[self.socket.send(view) :]
@@ -195,7 +195,7 @@ class _Timely:
 
 
 class _Reader(io.RawIOBase):
-    def __init__(self, connection: _Timely) -> None:
+    def __init__(self, connection: DeadlineSocket) -> None:
         super().__init__()
         self._connection = connection
 
@@ -214,7 +214,7 @@ class _Reader(io.RawIOBase):
 class _Http(http.client.HTTPConnection):
     """What http.client knows of requests and answers; the connection is made elsewhere."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: GatewayAddress) -> None:
         super().__init__(address.host, address.port)
         self.default_port = 443 if address.secure else 80
 
@@ -247,7 +247,7 @@ class Response:
         """A header's value, or nothing."""
         return self.headers.get(name) or ""
 
-    def pieces(self) -> Iterator[Piece]:
+    def chunks(self) -> Iterator[Chunk]:
         """
         Give the body as it comes, uncompressed.
 
@@ -262,22 +262,22 @@ class Response:
             try:
                 data = self._raw.read1(_PIECE_BYTES)
             except http.client.IncompleteRead:
-                raise BrokenOffError("the connection ended within the answer") from None
+                raise TruncatedError("the connection ended within the answer") from None
             if not data:
                 break
             received += len(data)
-            yield Piece(inflate(data), time.monotonic())
+            yield Chunk(inflate(data), time.monotonic())
         # http.client does not notice by itself that an answer with a length has been read.
         self._raw.close()
         if expected is not None and received < expected:
-            raise BrokenOffError("the connection ended within the answer")
+            raise TruncatedError("the connection ended within the answer")
 
     def body(self) -> bytes:
         """Read the whole body."""
         body = bytearray()
-        for piece in self.pieces():
-            body += piece.data
-            if len(body) > MOST_BODY_BYTES:
+        for chunk in self.chunks():
+            body += chunk.data
+            if len(body) > MAX_PAGE_BYTES:
                 break
         return bytes(body)
 
@@ -289,16 +289,16 @@ class Response:
 class Connection:
     """A connection to a gateway; made when it is first needed."""
 
-    def __init__(self, target: Target, place: Place | None = None) -> None:
+    def __init__(self, target: Target, resolved: ResolvedAddress | None = None) -> None:
         """
         Prepare one.
 
         :param place: which of the name's addresses to ask; None: the first that answers.
         """
         self._target = target
-        self._place = place
+        self._place = resolved
         self._http = _Http(target.address)
-        self._timely: _Timely | None = None
+        self._timely: DeadlineSocket | None = None
 
     def __enter__(self) -> Self:
         """Nothing to be done yet."""
@@ -313,7 +313,7 @@ class Connection:
         """The socket, or TLS's, once there is one."""
         return None if self._timely is None else self._timely.socket
 
-    def open(self, limit_s: float = CONNECT_LIMIT_S) -> _Timely:
+    def open(self, limit_s: float = CONNECT_LIMIT_S) -> DeadlineSocket:
         """
         Connect, unless that is done.
 
@@ -324,11 +324,11 @@ class Connection:
             return self._timely
         until_s = time.monotonic() + limit_s
         address = self._target.address
-        places = [self._place] if self._place else resolve(address.host, address.port, limit_s)
-        connection = _first(places, until_s)
+        addresses = [self._place] if self._place else resolve(address.host, address.port, limit_s)
+        connection = _first(addresses, until_s)
         if address.secure:
             connection = _secured(connection, self._target, until_s, limit_s)
-        self._timely = _Timely(connection)
+        self._timely = DeadlineSocket(connection)
         self._http.sock = self._timely
         return self._timely
 
@@ -340,7 +340,7 @@ class Connection:
         *,
         headers: Iterable[tuple[str, str]] = (),
         limit_s: float,
-        silence_s: float = float("inf"),
+        read_timeout_s: float = float("inf"),
     ) -> Response:
         """
         Send a request and return once the answer's head is there.
@@ -352,7 +352,7 @@ class Connection:
         :raises OSError: it could not be sent, or nothing came back.
         :raises http.client.HTTPException: what came back is no HTTP.
         """
-        self.open(min(limit_s, CONNECT_LIMIT_S)).until(limit_s, silence_s)
+        self.open(min(limit_s, CONNECT_LIMIT_S)).until(limit_s, read_timeout_s)
         given = [("User-Agent", "brunix")]
         data = None
         if body is not None:
@@ -374,7 +374,7 @@ class Connection:
         try:
             # Nothing was asked, so that what comes is the end.
             return self._timely.recv_into(bytearray(1)) != 0
-        except TooLateError:
+        except DeadlineExceededError:
             return True
         except OSError:
             return False
@@ -387,17 +387,17 @@ class Connection:
             self._http.close()
 
 
-def _first(places: list[Place], until_s: float) -> socket.socket:
+def _first(addresses: list[ResolvedAddress], until_s: float) -> socket.socket:
     """Connect to the first address that can be reached."""
-    fault: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
-    for number, place in enumerate(places):
+    parse_error_body: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
+    for number, resolved in enumerate(addresses):
         left_s = until_s - time.monotonic()
         try:
             # One that does not answer at all must not use up the time of the others.
-            return dial(place, left_s / (len(places) - number))
+            return dial(resolved, left_s / (len(addresses) - number))
         except OSError as error:
-            fault = error
-    raise fault
+            parse_error_body = error
+    raise parse_error_body
 
 
 def _secured(connection: socket.socket, target: Target, until_s: float, limit_s: float) -> ssl.SSLSocket:
@@ -408,7 +408,7 @@ def _secured(connection: socket.socket, target: Target, until_s: float, limit_s:
         return context.wrap_socket(connection, server_hostname=target.address.host)
     except TimeoutError:
         connection.close()
-        raise TooLateError("the beginning of TLS", limit_s) from None
+        raise DeadlineExceededError("the beginning of TLS", limit_s) from None
     except BaseException:
         connection.close()
         raise

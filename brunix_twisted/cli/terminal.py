@@ -20,7 +20,7 @@ _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _COLOURS: Final = {"ok": "32", "note": "36", "warning": "33", "problem": "31", "strong": "1"}
 
 
-def harmless(text: str, stream: TextIO) -> str:
+def strip_controls(text: str, stream: TextIO) -> str:
     """Take away what a terminal would obey; a file or a pipe gets the text as it is."""
     return _CONTROLS.sub("", text) if stream.isatty() else text
 
@@ -53,15 +53,15 @@ def write(text: str) -> None:
         raise OutputError(f"the output cannot be written: {error.strerror or error}") from error
 
 
-def out(text: str) -> None:
+def print_out(text: str) -> None:
     """Write to the standard output what is only to be read; raises as :func:`write` does."""
-    write(harmless(text, sys.stdout))
+    write(strip_controls(text, sys.stdout))
 
 
-def told(line: str) -> None:
+def print_err(line: str) -> None:
     """Write a line for the person who runs the command, beside its output."""
     try:
-        sys.stderr.write(harmless(line, sys.stderr) + "\n")
+        sys.stderr.write(strip_controls(line, sys.stderr) + "\n")
         sys.stderr.flush()
     except OSError:
         # There is no other place where it could be said, and the output and the status still can be right.

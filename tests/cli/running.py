@@ -36,7 +36,7 @@ def brunix(
 
 
 @attrs.frozen
-class Told:
+class DoctorReport:
     """What the doctor said, read from its JSON."""
 
     status: int
@@ -59,13 +59,13 @@ class Told:
         return worst
 
 
-def doctor(*arguments: str, environment: Mapping[str, str] | None = None) -> Told:
+def doctor(*arguments: str, environment: Mapping[str, str] | None = None) -> DoctorReport:
     """Run the doctor, and read what it found."""
     done = brunix("doctor", "--json", *arguments, environment=environment)
     assert done.stderr == ""
     told = json.loads(done.stdout)
     assert told["status"] == done.returncode
-    return Told(done.returncode, told["findings"], told["questions"])
+    return DoctorReport(done.returncode, told["findings"], told["questions"])
 
 
 Rewrite = Callable[[bytes], bytes]

@@ -211,7 +211,7 @@ def test_a_failure_does_not_end_it(served: Gateway) -> None:
 
 def test_history_only_where_it_is_wanted(served: Gateway, tmp_path: Path) -> None:
     """What somebody asked is kept in a file that they did not want, or that others can read."""
-    kept = tmp_path / "history"
+    keep_alive = tmp_path / "history"
     with chat(served.url) as terminal:
         terminal.until(PROMPT)
         terminal.type(b"secret\n")
@@ -219,17 +219,17 @@ def test_history_only_where_it_is_wanted(served: Gateway, tmp_path: Path) -> Non
         terminal.until(PROMPT)
         terminal.type(CONTROL_D)
         assert terminal.end() == 0
-    assert not kept.exists()
+    assert not keep_alive.exists()
     for question in (b"first", b"second"):
-        with chat(served.url, "--history", os.fspath(kept)) as terminal:
+        with chat(served.url, "--history", os.fspath(keep_alive)) as terminal:
             terminal.until(PROMPT)
             terminal.type(question + b"\n")
             terminal.until(question + b" \r\n\r\n")
             terminal.until(PROMPT)
             terminal.type(CONTROL_D)
             assert terminal.end() == 0
-    assert kept.read_text("utf-8").split() == ["first", "second"]
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert keep_alive.read_text("utf-8").split() == ["first", "second"]
+    assert stat.S_IMODE(keep_alive.stat().st_mode) == 0o600
 
 
 def test_without_a_terminal(served: Gateway) -> None:

@@ -12,16 +12,45 @@ import attrs
 import pytest
 
 from brunix_twisted.cli.address import read
-from brunix_twisted.cli.api_formats import DIALECTS, Dialect
-from brunix_twisted.cli.diagnosis import Trouble, fault
+from brunix_twisted.cli.api_formats import API_FORMATS, ApiFormat
+from brunix_twisted.cli.diagnosis import Diagnosis, parse_error_body
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.doctor.http_checks import Exchange, Preflight, judge_exchange, judge_preflight, may, skew
-from brunix_twisted.cli.doctor.identity import Identity, Page, between, judge_health, judge_identity, judge_model
-from brunix_twisted.cli.doctor.idle import judge_idle
-from brunix_twisted.cli.doctor.network import Reached, Tls, judge_places, judge_tls, look_up, proxy_for, reach
-from brunix_twisted.cli.doctor.sessions import Cancelled, judge_cancel, judge_sessions
-from brunix_twisted.cli.doctor.streams import Heard, first_text_s, judge_answer, judge_silence, judge_stream, lumps
-from brunix_twisted.cli.http_client import Piece, Place, Target
+from brunix_twisted.cli.doctor.http_checks import (
+    Preflight,
+    RoundTrip,
+    check_preflight,
+    check_round_trip,
+    clock_skew_s,
+    is_allowed,
+)
+from brunix_twisted.cli.doctor.identity import (
+    FullResponse,
+    Identity,
+    between,
+    check_health,
+    check_identity,
+    check_model,
+)
+from brunix_twisted.cli.doctor.idle import check_idle
+from brunix_twisted.cli.doctor.network import (
+    ConnectAttempt,
+    TlsDetails,
+    check_addresses,
+    check_tls,
+    look_up,
+    measure_addresses,
+    proxy_for,
+)
+from brunix_twisted.cli.doctor.sessions import CancelObservation, check_cancellation, check_sessions
+from brunix_twisted.cli.doctor.streams import (
+    StreamObservation,
+    bursts,
+    check_answer,
+    check_silence,
+    check_stream,
+    parse_server_timing,
+)
+from brunix_twisted.cli.http_client import Chunk, ResolvedAddress, Target
 from cli.conftest import Gateway
 
 WHERE, _ = read("http://localhost:8000")
@@ -49,19 +78,19 @@ def test_localhost_is_two_addresses(monkeypatch: pytest.MonkeyPatch, served: Gat
 
     monkeypatch.setattr(socket, "getaddrinfo", both)
     target = Target(attrs.evolve(WHERE, port=served.port))
-    (finding,) = judge_places(target.address, reach(target, look_up(target, 5), 5))
+    (finding,) = check_addresses(target.address, measure_addresses(target, look_up(target, 5), 5))
     assert finding.level == ("warning" if first == "::1" else "note")
     assert finding.says == "localhost is ::1 too, where nothing answers; 127.0.0.1 does"
     assert f"http://127.0.0.1:{served.port}" in finding.todo
 
 
-def reached(*servers: str | None) -> list[Reached]:
+def attempts(*servers: str | None) -> list[ConnectAttempt]:
     """Make so many addresses, None for one that does not answer."""
-    places = [Place(socket.AF_INET, (f"10.0.0.{number}", 8000)) for number in range(len(servers))]
-    away = Trouble("refused", "nothing listens")
+    addresses = [ResolvedAddress(socket.AF_INET, (f"10.0.0.{number}", 8000)) for number in range(len(servers))]
+    away = Diagnosis("refused", "nothing listens")
     return [
-        Reached(place, 0.001, away if server is None else None, server or "")
-        for place, server in zip(places, servers, strict=True)
+        ConnectAttempt(resolved, 0.001, away if server is None else None, server or "")
+        for resolved, server in zip(addresses, servers, strict=True)
     ]
 
 
@@ -79,14 +108,14 @@ def reached(*servers: str | None) -> list[Reached]:
 )
 def test_places(servers: list[str | None], level: str) -> None:
     """Two servers behind one name, or none, are taken for one."""
-    (finding,) = judge_places(WHERE, reached(*servers))
+    (finding,) = check_addresses(WHERE, attempts(*servers))
     assert finding.level == level
 
 
 @pytest.mark.parametrize(("days", "level"), [(0.5, "warning"), (13, "warning"), (30, "ok")])
 def test_certificates_end(days: float, level: str) -> None:
     """Nobody learns that a certificate is about to end."""
-    assert judge_tls(Tls("TLSv1.3", "somebody", days)).level == level
+    assert check_tls(TlsDetails("TLSv1.3", "somebody", days)).level == level
 
 
 @pytest.mark.parametrize(
@@ -118,8 +147,8 @@ def test_proxies_for(url: str, environment: dict[str, str], variable: str | None
 # Who answers.
 
 
-def page(status: int = 200, body: bytes = b"{}", **given: Any) -> Page:  # noqa: ANN401 - headers
-    return Page(status, headers(**given), body)
+def page(status: int = 200, body: bytes = b"{}", **given: Any) -> FullResponse:  # noqa: ANN401 - headers
+    return FullResponse(status, headers(**given), body)
 
 
 OURS = page(body=b'{"status": "ok", "version": "0.1.0"}')
@@ -136,9 +165,9 @@ OURS = page(body=b'{"status": "ok", "version": "0.1.0"}')
         (page(200, b"[]"), page(200, b"[]"), "another server"),
     ],
 )
-def test_identity(health: Page, models: Page, word: str) -> None:
+def test_identity(health: FullResponse, models: FullResponse, word: str) -> None:
     """Another server is taken for the gateway, or the gateway for another."""
-    assert word in judge_identity(WHERE, Identity(health, models, page(404))).says
+    assert word in check_identity(WHERE, Identity(health, models, page(404))).says
 
 
 @pytest.mark.parametrize(
@@ -152,9 +181,9 @@ def test_identity(health: Page, models: Page, word: str) -> None:
         (page(200, b'{"status": "ok", "version": "0", "processes": {"running": 2, "configured": 2}}'), "ok"),
     ],
 )
-def test_health(health: Page, level: str) -> None:
+def test_health(health: FullResponse, level: str) -> None:
     """A gateway that is stopping, or has lost its engine or a process, is taken for one that is well."""
-    assert judge_health(WHERE, Identity(health, page(), page())).level == level
+    assert check_health(WHERE, Identity(health, page(), page())).level == level
 
 
 @pytest.mark.parametrize(
@@ -182,7 +211,7 @@ def test_what_is_between(given: dict[str, Any], seen: list[str]) -> None:
 )
 def test_model(names: list[str], asked: str | None, known: bool, level: str) -> None:  # noqa: FBT001 - as pytest gives it
     """A wrong name is taken for a right one."""
-    assert judge_model(names, asked, known).level == level
+    assert check_model(names, asked, known).level == level
 
 
 # Requests.
@@ -191,12 +220,12 @@ def test_model(names: list[str], asked: str | None, known: bool, level: str) -> 
 def test_clocks() -> None:
     """A clock that is right is said to be wrong, since dates are in whole seconds, or one that is wrong to be right."""
     now_s = 1_795_000_000.9
-    assert skew(formatdate(now_s, usegmt=True), now_s, 0.01) == 0
-    assert skew(formatdate(now_s - 1.5, usegmt=True), now_s, 1.5) == 0
-    assert skew(formatdate(now_s + 100, usegmt=True), now_s, 0.01) == pytest.approx(99.1)
-    assert skew(formatdate(now_s - 100, usegmt=True), now_s, 0.01) == pytest.approx(-99.9, abs=0.1)
-    assert skew("", now_s, 0) is None
-    assert skew("yesterday", now_s, 0) is None
+    assert clock_skew_s(formatdate(now_s, usegmt=True), now_s, 0.01) == 0
+    assert clock_skew_s(formatdate(now_s - 1.5, usegmt=True), now_s, 1.5) == 0
+    assert clock_skew_s(formatdate(now_s + 100, usegmt=True), now_s, 0.01) == pytest.approx(99.1)
+    assert clock_skew_s(formatdate(now_s - 100, usegmt=True), now_s, 0.01) == pytest.approx(-99.9, abs=0.1)
+    assert clock_skew_s("", now_s, 0) is None
+    assert clock_skew_s("yesterday", now_s, 0) is None
 
 
 @pytest.mark.parametrize(
@@ -206,17 +235,17 @@ def test_clocks() -> None:
         ({}, "request id", "ok"),
         ({}, "clock", "ok"),
         ({"http_version": 10}, "connection", "warning"),
-        ({"kept": False}, "connection", "note"),
-        ({"got_id": "other"}, "request id", "note"),
-        ({"got_id": ""}, "request id", "warning"),
+        ({"keep_alive": False}, "connection", "note"),
+        ({"received_id": "other"}, "request id", "note"),
+        ({"received_id": ""}, "request id", "warning"),
         ({"skew_s": -86_400.0 * 3}, "clock", "warning"),
         ({"skew_s": None}, "clock", "note"),
     ],
 )
 def test_exchange(change: dict[str, Any], check: str, level: str) -> None:
     """Something in between that loses ids or connections is not told of."""
-    seen = attrs.evolve(Exchange(11, True, "id", "id", 0.0, 0.001), **change)  # noqa: FBT003 - a value
-    assert {finding.check: finding.level for finding in judge_exchange(seen)}[check] == level
+    seen = attrs.evolve(RoundTrip(11, True, "id", "id", 0.0, 0.001), **change)  # noqa: FBT003 - a value
+    assert {finding.check: finding.level for finding in check_round_trip(seen)}[check] == level
 
 
 def preflight(status: int, allowed: Sequence[str], asks: str = "authorization, content-type") -> Preflight:
@@ -239,13 +268,13 @@ def preflight(status: int, allowed: Sequence[str], asks: str = "authorization, c
 )
 def test_preflights(seen: Preflight, *, allowed: bool) -> None:
     """A page is said to be allowed that browsers refuse."""
-    assert may(seen) == allowed
+    assert is_allowed(seen) == allowed
     refused = preflight(403, [])
-    assert judge_preflight(seen, refused, asked=True).level == ("ok" if allowed else "problem")
+    assert check_preflight(seen, refused, asked=True).level == ("ok" if allowed else "problem")
     if allowed:
-        assert judge_preflight(seen, seen, asked=True).level == "note"
+        assert check_preflight(seen, seen, asked=True).level == "note"
     elif len(seen.allowed) < 2:
-        assert judge_preflight(seen, refused, asked=False).level == "note"
+        assert check_preflight(seen, refused, asked=False).level == "note"
 
 
 @pytest.mark.parametrize(
@@ -253,18 +282,18 @@ def test_preflights(seen: Preflight, *, allowed: bool) -> None:
 )
 def test_idle(closed_s: float | None, level: str) -> None:
     """Something that drops connections at once is not told of, or the gateway's own habit is."""
-    assert judge_idle(closed_s, 80).level == level
+    assert check_idle(closed_s, 80).level == level
 
 
 # Answers.
 
 
-def heard(**given: Any) -> Heard:  # noqa: ANN401 - as in Heard
+def observation(**given: Any) -> StreamObservation:  # noqa: ANN401 - as in Heard
     """Make an answer of 50 pieces in two seconds, as it should be, but for what is given."""
     times = [0.1 + number * 0.04 for number in range(50)]
-    right = Heard(
-        dialect="chat", status=200, head_s=0.1, end_s=2.1, text_s=times, text="x" * 200, body_bytes=12_000,
-        complete=True, first_s=0.09, session_id="s",
+    right = StreamObservation(
+        api="chat", status=200, head_s=0.1, end_s=2.1, text_s=times, text="x" * 200, body_bytes=12_000,
+        complete=True, engine_first_text_s=0.09, session_id="s",
     )  # fmt: skip
     return attrs.evolve(right, **given)
 
@@ -273,28 +302,28 @@ def heard(**given: Any) -> Heard:  # noqa: ANN401 - as in Heard
     ("change", "level", "word"),
     [
         ({}, "ok", "piece by piece"),
-        ({"making_s": 2.0, "first_s": None}, "ok", "piece by piece"),
+        ({"generation_s": 2.0, "engine_first_text_s": None}, "ok", "piece by piece"),
         ({"text_s": [2.0] * 50}, "problem", "arrives within"),
         ({"text_s": [2.0] * 50, "encoding": "gzip"}, "problem", "arrives within"),
         ({"text_s": [2.0 + number / 1000 for number in range(50)]}, "problem", "arrives within"),
         ({"text_s": [0.1 + number // 17 for number in range(50)]}, "warning", "lumps"),
         ({"encoding": "gzip"}, "warning", "compressed"),
         ({"text_s": [0.1 + number / 1000 for number in range(50)]}, "note", "too quickly"),
-        ({"text_s": [0.1] * 50, "making_s": 0.1}, "note", "too quickly"),
-        ({"first_s": None}, "note", "nothing tells"),
+        ({"text_s": [0.1] * 50, "generation_s": 0.1}, "note", "too quickly"),
+        ({"engine_first_text_s": None}, "note", "nothing tells"),
     ],
 )
 def test_streams(change: dict[str, Any], level: str, word: str) -> None:
     """An answer that is held back is said to stream, or one that streams to be held back."""
-    finding = judge_stream("it", heard(**change))
+    finding = check_stream("it", observation(**change))
     assert finding is not None
     assert (finding.level, word in finding.says) == (level, True), finding
 
 
 def test_nothing_to_judge_a_stream_by() -> None:
     """A conclusion is drawn of an answer that was none."""
-    assert judge_stream("it", heard(text_s=())) is None
-    assert judge_stream("it", heard(trouble=Trouble("engine_error", "failed"))) is None
+    assert check_stream("it", observation(text_s=())) is None
+    assert check_stream("it", observation(diagnosis=Diagnosis("engine_error", "failed"))) is None
 
 
 @pytest.mark.parametrize(
@@ -306,31 +335,31 @@ def test_nothing_to_judge_a_stream_by() -> None:
         ({"complete": False, "end_s": 62.0}, "problem", "59.9 s after"),
         ({"text_s": ()}, "warning", "without a word"),
         ({"text_s": (), "stopped": True}, "warning", "not a word"),
-        ({"status": 404, "trouble": Trouble("unknown_url", "nothing")}, "note", "does not have it"),
-        ({"status": 404, "trouble": Trouble("not_offered", "nothing")}, "note", "does not have it"),
-        ({"status": 404, "trouble": Trouble("model_not_found", "nothing")}, "problem", "nothing"),
-        ({"status": 404, "trouble": Trouble("not_the_gateway", "nothing")}, "problem", "nothing"),
+        ({"status": 404, "diagnosis": Diagnosis("unknown_url", "nothing")}, "note", "does not have it"),
+        ({"status": 404, "diagnosis": Diagnosis("not_offered", "nothing")}, "note", "does not have it"),
+        ({"status": 404, "diagnosis": Diagnosis("model_not_found", "nothing")}, "problem", "nothing"),
+        ({"status": 404, "diagnosis": Diagnosis("not_the_gateway", "nothing")}, "problem", "nothing"),
     ],
 )
 def test_answers(change: dict[str, Any], level: str, word: str) -> None:
     """A truncated answer is taken for a whole one, or what a release does not have for a fault."""
-    finding = judge_answer("it", heard(**change))
+    finding = check_answer("it", observation(**change))
     assert (finding.level, word in finding.says) == (level, True), finding
 
 
 def test_silences() -> None:
     """Signs of life that come are not told of, or some that do not."""
-    silent = heard(head_s=15.0, sign_s=[15.0, 30.0], text_s=[40.0], end_s=40.1)
-    assert judge_silence([silent], patient=False).level == "ok"
-    assert "after 15.0 to 15.0 s" in judge_silence([silent], patient=False).says
-    assert judge_silence([heard()], patient=True).level == "note"
-    assert "--patient" in judge_silence([heard()], patient=False).todo
-    assert judge_silence([], patient=False).level == "note"
+    silent = observation(head_s=15.0, heartbeat_s=[15.0, 30.0], text_s=[40.0], end_s=40.1)
+    assert check_silence([silent], patient=False).level == "ok"
+    assert "after 15.0 to 15.0 s" in check_silence([silent], patient=False).says
+    assert check_silence([observation()], patient=True).level == "note"
+    assert "--patient" in check_silence([observation()], patient=False).todo
+    assert check_silence([], patient=False).level == "note"
 
 
 def test_moments() -> None:
     """The pieces that came at once are counted one by one."""
-    assert [lumps([]), lumps([1.0]), lumps([1.0, 1.001, 1.002]), lumps([1.0, 1.1, 1.101])] == [0, 1, 1, 2]
+    assert [bursts([]), bursts([1.0]), bursts([1.0, 1.001, 1.002]), bursts([1.0, 1.1, 1.101])] == [0, 1, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -339,7 +368,7 @@ def test_moments() -> None:
 )
 def test_server_timing(text: str, expected: float | None) -> None:
     """The gateway's own account of its engine is misread."""
-    assert first_text_s(text) == expected
+    assert parse_server_timing(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -349,17 +378,17 @@ def test_server_timing(text: str, expected: float | None) -> None:
         ({}, {"session_id": "t"}, {"session_id": "t"}, ["problem", "note"]),
         ({"session_id": ""}, None, None, ["warning"]),
         ({}, None, None, []),
-        ({"session_id": "", "trouble": Trouble("x", "x")}, None, None, []),
+        ({"session_id": "", "diagnosis": Diagnosis("x", "x")}, None, None, []),
     ],
 )
 def test_sessions(
     first: dict[str, Any], unnamed: dict[str, Any] | None, named: dict[str, Any] | None, levels: list[str]
 ) -> None:
     """A conversation that loses its memory is not told of."""
-    found = judge_sessions(
-        heard(**first),
-        None if unnamed is None else heard(**unnamed),
-        None if named is None else heard(**named),
+    found = check_sessions(
+        observation(**first),
+        None if unnamed is None else observation(**unnamed),
+        None if named is None else observation(**named),
         "s",
     )
     assert [finding.level for finding in found] == levels
@@ -369,16 +398,16 @@ def test_sessions(
     ("seen", "level"),
     [
         (None, "note"),
-        (Cancelled(began=False), "note"),
-        (Cancelled(began=False, trouble="refused"), "note"),
-        (Cancelled(began=True), "warning"),
-        (Cancelled(began=True, seen_s=3.0), "warning"),
-        (Cancelled(began=True, seen_s=0.01), "ok"),
+        (CancelObservation(began=False), "note"),
+        (CancelObservation(began=False, diagnosis="refused"), "note"),
+        (CancelObservation(began=True), "warning"),
+        (CancelObservation(began=True, seen_s=3.0), "warning"),
+        (CancelObservation(began=True, seen_s=0.01), "ok"),
     ],
 )
-def test_cancelling(seen: Cancelled | None, level: str) -> None:
+def test_cancelling(seen: CancelObservation | None, level: str) -> None:
     """An engine that works for nobody is taken for one that is free."""
-    assert judge_cancel(seen).level == level
+    assert check_cancellation(seen).level == level
 
 
 # The APIs.
@@ -401,17 +430,17 @@ STREAMS = {
 }
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.id)
+@pytest.mark.parametrize("api", API_FORMATS, ids=lambda api: api.id)
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_dialects(dialect: Dialect, size: int) -> None:
+def test_dialects(api: ApiFormat, size: int) -> None:
     """An answer is misread in one of the APIs, or wherever the network cuts it."""
-    stream = STREAMS[dialect.id]
-    pieces = [Piece(stream[at : at + size], float(at)) for at in range(0, len(stream), size)]
-    events = list(dialect.events(pieces))
-    assert "".join(dialect.text_of(event.data) for event in events if event.data is not None) == "hi"
-    assert [dialect.is_end(event.data) for event in events if event.data is not None].count(True) == 1
-    assert any(event.data is None for event in events) == (dialect.framing == "sse")
-    body = dialect.request("m", [{"role": "user", "content": "q"}], 5)
+    stream = STREAMS[api.id]
+    chunks = [Chunk(stream[at : at + size], float(at)) for at in range(0, len(stream), size)]
+    events = list(api.events(chunks))
+    assert "".join(api.text_of(event.data) for event in events if event.data is not None) == "hi"
+    assert [api.is_end(event.data) for event in events if event.data is not None].count(True) == 1
+    assert any(event.data is None for event in events) == (api.framing == "sse")
+    body = api.request("m", [{"role": "user", "content": "q"}], 5)
     assert (body["model"], body["stream"]) == ("m", True)
     assert "5" in str(body)
 
@@ -433,7 +462,7 @@ def test_dialects(dialect: Dialect, size: int) -> None:
 )
 def test_faults(body: bytes, message: str, code: str | None) -> None:
     """What a server says of a failure is lost, or its page shown with all its tags."""
-    read_fault = fault(body)
+    read_fault = parse_error_body(body)
     if code is not None:
         assert (read_fault.message, read_fault.code) == (message, code)
 
@@ -445,10 +474,10 @@ def test_a_finding_is_json() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.id)
+@pytest.mark.parametrize("api", API_FORMATS, ids=lambda api: api.id)
 @pytest.mark.parametrize("text", [5, ["a"], {"a": 1}, None, True])
-def test_a_text_that_is_none(dialect: Dialect, text: object) -> None:
+def test_a_text_that_is_none(api: ApiFormat, text: object) -> None:
     """A server that streams something else than text ends the command with a traceback."""
     event = {"choices": [{"delta": {"content": text}}], "message": {"content": text}}
     event |= {"type": "content_block_delta", "delta": {"text": text}}
-    assert dialect.text_of(event) == ""
+    assert api.text_of(event) == ""

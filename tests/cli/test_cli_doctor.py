@@ -49,10 +49,10 @@ def test_everything_is_well(paced: Gateway) -> None:
     assert told.one("names")["says"].endswith("by a strange name it may not")
     assert told.questions <= 10
     # What only has to be there is not read to its end.
-    pieces = {
+    chunks = {
         name: told.one("answers", name)["figures"]["pieces"] for name in ("chat completions", "OpenAI's completions")
     }
-    assert pieces["OpenAI's completions"] < pieces["chat completions"]
+    assert chunks["OpenAI's completions"] < chunks["chat completions"]
 
 
 def test_what_a_person_reads(paced: Gateway) -> None:

@@ -11,19 +11,19 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.cli import diagnosis
-from brunix_twisted.cli.address import Address
+from brunix_twisted.cli.address import GatewayAddress
+from brunix_twisted.cli.diagnosis import diagnose_response
 from brunix_twisted.cli.doctor.findings import Finding, Level
-from brunix_twisted.cli.doctor.identity import Page
+from brunix_twisted.cli.doctor.identity import FullResponse
 from brunix_twisted.cli.http_client import Connection, Response, Target, get
 
 _LIVE: Final = "/health/live"
 LARGE_BYTES: Final = 1_200_000
 """A little more than what nginx takes unless it is told otherwise, and far less than what the gateway takes."""
-SOME_PAGE: Final = "http://localhost:3000"
+DEFAULT_ORIGIN: Final = "http://localhost:3000"
 """An origin that a gateway allows unless it is told otherwise."""
-STRANGE_PAGE: Final = "https://brunix-doctor.invalid"
-STRANGE_HOST: Final = "brunix-doctor.invalid"
+UNKNOWN_ORIGIN: Final = "https://brunix-doctor.invalid"
+UNKNOWN_HOST: Final = "brunix-doctor.invalid"
 _LARGE_SKEW_S: Final = 60.0
 
 
@@ -31,22 +31,22 @@ _LARGE_SKEW_S: Final = 60.0
 
 
 @attrs.frozen
-class Exchange:
+class RoundTrip:
     """What was seen of requests that ask nothing."""
 
     http_version: int
     """10 or 11."""
-    kept: bool
+    keep_alive: bool
     """Whether the connection served more than one request."""
     sent_id: str
-    got_id: str
+    received_id: str
     """The request's id, there and back."""
     skew_s: float | None
     """How much the server's clock is ahead; None where it tells no date."""
     round_trip_s: float
 
 
-def measure_exchange(target: Target, limit_s: float) -> Exchange:
+def measure_round_trip(target: Target, limit_s: float) -> RoundTrip:
     """Ask for the least there is, twice. Raises what asking over a network raises."""
     sent_id = f"doctor-{token_hex(8)}"
     with Connection(target) as connection:
@@ -64,14 +64,19 @@ def measure_exchange(target: Target, limit_s: float) -> Exchange:
         ask()
         response = ask()
         now_s = time.time()
-        kept = connection.socket is first
-        got_id = response.header("X-Request-Id")
-        return Exchange(
-            response.version, kept, sent_id, got_id, skew(response.header("Date"), now_s, took_s[-1]), min(took_s)
+        keep_alive = connection.socket is first
+        received_id = response.header("X-Request-Id")
+        return RoundTrip(
+            response.version,
+            keep_alive,
+            sent_id,
+            received_id,
+            clock_skew_s(response.header("Date"), now_s, took_s[-1]),
+            min(took_s),
         )
 
 
-def skew(date: str, now_s: float, round_trip_s: float) -> float | None:
+def clock_skew_s(date: str, now_s: float, round_trip_s: float) -> float | None:
     """Say how much a server's clock is ahead of ours; it tells whole seconds only, and may tell them late."""
     try:
         told_s = parsedate_to_datetime(date).timestamp()
@@ -84,15 +89,15 @@ def skew(date: str, now_s: float, round_trip_s: float) -> float | None:
     return max(0.0, told_s - latest_s)
 
 
-def judge_exchange(seen: Exchange) -> list[Finding]:
+def check_round_trip(seen: RoundTrip) -> list[Finding]:
     """Say what of it will trouble clients."""
-    return [_judge_connection(seen), _judge_id(seen), _judge_clock(seen)]
+    return [_check_connection(seen), _check_request_id(seen), _check_clock(seen)]
 
 
-def _judge_connection(seen: Exchange) -> Finding:
+def _check_connection(seen: RoundTrip) -> Finding:
     figures = {
         "http_version": seen.http_version / 10,
-        "kept": seen.kept,
+        "kept": seen.keep_alive,
         "round_trip_ms": round(seen.round_trip_s * 1e3, 2),
     }
     if seen.http_version < 11:  # noqa: PLR2004 - HTTP/1.1, as http.client writes it
@@ -104,7 +109,7 @@ def _judge_connection(seen: Exchange) -> Finding:
             "In nginx: proxy_http_version 1.1.",
             figures,
         )
-    if not seen.kept:
+    if not seen.keep_alive:
         return Finding(
             "connection",
             "note",
@@ -121,10 +126,10 @@ def _judge_connection(seen: Exchange) -> Finding:
     )
 
 
-def _judge_id(seen: Exchange) -> Finding:
-    if seen.got_id == seen.sent_id:
+def _check_request_id(seen: RoundTrip) -> Finding:
+    if seen.received_id == seen.sent_id:
         return Finding("request id", "ok", "X-Request-Id passes through, there and back")
-    if seen.got_id:
+    if seen.received_id:
         return Finding(
             "request id",
             "note",
@@ -141,7 +146,7 @@ def _judge_id(seen: Exchange) -> Finding:
     )
 
 
-def _judge_clock(seen: Exchange) -> Finding:
+def _check_clock(seen: RoundTrip) -> Finding:
     if seen.skew_s is None:
         return Finding("clock", "note", "the answers have no date")
     figures = {"skew_s": round(seen.skew_s, 1)}
@@ -168,7 +173,7 @@ def _duration(seconds: float) -> str:
 # Large bodies.
 
 
-def measure_large_body(target: Target, limit_s: float) -> Page:
+def measure_large_body(target: Target, limit_s: float) -> FullResponse:
     """
     Send a large request that asks nothing of the engine. Raises what asking over a network raises.
 
@@ -177,10 +182,10 @@ def measure_large_body(target: Target, limit_s: float) -> Page:
     body = b'{"model": "", "messages": [], "padding": "%b"}' % (b"x" * LARGE_BYTES)
     with Connection(target) as connection:
         response = connection.ask("POST", "/v1/chat/completions", body, limit_s=limit_s)
-        return Page(response.status, response.headers, response.body())
+        return FullResponse(response.status, response.headers, response.body())
 
 
-def judge_large_body(answer: Page | None, where: Address) -> Finding:
+def check_large_body(answer: FullResponse | None, where: GatewayAddress) -> Finding:
     """
     Say whether a long conversation gets through.
 
@@ -197,8 +202,8 @@ def judge_large_body(answer: Page | None, where: Address) -> Finding:
         )
     if answer.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Finding("body size", "ok", f"a request of {size} gets through", figures={"bytes": LARGE_BYTES})
-    trouble = diagnosis.of_reply(answer.status, answer.headers, answer.body, where)
-    if trouble.kind == "request_too_large":
+    diagnosis = diagnose_response(answer.status, answer.headers, answer.body, where)
+    if diagnosis.kind == "request_too_large":
         return Finding(
             "body size",
             "note",
@@ -255,7 +260,7 @@ def measure_preflight(target: Target, origin: str, limit_s: float) -> Preflight:
         )
 
 
-def may(seen: Preflight) -> bool:
+def is_allowed(seen: Preflight) -> bool:
     """Whether a browser would let the page ask."""
     asked = {"authorization", "content-type"}
     headers = {name.strip().lower() for name in seen.headers.split(",")}
@@ -267,7 +272,7 @@ def may(seen: Preflight) -> bool:
     )
 
 
-def judge_preflight(seen: Preflight, strange: Preflight, *, asked: bool) -> Finding:
+def check_preflight(seen: Preflight, strange: Preflight, *, asked: bool) -> Finding:
     """
     Say which pages may use the gateway.
 
@@ -278,7 +283,7 @@ def judge_preflight(seen: Preflight, strange: Preflight, *, asked: bool) -> Find
         "origin": seen.origin,
         "status": seen.status,
         "allow_origin": list(seen.allowed),
-        "strange_allowed": may(strange),
+        "strange_allowed": is_allowed(strange),
     }
     if len(seen.allowed) > 1 or any("," in allowed for allowed in seen.allowed):
         return Finding(
@@ -289,9 +294,9 @@ def judge_preflight(seen: Preflight, strange: Preflight, *, asked: bool) -> Find
             "Take the proxy's away, and name the pages in PROXY_CORS_ORIGINS.",
             figures,
         )
-    if may(seen):
+    if is_allowed(seen):
         says = f"pages of {seen.origin} may use the gateway"
-        if may(strange):
+        if is_allowed(strange):
             return Finding(
                 "browsers",
                 "note",
@@ -324,16 +329,16 @@ def judge_preflight(seen: Preflight, strange: Preflight, *, asked: bool) -> Find
 # Names.
 
 
-def measure_strange_host(target: Target, limit_s: float) -> Page:
+def measure_unknown_host(target: Target, limit_s: float) -> FullResponse:
     """Call the gateway by a name that is nobody's. Raises what asking over a network raises."""
-    response, body = get(target, _LIVE, limit_s=limit_s, headers={"Host": STRANGE_HOST})
-    return Page(response.status, response.headers, body)
+    response, body = get(target, _LIVE, limit_s=limit_s, headers={"Host": UNKNOWN_HOST})
+    return FullResponse(response.status, response.headers, body)
 
 
-def judge_strange_host(answer: Page, where: Address) -> Finding:
+def check_unknown_host(answer: FullResponse, where: GatewayAddress) -> Finding:
     """Say whether a page can reach the gateway by a name of its own."""
-    trouble = diagnosis.of_reply(answer.status, answer.headers, answer.body, where)
-    if trouble.kind == "host_not_allowed":
+    diagnosis = diagnose_response(answer.status, answer.headers, answer.body, where)
+    if diagnosis.kind == "host_not_allowed":
         return Finding("names", "ok", f"the gateway may be called {where.host}, and by a strange name it may not")
     if answer.ok:
         return Finding(

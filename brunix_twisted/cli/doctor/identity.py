@@ -11,15 +11,14 @@ from typing import Any, Final
 
 import attrs
 
-from brunix_twisted.cli import diagnosis
-from brunix_twisted.cli.address import Address
-from brunix_twisted.cli.diagnosis import Trouble
+from brunix_twisted.cli.address import GatewayAddress
+from brunix_twisted.cli.diagnosis import Diagnosis, diagnose_response
 from brunix_twisted.cli.doctor.findings import Finding
 from brunix_twisted.cli.http_client import Target, get
 
 
 @attrs.frozen
-class Page:
+class FullResponse:
     """One answer, read."""
 
     status: int
@@ -42,19 +41,19 @@ class Page:
         return {}
 
 
-def page(target: Target, path: str, limit_s: float) -> Page:
+def page(target: Target, path: str, limit_s: float) -> FullResponse:
     """Ask for a page. Raises what asking over a network raises."""
     response, body = get(target, path, limit_s=limit_s)
-    return Page(response.status, response.headers, body)
+    return FullResponse(response.status, response.headers, body)
 
 
 @attrs.frozen
 class Identity:
     """What the pages say by which servers can be told apart."""
 
-    health: Page
-    models: Page
-    version: Page
+    health: FullResponse
+    models: FullResponse
+    version: FullResponse
     """Ollama's /api/version."""
 
 
@@ -65,13 +64,13 @@ def measure_identity(target: Target, limit_s: float) -> Identity:
 
 def is_gateway(found: Identity) -> bool:
     """Whether this is a gateway of ours."""
-    told = found.health.json()
-    if isinstance(told, dict) and told.get("status") in {"ok", "unavailable", "draining"} and "version" in told:
+    data = found.health.json()
+    if isinstance(data, dict) and data.get("status") in {"ok", "unavailable", "draining"} and "version" in data:
         return True
     return _owner(found.models) == "brunix"
 
 
-def _owner(models: Page) -> str:
+def _owner(models: FullResponse) -> str:
     with suppress(LookupError, TypeError):
         return str(models.json()["data"][0]["owned_by"])
     return ""
@@ -92,11 +91,11 @@ def _other(found: Identity) -> str:
     return f"another server ({what}; /health gives {said.status})"
 
 
-def judge_identity(where: Address, found: Identity) -> Finding:
+def check_identity(where: GatewayAddress, found: Identity) -> Finding:
     """Say who answers."""
     refused = _refused(where, found)
     if refused is not None:
-        return Finding("gateway", "problem", refused.says, "", refused.remedy, {"kind": refused.kind})
+        return Finding("gateway", "problem", refused.message, "", refused.remedy, {"kind": refused.kind})
     if not is_gateway(found):
         other = _other(found)
         todo = (
@@ -107,35 +106,35 @@ def judge_identity(where: Address, found: Identity) -> Finding:
         return Finding(
             "gateway", "problem", f"this is not the gateway, but {other}", "", todo, {"kind": "not_the_gateway"}
         )
-    told = found.health.json()
-    version = told.get("version") if isinstance(told, dict) else None
+    data = found.health.json()
+    version = data.get("version") if isinstance(data, dict) else None
     return Finding(
         "gateway", "ok", f"brunix_twisted {version or 'of an unknown release'}", figures={"version": version}
     )
 
 
-def _refused(where: Address, found: Identity) -> Trouble | None:
+def _refused(where: GatewayAddress, found: Identity) -> Diagnosis | None:
     """Say whether nobody is let through to it at all."""
     if is_gateway(found):
         return None
     for answer in (found.models, found.health):
-        trouble = diagnosis.of_reply(answer.status, answer.headers, answer.body, where)
-        if not answer.ok and trouble.kind in _BARRED:
-            return trouble
+        diagnosis = diagnose_response(answer.status, answer.headers, answer.body, where)
+        if not answer.ok and diagnosis.kind in _ACCESS_DENIED:
+            return diagnosis
     return None
 
 
-_BARRED: Final = {"host_not_allowed", "unauthorized", "redirect", "proxy_without_gateway", "https"}
+_ACCESS_DENIED: Final = {"host_not_allowed", "unauthorized", "redirect", "proxy_without_gateway", "https"}
 
 
-def judge_health(where: Address, found: Identity) -> Finding:
+def check_health(where: GatewayAddress, found: Identity) -> Finding:
     """Say how the gateway and its engine are."""
     answer = found.health
-    told = answer.json()
-    told = told if isinstance(told, dict) else {}
-    state = told.get("status")
+    data = answer.json()
+    data = data if isinstance(data, dict) else {}
+    state = data.get("status")
     if answer.ok and state == "ok":
-        processes = told.get("processes")
+        processes = data.get("processes")
         if isinstance(processes, dict) and processes.get("running") != processes.get("configured"):
             return Finding(
                 "engine",
@@ -159,7 +158,7 @@ def judge_health(where: Address, found: Identity) -> Finding:
         return Finding(
             "engine",
             "problem",
-            f"the gateway runs, its engine does not answer: {told.get('reason') or 'no reason is given'}",
+            f"the gateway runs, its engine does not answer: {data.get('reason') or 'no reason is given'}",
             "Every question is answered with 503 until the engine is back; the gateway need not be restarted.",
             "Look at the engine and at BRUNIX_GRPC_TARGET. On the gateway's machine `twistd brunix --check` says more.",
         )
@@ -191,7 +190,7 @@ def between(found: Identity) -> list[str]:
     return list(dict.fromkeys(seen))
 
 
-def judge_between(found: Identity) -> Finding:
+def check_intermediaries(found: Identity) -> Finding:
     """Say what is between."""
     if seen := between(found):
         return Finding(
@@ -200,36 +199,36 @@ def judge_between(found: Identity) -> Finding:
     return Finding("between", "ok", "nothing between here and the gateway shows itself", figures={"seen": []})
 
 
-def listed(models: Page) -> list[str]:
+def listed(models: FullResponse) -> list[str]:
     """Name the models that are listed."""
     with suppress(LookupError, TypeError):
         return [str(each["id"]) for each in models.json()["data"]]
     return []
 
 
-def judge_model(names: list[str], asked: str | None, known: bool) -> Finding:  # noqa: FBT001 - a value
+def check_model(names: list[str], asked: str | None, known: bool) -> Finding:  # noqa: FBT001 - a value
     """
     Say whether the model's name is right.
 
     :param asked: the name that somebody means to use, if they said.
     :param known: whether the gateway takes that name; where there is none, the listed one with ``:latest``.
     """
-    told = " and ".join(names) or "none"
+    data = " and ".join(names) or "none"
     if asked is None:
         if not names:
             return Finding("model", "problem", "the gateway lists no model", "", "Is /v1/models let through?")
         tagged = f"; with :latest behind it, as Ollama writes it, it is {'taken too' if known else 'not taken'}"
-        return Finding("model", "ok", f"the model is called {told}{tagged}", figures={"listed": names})
+        return Finding("model", "ok", f"the model is called {data}{tagged}", figures={"listed": names})
     if known:
         listed_so = asked.removesuffix(":latest") in names
-        says = f"{asked} is taken" if listed_so else f"{asked} is taken, as another name of {told}"
+        says = f"{asked} is taken" if listed_so else f"{asked} is taken, as another name of {data}"
         return Finding("model", "ok", says, figures={"listed": names, "asked": asked})
     near = [name for name in names if name.lower() == asked.removesuffix(":latest").lower()]
-    todo = f"Write {near[0]}: upper and lower case count." if near else f"Write {told} in the client."
+    todo = f"Write {near[0]}: upper and lower case count." if near else f"Write {data} in the client."
     return Finding(
         "model",
         "problem",
-        f"there is no model {asked}; the one that is listed is {told}",
+        f"there is no model {asked}; the one that is listed is {data}",
         "Every question with that name is answered with 404.",
         f"{todo} Or let the gateway take the name too: PROXY_MODEL_ALIASES={asked}.",
         {"listed": names, "asked": asked},

@@ -9,7 +9,7 @@ from brunix_twisted.cli.doctor.findings import Finding
 from brunix_twisted.cli.doctor.time_budget import STEP_S
 from brunix_twisted.cli.http_client import Connection, Target
 
-LONGEST_S: Final = 70.0
+MAX_IDLE_S: Final = 70.0
 """The gateway lets go of it after 60 seconds."""
 _GATEWAY_S: Final = 55.0
 _SHORT_S: Final = 5.0
@@ -23,7 +23,7 @@ def measure_idle(target: Target, limit_s: float) -> float | None:
         return None if connection.stays_open(limit_s) else time.monotonic() - began_s
 
 
-def judge_idle(closed_s: float | None, waited_s: float) -> Finding:
+def check_idle(closed_s: float | None, waited_s: float) -> Finding:
     """Say whether something lets go of it before the gateway does."""
     if closed_s is None:
         says = f"a connection without a request is still open after {waited_s:.0f} s"

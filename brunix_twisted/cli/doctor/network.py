@@ -11,28 +11,32 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from brunix_twisted.cli import diagnosis
-from brunix_twisted.cli.address import Address, shown
-from brunix_twisted.cli.diagnosis import EXPECTED, Trouble, TroubleError
+from brunix_twisted.cli.address import GatewayAddress, shown
+from brunix_twisted.cli.diagnosis import (
+    EXPECTED,
+    Diagnosis,
+    DiagnosisError,
+    diagnose_exception,
+)
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.http_client import Connection, Place, Target, dial, resolve
+from brunix_twisted.cli.http_client import Connection, ResolvedAddress, Target, dial, resolve
 
-_MOST_PLACES: Final = 4
+_MAX_ADDRESSES: Final = 4
 _SOON_DAYS: Final = 14
 
 
 @attrs.frozen
-class Reached:
+class ConnectAttempt:
     """What became of connecting to one of the name's addresses."""
 
-    place: Place
+    resolved: ResolvedAddress
     took_s: float
-    trouble: Trouble | None = None
+    diagnosis: Diagnosis | None = None
     server: str = ""
     """Who answers there, as far as that can be told apart."""
 
 
-def look_up(target: Target, limit_s: float) -> list[Place]:
+def look_up(target: Target, limit_s: float) -> list[ResolvedAddress]:
     """
     Find the addresses, each once.
 
@@ -42,53 +46,53 @@ def look_up(target: Target, limit_s: float) -> list[Place]:
     try:
         return list(dict.fromkeys(resolve(where.host, where.port, limit_s)))
     except EXPECTED as error:
-        raise TroubleError(diagnosis.of_exception(error, where)) from error
+        raise DiagnosisError(diagnose_exception(error, where)) from error
 
 
-def reach(target: Target, places: Sequence[Place], limit_s: float) -> list[Reached]:
+def measure_addresses(target: Target, addresses: Sequence[ResolvedAddress], limit_s: float) -> list[ConnectAttempt]:
     """Connect to each address, and ask who is there."""
-    reached = []
-    for place in places[:_MOST_PLACES]:
+    attempts = []
+    for resolved in addresses[:_MAX_ADDRESSES]:
         began_s = time.monotonic()
         try:
-            dial(place, limit_s).close()
+            dial(resolved, limit_s).close()
         except EXPECTED as error:
-            trouble = diagnosis.of_exception(error, target.address)
-            reached.append(Reached(place, time.monotonic() - began_s, trouble))
+            diagnosis = diagnose_exception(error, target.address)
+            attempts.append(ConnectAttempt(resolved, time.monotonic() - began_s, diagnosis))
             continue
         took_s = time.monotonic() - began_s
         server = ""
-        if len(places) > 1:
-            with suppress(*EXPECTED), Connection(target, place) as connection:
+        if len(addresses) > 1:
+            with suppress(*EXPECTED), Connection(target, resolved) as connection:
                 response = connection.ask("GET", "/health/live", limit_s=limit_s)
                 server = f"{response.status} {response.header('Server')} {response.body()[:200]!r}"
-        reached.append(Reached(place, took_s, None, server))
-    return reached
+        attempts.append(ConnectAttempt(resolved, took_s, None, server))
+    return attempts
 
 
-def judge_places(where: Address, reached: Sequence[Reached]) -> list[Finding]:
+def check_addresses(where: GatewayAddress, attempts: Sequence[ConnectAttempt]) -> list[Finding]:
     """Say which of the name's addresses can be reached."""
-    well = [each for each in reached if each.trouble is None]
+    well = [each for each in attempts if each.diagnosis is None]
     if not well:
-        trouble = reached[0].trouble or Trouble("unreachable", f"{where.root} cannot be reached")
-        tried = ", ".join(each.place.address for each in reached)
-        says = trouble.says if len(reached) == 1 else f"{trouble.says} (tried: {tried})"
-        return [Finding("address", "problem", says, "", trouble.remedy, {"kind": trouble.kind})]
+        diagnosis = attempts[0].diagnosis or Diagnosis("unreachable", f"{where.root} cannot be reached")
+        tried = ", ".join(each.resolved.address for each in attempts)
+        says = diagnosis.message if len(attempts) == 1 else f"{diagnosis.message} (tried: {tried})"
+        return [Finding("address", "problem", says, "", diagnosis.remedy, {"kind": diagnosis.kind})]
     figures = {
         "addresses": [
             {
-                "address": each.place.address,
+                "address": each.resolved.address,
                 "connect_ms": round(each.took_s * 1000, 2),
-                "trouble": each.trouble.kind if each.trouble else None,
+                "trouble": each.diagnosis.kind if each.diagnosis else None,
             }
-            for each in reached
+            for each in attempts
         ]
     }
-    ill = [each for each in reached if each.trouble is not None]
-    names = " and ".join(each.place.address for each in well)
+    ill = [each for each in attempts if each.diagnosis is not None]
+    names = " and ".join(each.resolved.address for each in well)
     if ill:
-        missing = " and ".join(each.place.address for each in ill)
-        first = reached[0].trouble is not None
+        missing = " and ".join(each.resolved.address for each in ill)
+        first = attempts[0].diagnosis is not None
         return [
             Finding(
                 "address",
@@ -96,7 +100,8 @@ def judge_places(where: Address, reached: Sequence[Reached]) -> list[Finding]:
                 f"{where.host} is {missing} too, where nothing answers; {names} does",
                 f"A client that tries {missing} {'first, and ' if first else 'and '}only that finds no gateway, "
                 "and one that tries all of them may lose time.",
-                f"Give clients {attrs.evolve(where, host=well[0].place.address)}, or have the gateway listen on both: "
+                f"Give clients {attrs.evolve(where, host=well[0].resolved.address)}, "
+                "or have the gateway listen on both: "
                 f"PROXY_LISTEN='tcp6:{where.port}:interface=\\:\\:'."
                 if where.host == "localhost"
                 else "Take the address that does not answer out of the name's records, or let something listen there.",
@@ -122,7 +127,7 @@ def _bracketed(host: str) -> str:
 
 
 @attrs.frozen
-class Tls:
+class TlsDetails:
     """What TLS came to."""
 
     version: str
@@ -130,7 +135,7 @@ class Tls:
     days_left: float
 
 
-def measure_tls(target: Target, limit_s: float) -> Tls:
+def measure_tls(target: Target, limit_s: float) -> TlsDetails:
     """
     Connect with TLS.
 
@@ -144,20 +149,20 @@ def measure_tls(target: Target, limit_s: float) -> Tls:
             certificate = tls.getpeercert() or {}
             issuer = _pairs(certificate.get("issuer", ()))
             until_s = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
-            return Tls(
+            return TlsDetails(
                 tls.version() or "TLS",
                 str(issuer.get("organizationName") or issuer.get("commonName") or "somebody without a name"),
                 (until_s - time.time()) / 86_400,
             )
     except EXPECTED as error:
-        raise TroubleError(diagnosis.of_exception(error, target.address)) from error
+        raise DiagnosisError(diagnose_exception(error, target.address)) from error
 
 
 def _pairs(name: Any) -> dict[str, str]:  # noqa: ANN401 - as ssl writes a name
     return {key: value for part in name for key, value in part}
 
 
-def judge_tls(tls: Tls) -> Finding:
+def check_tls(tls: TlsDetails) -> Finding:
     """Say how long the certificate will do."""
     figures = {"version": tls.version, "issuer": tls.issuer, "days_left": round(tls.days_left, 1)}
     if tls.days_left < _SOON_DAYS:
@@ -179,13 +184,13 @@ def judge_tls(tls: Tls) -> Finding:
     )
 
 
-def speaks_tls(target: Target, place: Place, limit_s: float) -> bool:
+def speaks_tls(target: Target, resolved: ResolvedAddress, limit_s: float) -> bool:
     """Whether TLS is spoken there. Nothing is sent over the connection, so nobody's certificate matters."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        with dial(place, limit_s) as connection:
+        with dial(resolved, limit_s) as connection:
             connection.settimeout(limit_s)
             with context.wrap_socket(connection, server_hostname=target.address.host):
                 return True
@@ -194,7 +199,7 @@ def speaks_tls(target: Target, place: Place, limit_s: float) -> bool:
 
 
 @attrs.frozen
-class Detour:
+class ProxyCheck:
     """A proxy that clients on this machine would ask in the gateway's place."""
 
     variable: str
@@ -205,7 +210,7 @@ class Detour:
     said: str = ""
 
 
-def proxy_for(where: Address, environment: Mapping[str, str]) -> tuple[str, str] | None:
+def proxy_for(where: GatewayAddress, environment: Mapping[str, str]) -> tuple[str, str] | None:
     """Find the variable that names a proxy for an address, and the proxy; None where clients go straight."""
     excepted = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     for part in (part.strip().lower() for part in excepted.split(",")):
@@ -218,7 +223,7 @@ def proxy_for(where: Address, environment: Mapping[str, str]) -> tuple[str, str]
     return None
 
 
-def _is_excepted(where: Address, part: str) -> bool:
+def _is_excepted(where: GatewayAddress, part: str) -> bool:
     host, _, port = part.rpartition(":")
     if host and port.isdigit() and "]" not in port and ":" not in host.strip("[]"):
         return host == where.host and int(port) == where.port
@@ -226,61 +231,63 @@ def _is_excepted(where: Address, part: str) -> bool:
     return where.host == name or where.host.endswith(f".{name}")
 
 
-def try_detour(target: Target, variable: str, proxy: str, limit_s: float) -> Detour:
+def measure_proxy(target: Target, variable: str, proxy: str, limit_s: float) -> ProxyCheck:
     """Ask the proxy for the gateway, as a client would."""
     where = target.address
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        return Detour(variable, "what is no address", works=False)
+        return ProxyCheck(variable, "what is no address", works=False)
     public = f"{parts.scheme}://{host}" + (f":{port}" if port else "")
     if parts.scheme != "http" or not host:
-        return Detour(variable, public, None)
+        return ProxyCheck(variable, public, None)
     head = (
         f"CONNECT {_bracketed(where.host)}:{where.port} HTTP/1.1\r\nHost: {_bracketed(where.host)}:{where.port}\r\n\r\n"
         if where.secure
         else f"GET {where.root}/health/live HTTP/1.1\r\nHost: {where.authority}\r\nConnection: close\r\n\r\n"
     )
     try:
-        place = resolve(host, port or 80, limit_s)[0]
-        with dial(place, limit_s) as connection:
+        resolved = resolve(host, port or 80, limit_s)[0]
+        with dial(resolved, limit_s) as connection:
             connection.settimeout(limit_s)
             connection.sendall(head.encode("ascii"))
             answer = connection.recv(4096).split(b"\r\n", 1)[0].decode("latin-1")
     except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
-        return Detour(variable, public, works=False, said=reason)
-    return Detour(variable, public, " 200" in answer, answer)
+        return ProxyCheck(variable, public, works=False, said=reason)
+    return ProxyCheck(variable, public, " 200" in answer, answer)
 
 
-def judge_detour(where: Address, detour: Detour | None) -> Finding:
+def check_proxy(where: GatewayAddress, proxy_check: ProxyCheck | None) -> Finding:
     """Say whether clients here would go another way than this command, which goes straight."""
-    if detour is None:
+    if proxy_check is None:
         return Finding("proxies", "ok", "no proxy is set in the environment for this address")
-    figures = {"variable": detour.variable, "proxy": detour.proxy, "works": detour.works}
+    figures = {"variable": proxy_check.variable, "proxy": proxy_check.proxy, "works": proxy_check.works}
     todo = f"Set NO_PROXY={where.host} where clients run, beside what it holds already."
-    if detour.works:
+    if proxy_check.works:
         return Finding(
             "proxies",
             "note",
-            f"{detour.variable} is set: many clients ask {detour.proxy}, which does reach the gateway",
+            f"{proxy_check.variable} is set: many clients ask {proxy_check.proxy}, which does reach the gateway",
             "What is told below is the straight way, which this command takes; that proxy may hold streams back.",
             todo,
             figures,
         )
-    outcome = "which was not tried" if detour.works is None else f"which fails: {detour.said or 'it says nothing'}"
+    outcome = (
+        "which was not tried" if proxy_check.works is None else f"which fails: {proxy_check.said or 'it says nothing'}"
+    )
     return Finding(
         "proxies",
         "warning",
-        f"{detour.variable} is set: many clients ask {detour.proxy} for the gateway, {outcome}",
+        f"{proxy_check.variable} is set: many clients ask {proxy_check.proxy} for the gateway, {outcome}",
         "Packages for Python, curl and many others heed the variable; this command goes straight.",
         todo,
         figures,
     )
 
 
-def judge_corrections(given: str, where: Address, corrections: Sequence[str]) -> list[Finding]:
+def check_corrections(given: str, where: GatewayAddress, corrections: Sequence[str]) -> list[Finding]:
     """Say how the address should have been written."""
     if not corrections:
         return []

@@ -11,7 +11,7 @@ import attrs
 
 from brunix_twisted import __version__
 from brunix_twisted.cli.doctor.findings import Finding, status
-from brunix_twisted.cli.terminal import coloured, harmless
+from brunix_twisted.cli.terminal import coloured, strip_controls
 
 _WIDTH: Final = 100
 _LEVEL: Final = 9
@@ -54,7 +54,7 @@ def summary(_: str, findings: Sequence[Finding], questions: int, took_s: float) 
 
 def as_json(root: str, findings: Sequence[Finding], questions: int, took_s: float) -> str:
     """Write everything as one JSON object."""
-    told: dict[str, Any] = {
+    data: dict[str, Any] = {
         "url": root,
         "doctor": __version__,
         "questions": questions,
@@ -62,14 +62,14 @@ def as_json(root: str, findings: Sequence[Finding], questions: int, took_s: floa
         "status": status(findings),
         "findings": [attrs.asdict(finding) for finding in findings],
     }
-    return json.dumps(told, ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
 
 
 def clean(finding: Finding, stream: TextIO) -> Finding:
     """Take away what a terminal would obey, in all that a server may have had a hand in."""
     return attrs.evolve(
         finding,
-        says=harmless(finding.says, stream),
-        means=harmless(finding.means, stream),
-        todo=harmless(finding.todo, stream),
+        says=strip_controls(finding.says, stream),
+        means=strip_controls(finding.means, stream),
+        todo=strip_controls(finding.todo, stream),
     )

@@ -1,4 +1,4 @@
-"""The order of the checks, from the address to the engine; one that cannot be gone beyond ends the visit."""
+"""The order of the checks, from the address to the engine; one that cannot be gone beyond ends the run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from urllib.parse import quote
 
 import attrs
 
-from brunix_twisted.cli import diagnosis
-from brunix_twisted.cli.diagnosis import EXPECTED, Trouble, TroubleError
+from brunix_twisted.cli.diagnosis import (
+    EXPECTED,
+    Diagnosis,
+    DiagnosisError,
+    diagnose_exception,
+    tls_diagnosis,
+)
 from brunix_twisted.cli.doctor import http_checks, identity, idle, network, report
 from brunix_twisted.cli.doctor.findings import Finding, status
-from brunix_twisted.cli.doctor.questions import QUESTION, Interview
-from brunix_twisted.cli.doctor.time_budget import STEP_S, Limits, start
-from brunix_twisted.cli.http_client import Place, Target
-from brunix_twisted.cli.terminal import INTERRUPTED, told, write
+from brunix_twisted.cli.doctor.questions import QUESTION, EngineQuestions
+from brunix_twisted.cli.doctor.time_budget import STEP_S, TimeBudget, start
+from brunix_twisted.cli.http_client import ResolvedAddress, Target
+from brunix_twisted.cli.terminal import INTERRUPTED, print_err, write
 
 
 @attrs.define
-class Visit:
+class DoctorRun:
     """One run of the doctor."""
 
     target: Target
@@ -29,22 +34,22 @@ class Visit:
     """The address as somebody wrote it."""
     corrections: Sequence[str]
     options: Namespace
-    limits: Limits
+    limits: TimeBudget
     questions: int = 0
     """How many the engine was asked."""
 
     def findings(self) -> Iterator[Finding]:
         """Go the whole way, and give the findings as they are made."""
         where = self.target.address
-        yield from network.judge_corrections(self.given, where, self.corrections)
-        places = yield from self._places()
-        if not places:
+        yield from network.check_corrections(self.given, where, self.corrections)
+        addresses = yield from self._places()
+        if not addresses:
             return
-        found = yield from self._identity(places)
+        found = yield from self._identity(addresses)
         if found is None:
             return
-        yield identity.judge_between(found)
-        health = identity.judge_health(where, found)
+        yield identity.check_intermediaries(found)
+        health = identity.check_health(where, found)
         yield health
         model = yield from self._model(found)
         yield from self._guarded("connection", self._exchange)
@@ -63,54 +68,54 @@ class Visit:
         try:
             yield from run()
         except EXPECTED as error:
-            trouble = diagnosis.of_exception(error, self.target.address)
-            says = f"this could not be looked at: {trouble.says}"
-            yield Finding(check, "warning", says, figures={"kind": trouble.kind})
+            diagnosis = diagnose_exception(error, self.target.address)
+            says = f"this could not be looked at: {diagnosis.message}"
+            yield Finding(check, "warning", says, figures={"kind": diagnosis.kind})
 
     # The way.
 
-    def _places(self) -> Generator[Finding, None, list[Place]]:
+    def _places(self) -> Generator[Finding, None, list[ResolvedAddress]]:
         """Find where to connect to; nothing where nobody is."""
         where = self.target.address
         try:
-            places = network.look_up(self.target, self.limits.step_s())
-            reached = network.reach(self.target, places, self.limits.step_s() / min(len(places), 2))
-        except TroubleError as error:
-            yield _problem("address", error.trouble)
+            addresses = network.look_up(self.target, self.limits.step_s())
+            attempts = network.measure_addresses(self.target, addresses, self.limits.step_s() / min(len(addresses), 2))
+        except DiagnosisError as error:
+            yield _problem("address", error.diagnosis)
             return []
-        yield from network.judge_places(where, reached)
+        yield from network.check_addresses(where, attempts)
         yield from self._guarded("proxies", self._detour)
-        return [each.place for each in reached if each.trouble is None]
+        return [each.resolved for each in attempts if each.diagnosis is None]
 
     def _detour(self) -> Iterable[Finding]:
         where = self.target.address
         proxy = network.proxy_for(where, self.environment)
-        detour = None if proxy is None else network.try_detour(self.target, *proxy, self.limits.step_s())
-        return [network.judge_detour(where, detour)]
+        proxy_check = None if proxy is None else network.measure_proxy(self.target, *proxy, self.limits.step_s())
+        return [network.check_proxy(where, proxy_check)]
 
-    def _identity(self, places: Sequence[Place]) -> Generator[Finding, None, identity.Identity | None]:
+    def _identity(self, addresses: Sequence[ResolvedAddress]) -> Generator[Finding, None, identity.Identity | None]:
         """Find out who answers; None where it is not the gateway."""
         try:
             if self.target.address.secure:
-                yield network.judge_tls(network.measure_tls(self.target, self.limits.step_s()))
+                yield network.check_tls(network.measure_tls(self.target, self.limits.step_s()))
             found = identity.measure_identity(self.target, self.limits.step_s())
         except EXPECTED as error:
-            yield self._nobody(error, places[0])
+            yield self._nobody(error, addresses[0])
             return None
-        judged = identity.judge_identity(self.target.address, found)
+        judged = identity.check_identity(self.target.address, found)
         yield judged
         return found if judged.level == "ok" else None
 
-    def _nobody(self, error: Exception, place: Place) -> Finding:
+    def _nobody(self, error: Exception, resolved: ResolvedAddress) -> Finding:
         """Say why nothing that was understood came back."""
         where = self.target.address
-        trouble = diagnosis.of_exception(error, where)
-        unclear = trouble.kind in {"closed", "no_http", "timeout", "unreachable", "broken_off"}
-        if not where.secure and unclear and network.speaks_tls(self.target, place, STEP_S):
-            trouble = diagnosis.https(where)
-        if trouble.kind == "plain_http":
-            trouble = attrs.evolve(trouble, remedy=self._try_plain(trouble.remedy))
-        return _problem("tls" if where.secure else "gateway", trouble)
+        diagnosis = diagnose_exception(error, where)
+        unclear = diagnosis.kind in {"closed", "no_http", "timeout", "unreachable", "broken_off"}
+        if not where.secure and unclear and network.speaks_tls(self.target, resolved, STEP_S):
+            diagnosis = tls_diagnosis(where)
+        if diagnosis.kind == "plain_http":
+            diagnosis = attrs.evolve(diagnosis, remedy=self._try_plain(diagnosis.remedy))
+        return _problem("tls" if where.secure else "gateway", diagnosis)
 
     def _try_plain(self, remedy: str) -> str:
         try:
@@ -128,72 +133,74 @@ class Visit:
         try:
             known = identity.page(self.target, f"/v1/models/{quote(tried, safe='/:@+')}", self.limits.step_s()).ok
         except EXPECTED as error:
-            yield _problem("model", diagnosis.of_exception(error, self.target.address))
+            yield _problem("model", diagnose_exception(error, self.target.address))
             return None
-        yield identity.judge_model(names, wanted, known)
+        yield identity.check_model(names, wanted, known)
         # Where the name is wrong, everything else can still be looked at by the right one.
         return wanted if wanted and known else next(iter(names), None)
 
     def _exchange(self) -> Iterable[Finding]:
-        return http_checks.judge_exchange(http_checks.measure_exchange(self.target, self.limits.step_s()))
+        return http_checks.check_round_trip(http_checks.measure_round_trip(self.target, self.limits.step_s()))
 
     def _large_body(self) -> Iterable[Finding]:
         try:
             answer = http_checks.measure_large_body(self.target, self.limits.step_s())
         except ConnectionError:
             answer = None
-        return [http_checks.judge_large_body(answer, self.target.address)]
+        return [http_checks.check_large_body(answer, self.target.address)]
 
     def _browsers(self) -> Iterable[Finding]:
         origin = self.options.origin
         seen, strange = (
             http_checks.measure_preflight(self.target, page, self.limits.step_s())
-            for page in (origin or http_checks.SOME_PAGE, http_checks.STRANGE_PAGE)
+            for page in (origin or http_checks.DEFAULT_ORIGIN, http_checks.UNKNOWN_ORIGIN)
         )
-        return [http_checks.judge_preflight(seen, strange, asked=origin is not None)]
+        return [http_checks.check_preflight(seen, strange, asked=origin is not None)]
 
     def _names(self) -> Iterable[Finding]:
-        answer = http_checks.measure_strange_host(self.target, self.limits.step_s())
-        return [http_checks.judge_strange_host(answer, self.target.address)]
+        answer = http_checks.measure_unknown_host(self.target, self.limits.step_s())
+        return [http_checks.check_unknown_host(answer, self.target.address)]
 
     # What the engine is asked, and what takes patience.
 
     def _interview(self, model: str) -> Iterator[Finding]:
-        interview = Interview(self.target, self.limits, model, self.options.question or QUESTION, self.options.metrics)
+        questions = EngineQuestions(
+            self.target, self.limits, model, self.options.question or QUESTION, self.options.metrics
+        )
         idling: list[Finding] = []
         beside = start(lambda: idling.extend(self._guarded("idle", self._idle)))
-        yield from interview.findings()
-        self.questions = interview.asked
+        yield from questions.findings()
+        self.questions = questions.asked
         beside.join(self.limits.left_s)
         yield from idling
 
     def _idle(self) -> Iterable[Finding]:
         if self.limits.patience_s is None:
             return []
-        limit_s = min(idle.LONGEST_S, self.limits.patience_s)
-        return [idle.judge_idle(idle.measure_idle(self.target, limit_s), limit_s)]
+        limit_s = min(idle.MAX_IDLE_S, self.limits.patience_s)
+        return [idle.check_idle(idle.measure_idle(self.target, limit_s), limit_s)]
 
 
-def _problem(check: str, trouble: Trouble) -> Finding:
-    return Finding(check, "problem", trouble.says, "", trouble.remedy, {"kind": trouble.kind})
+def _problem(check: str, diagnosis: Diagnosis) -> Finding:
+    return Finding(check, "problem", diagnosis.message, "", diagnosis.remedy, {"kind": diagnosis.kind})
 
 
 def doctor(options: Namespace, target: Target, corrections: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the command."""
-    root, out = target.address.root, sys.stdout
+    root, stdout = target.address.root, sys.stdout
     given = options.address or environment.get("BRUNIX_URL") or root
-    visit = Visit(target, environment, given, corrections, options, Limits(options.patient))
+    run = DoctorRun(target, environment, given, corrections, options, TimeBudget(options.patient))
     findings: list[Finding] = []
     try:
         if not options.json:
             write(report.heading(root))
-        for finding in visit.findings():
+        for finding in run.findings():
             findings.append(finding)
             if not options.json:
-                write(report.block(report.clean(finding, out), out, environment))
+                write(report.block(report.clean(finding, stdout), stdout, environment))
         conclude = report.as_json if options.json else report.summary
-        write(conclude(root, findings, visit.questions, visit.limits.took_s))
+        write(conclude(root, findings, run.questions, run.limits.took_s))
     except KeyboardInterrupt:
-        told("\nbrunix doctor: stopped")
+        print_err("\nbrunix doctor: stopped")
         return INTERRUPTED
     return status(findings)

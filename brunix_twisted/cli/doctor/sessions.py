@@ -13,7 +13,7 @@ from brunix_twisted.cli import address
 from brunix_twisted.cli.api_formats import CHAT
 from brunix_twisted.cli.diagnosis import EXPECTED
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.doctor.streams import Heard
+from brunix_twisted.cli.doctor.streams import StreamObservation
 from brunix_twisted.cli.http_client import Connection, Target, get
 
 _CANCEL_LIMIT_S: Final = 5.0
@@ -21,7 +21,9 @@ _POLL_S: Final = 0.05
 _SLOW_S: Final = 2.0
 
 
-def judge_sessions(first: Heard, unnamed: Heard | None, named: Heard | None, named_id: str) -> list[Finding]:
+def check_sessions(
+    first: StreamObservation, unnamed: StreamObservation | None, named: StreamObservation | None, named_id: str
+) -> list[Finding]:
     """
     Say whether follow-up questions go on in the session of the first.
 
@@ -30,7 +32,7 @@ def judge_sessions(first: Heard, unnamed: Heard | None, named: Heard | None, nam
     :param named_id: that session's id.
     """
     if not first.session_id:
-        if first.trouble or not first.text_s:
+        if first.diagnosis or not first.text_s:
             return []
         return [
             Finding(
@@ -75,14 +77,14 @@ def judge_sessions(first: Heard, unnamed: Heard | None, named: Heard | None, nam
 
 
 @attrs.frozen
-class Cancelled:
+class CancelObservation:
     """What was seen of an answer that was left."""
 
     began: bool
     """Whether there was an answer to leave."""
     seen_s: float | None = None
     """How long after it was left the engine was seen free; None: it was not."""
-    trouble: str = ""
+    diagnosis: str = ""
     """Why nothing could be seen."""
 
 
@@ -100,7 +102,7 @@ def _cancelled(text: str) -> float:
     return _metric(text, "brunix_gateway_engine_calls_total", 'code="CANCELLED"') or 0.0
 
 
-def measure_cancel(target: Target, model: str, question: str, metrics: str, limit_s: float) -> Cancelled:
+def measure_cancellation(target: Target, model: str, question: str, metrics: str, limit_s: float) -> CancelObservation:
     """Begin an answer, leave it, and see in the metrics when the engine's call has ended."""
     try:
         parts = urlsplit(metrics if "://" in metrics else f"http://{metrics}")
@@ -110,17 +112,17 @@ def measure_cancel(target: Target, model: str, question: str, metrics: str, limi
         with Connection(target) as connection:
             body = CHAT.request(model, [{"role": "user", "content": question}])
             response = connection.ask("POST", CHAT.path, body, limit_s=limit_s)
-            event = next((event for event in CHAT.events(response.pieces()) if CHAT.text_of(event.data)), None)
+            event = next((event for event in CHAT.events(response.chunks()) if CHAT.text_of(event.data)), None)
             if event is None or CHAT.is_end(event.data):
-                return Cancelled(began=False)
+                return CancelObservation(began=False)
         left_s = time.monotonic()
         while time.monotonic() - left_s < _CANCEL_LIMIT_S:
             if _cancelled(_scrape(watched, path)) > _cancelled(before):
-                return Cancelled(began=True, seen_s=time.monotonic() - left_s)
+                return CancelObservation(began=True, seen_s=time.monotonic() - left_s)
             time.sleep(_POLL_S)
     except (*EXPECTED, ValueError) as error:
-        return Cancelled(began=False, trouble=str(error) or type(error).__name__)
-    return Cancelled(began=True)
+        return CancelObservation(began=False, diagnosis=str(error) or type(error).__name__)
+    return CancelObservation(began=True)
 
 
 def _scrape(target: Target, path: str) -> str:
@@ -131,7 +133,7 @@ def _scrape(target: Target, path: str) -> str:
     return text
 
 
-def judge_cancel(seen: Cancelled | None) -> Finding:
+def check_cancellation(seen: CancelObservation | None) -> Finding:
     """Say whether an answer that is left frees the engine."""
     if seen is None:
         return Finding(
@@ -140,8 +142,10 @@ def judge_cancel(seen: Cancelled | None) -> Finding:
             "whether the engine stops when a client leaves cannot be seen from here",
             todo="--metrics with the address of PROXY_METRICS_LISTEN shows it.",
         )
-    if seen.trouble:
-        return Finding("cancelling", "note", f"the metrics cannot be read: {seen.trouble}", todo="Is --metrics right?")
+    if seen.diagnosis:
+        return Finding(
+            "cancelling", "note", f"the metrics cannot be read: {seen.diagnosis}", todo="Is --metrics right?"
+        )
     if not seen.began:
         return Finding("cancelling", "note", "there was no answer long enough to be left")
     if seen.seen_s is None:

@@ -12,31 +12,36 @@ from typing import Any, Final
 
 import attrs
 
-from brunix_twisted.cli import diagnosis
-from brunix_twisted.cli.api_formats import Dialect
-from brunix_twisted.cli.diagnosis import EXPECTED, Trouble
+from brunix_twisted.cli.api_formats import ApiFormat
+from brunix_twisted.cli.diagnosis import (
+    EXPECTED,
+    Diagnosis,
+    diagnose_exception,
+    diagnose_response,
+    find_error,
+)
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.http_client import Connection, Target, TooLateError
+from brunix_twisted.cli.http_client import Connection, DeadlineExceededError, Target
 
 _QUICK_S: Final = 0.25
 """An answer that is made in less tells nothing: any network makes as much of a difference."""
 _HELD_PART: Final = 0.5
 """Held back is what gives a client less than this of the time in which the answer was made."""
-_LUMP_S: Final = 0.02
-_LUMP_BYTES: Final = 1024
+_BURST_GAP_S: Final = 0.02
+_MIN_BURST_BYTES: Final = 1024
 
 
 @attrs.frozen(kw_only=True)
-class Heard:
+class StreamObservation:
     """One streamed answer, as it came. All times are in seconds from when the question was sent."""
 
-    dialect: str
+    api: str
     status: int
     head_s: float = 0.0
     end_s: float = 0.0
     text_s: Sequence[float] = ()
     """When each piece of the text came."""
-    sign_s: Sequence[float] = ()
+    heartbeat_s: Sequence[float] = ()
     """When each sign of life came."""
     text: str = ""
     body_bytes: int = 0
@@ -44,152 +49,159 @@ class Heard:
     """Whether the stream said that it was the whole answer."""
     stopped: bool = False
     """Whether it was the doctor who stopped reading, because time was up."""
-    first_s: float | None = None
+    engine_first_text_s: float | None = None
     """When the engine's first text was at the gateway, by the gateway's own account."""
-    making_s: float | None = None
+    generation_s: float | None = None
     """How long the engine then took, by the gateway's own account; only Ollama's API tells."""
     encoding: str = ""
     """The Content-Encoding."""
     session_id: str = ""
-    trouble: Trouble | None = None
+    diagnosis: Diagnosis | None = None
 
     @property
-    def longest_silence_s(self) -> float:
+    def max_silence_s(self) -> float:
         """The longest wait for anything at all."""
-        moments = sorted([0.0, self.head_s, *self.text_s, *self.sign_s, self.end_s])
+        moments = sorted([0.0, self.head_s, *self.text_s, *self.heartbeat_s, self.end_s])
         return max(after - before for before, after in pairwise(moments))
 
 
-def listen(target: Target, dialect: Dialect, body: Any, *, session_id: str = "", limit_s: float) -> Heard:  # noqa: ANN401 - JSON
+def observe(target: Target, api: ApiFormat, body: Any, *, session_id: str = "", limit_s: float) -> StreamObservation:  # noqa: ANN401 - JSON
     """Ask a question, and note when what came. Fails for nothing that a network can do."""
     # Compression is what many clients offer to take, and what a proxy then does.
-    headers = [*dialect.headers, ("Accept-Encoding", "gzip, deflate")]
+    headers = [*api.headers, ("Accept-Encoding", "gzip, deflate")]
     if session_id:
         headers.append(("X-Session-Id", session_id))
     with Connection(target) as connection:
         sent_s = time.monotonic()
         try:
-            response = connection.ask("POST", dialect.path, body, headers=headers, limit_s=limit_s)
+            response = connection.ask("POST", api.path, body, headers=headers, limit_s=limit_s)
             sent_s = response.sent_s
             if not response.ok:
-                trouble = diagnosis.of_reply(response.status, response.headers, response.body(), target.address)
-                return Heard(dialect=dialect.id, status=response.status, trouble=trouble)
-        except TooLateError:
-            return Heard(dialect=dialect.id, status=0, end_s=time.monotonic() - sent_s, stopped=True)
+                diagnosis = diagnose_response(response.status, response.headers, response.body(), target.address)
+                return StreamObservation(api=api.id, status=response.status, diagnosis=diagnosis)
+        except DeadlineExceededError:
+            return StreamObservation(api=api.id, status=0, end_s=time.monotonic() - sent_s, stopped=True)
         except EXPECTED as error:
-            trouble = diagnosis.of_exception(error, target.address)
-            return Heard(dialect=dialect.id, status=0, end_s=time.monotonic() - sent_s, trouble=trouble)
-        broken: Trouble | None = None
-        heard = _Hearing(dialect)
+            diagnosis = diagnose_exception(error, target.address)
+            return StreamObservation(api=api.id, status=0, end_s=time.monotonic() - sent_s, diagnosis=diagnosis)
+        broken: Diagnosis | None = None
+        observation = _StreamRecorder(api)
         stopped = False
         try:
-            for event in dialect.events(heard.counted(response.pieces())):
-                heard.note(event.data, event.at_s - sent_s)
-        except TooLateError:
+            for event in api.events(observation.counted(response.chunks())):
+                observation.note(event.data, event.at_s - sent_s)
+        except DeadlineExceededError:
             stopped = True
         except ConnectionError:
             pass  # the answer is not complete, and that is told of
         except EXPECTED as error:
-            broken = diagnosis.of_exception(error, target.address)
-        return Heard(
-            dialect=dialect.id,
+            broken = diagnose_exception(error, target.address)
+        return StreamObservation(
+            api=api.id,
             status=response.status,
             head_s=response.head_s - sent_s,
             end_s=time.monotonic() - sent_s,
-            text_s=heard.text_s,
-            sign_s=heard.sign_s,
-            text="".join(heard.texts),
-            body_bytes=heard.body_bytes,
-            complete=heard.complete,
+            text_s=observation.text_s,
+            heartbeat_s=observation.heartbeat_s,
+            text="".join(observation.texts),
+            body_bytes=observation.body_bytes,
+            complete=observation.complete,
             stopped=stopped,
-            first_s=first_text_s(response.header("Server-Timing")),
-            making_s=heard.making_s,
+            engine_first_text_s=parse_server_timing(response.header("Server-Timing")),
+            generation_s=observation.generation_s,
             encoding=response.header("Content-Encoding").lower().replace("identity", ""),
             session_id=response.header("X-Session-Id"),
-            trouble=heard.trouble or broken,
+            diagnosis=observation.diagnosis or broken,
         )
 
 
-class _Hearing:
+class _StreamRecorder:
     """What is noted while a stream comes."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
+    def __init__(self, api: ApiFormat) -> None:
+        self._dialect = api
         self.texts: list[str] = []
         self.text_s: list[float] = []
-        self.sign_s: list[float] = []
+        self.heartbeat_s: list[float] = []
         self.body_bytes = 0
         self.complete = False
-        self.making_s: float | None = None
-        self.trouble: Trouble | None = None
+        self.generation_s: float | None = None
+        self.diagnosis: Diagnosis | None = None
 
-    def counted(self, pieces: Any) -> Any:  # noqa: ANN401 - the iterator it is given
-        for piece in pieces:
-            self.body_bytes += len(piece.data)
-            yield piece
+    def counted(self, chunks: Any) -> Any:  # noqa: ANN401 - the iterator it is given
+        for chunk in chunks:
+            self.body_bytes += len(chunk.data)
+            yield chunk
 
     def note(self, data: Any, at_s: float) -> None:  # noqa: ANN401 - whatever JSON holds
         """Take an event."""
         if data is None:
-            self.sign_s.append(at_s)
+            self.heartbeat_s.append(at_s)
             return
-        if failed := diagnosis.fault_in(data):
-            self.trouble = Trouble(failed.code or "broken_off", failed.message)
+        if failed := find_error(data):
+            self.diagnosis = Diagnosis(failed.code or "broken_off", failed.message)
             return
         if text := self._dialect.text_of(data):
             self.texts.append(text)
             self.text_s.append(at_s)
         self.complete = self.complete or self._dialect.is_end(data)
         with suppress(LookupError, TypeError):
-            self.making_s = data["eval_duration"] / 1e9
+            self.generation_s = data["eval_duration"] / 1e9
 
 
-def first_text_s(server_timing: str) -> float | None:
+def parse_server_timing(server_timing: str) -> float | None:
     """Read when the engine began to speak, from the header that browsers show among the timings of a request."""
     found = re.search(r"(?:\A|,)\s*first;dur=([0-9.]+)", server_timing)
     return float(found[1]) / 1000 if found else None
 
 
-def judge_answer(name: str, heard: Heard) -> Finding:
+def check_answer(name: str, observation: StreamObservation) -> Finding:
     """Say whether an API answers."""
-    trouble = heard.trouble
-    figures: dict[str, Any] = {"dialect": heard.dialect, "status": heard.status, "complete": heard.complete}
-    if trouble is not None:
-        if trouble.kind in {"unknown_url", "not_offered"}:
+    diagnosis = observation.diagnosis
+    figures: dict[str, Any] = {
+        "dialect": observation.api,
+        "status": observation.status,
+        "complete": observation.complete,
+    }
+    if diagnosis is not None:
+        if diagnosis.kind in {"unknown_url", "not_offered"}:
             return Finding("answers", "note", f"{name}: this release does not have it", figures=figures)
-        figures["kind"] = trouble.kind
-        return Finding("answers", "problem", f"{name}: {trouble.says}", "", trouble.remedy, figures)
-    if heard.text_s:
-        figures["first_text_ms"] = round(heard.text_s[0] * 1000, 1)
-        figures["pieces"] = len(heard.text_s)
-    if heard.stopped and not heard.text_s:
+        figures["kind"] = diagnosis.kind
+        return Finding("answers", "problem", f"{name}: {diagnosis.message}", "", diagnosis.remedy, figures)
+    if observation.text_s:
+        figures["first_text_ms"] = round(observation.text_s[0] * 1000, 1)
+        figures["pieces"] = len(observation.text_s)
+    if observation.stopped and not observation.text_s:
         return Finding(
             "answers",
             "warning",
-            f"{name}: not a word within {heard.end_s:.0f} s",
-            "The engine is slow, or busy; that by itself breaks nothing." + _signs(heard),
+            f"{name}: not a word within {observation.end_s:.0f} s",
+            "The engine is slow, or busy; that by itself breaks nothing." + _signs(observation),
             "--patient waits for longer.",
             figures,
         )
-    if heard.complete or heard.stopped:
-        if not heard.text_s:
+    if observation.complete or observation.stopped:
+        if not observation.text_s:
             return Finding("answers", "warning", f"{name}: an answer without a word", figures=figures)
         return Finding(
-            "answers", "ok", f"{name}: answers, the first word after {heard.text_s[0] * 1000:.0f} ms", figures=figures
+            "answers",
+            "ok",
+            f"{name}: answers, the first word after {observation.text_s[0] * 1000:.0f} ms",
+            figures=figures,
         )
-    return Finding("answers", "problem", f"{name}: {_cut(heard)}", _CUT_MEANS, _CUT_TODO, figures)
+    return Finding("answers", "problem", f"{name}: {_cut(observation)}", _CUT_MEANS, _CUT_TODO, figures)
 
 
-def _signs(heard: Heard) -> str:
-    if not heard.sign_s:
+def _signs(observation: StreamObservation) -> str:
+    if not observation.heartbeat_s:
         return ""
-    return f" Signs of life come: {len(heard.sign_s)}, the first after {heard.sign_s[0]:.1f} s."
+    return f" Signs of life come: {len(observation.heartbeat_s)}, the first after {observation.heartbeat_s[0]:.1f} s."
 
 
-def _cut(heard: Heard) -> str:
-    moments = [heard.head_s, *heard.text_s, *heard.sign_s]
-    silent_s = heard.end_s - max(moments)
-    return f"the answer is cut off after {heard.end_s:.1f} s, {silent_s:.1f} s after the last that came"
+def _cut(observation: StreamObservation) -> str:
+    moments = [observation.head_s, *observation.text_s, *observation.heartbeat_s]
+    silent_s = observation.end_s - max(moments)
+    return f"the answer is cut off after {observation.end_s:.1f} s, {silent_s:.1f} s after the last that came"
 
 
 _CUT_MEANS: Final = (
@@ -202,38 +214,40 @@ _CUT_TODO: Final = (
 )
 
 
-def lumps(moments: Sequence[float]) -> int:
+def bursts(moments: Sequence[float]) -> int:
     """Count the moments at which anything came; what comes within 20 ms comes at once."""
-    return sum(after - before > _LUMP_S for before, after in pairwise(moments)) + bool(moments)
+    return sum(after - before > _BURST_GAP_S for before, after in pairwise(moments)) + bool(moments)
 
 
-def judge_stream(name: str, heard: Heard) -> Finding | None:  # noqa: PLR0911 - each end has its own words
+def check_stream(name: str, observation: StreamObservation) -> Finding | None:  # noqa: PLR0911 - each end has its own words
     """Say whether an answer's pieces come when they are made. None: there is no answer to judge by."""
-    if not heard.text_s or heard.trouble is not None:
+    if not observation.text_s or observation.diagnosis is not None:
         return None
-    first_s, last_s = heard.text_s[0], heard.text_s[-1]
-    spread_s = last_s - first_s
-    made_s = heard.making_s
-    if made_s is None and heard.first_s is not None:
-        made_s = max(0.0, last_s - heard.first_s)
-    count = lumps(heard.text_s)
+    engine_first_text_s, last_s = observation.text_s[0], observation.text_s[-1]
+    spread_s = last_s - engine_first_text_s
+    made_s = observation.generation_s
+    if made_s is None and observation.engine_first_text_s is not None:
+        made_s = max(0.0, last_s - observation.engine_first_text_s)
+    count = bursts(observation.text_s)
     figures: dict[str, Any] = {
-        "dialect": heard.dialect,
-        "pieces": len(heard.text_s),
+        "dialect": observation.api,
+        "pieces": len(observation.text_s),
         "lumps": count,
-        "bytes": heard.body_bytes,
-        "head_ms": round(heard.head_s * 1000, 1),
-        "first_text_ms": round(first_s * 1000, 1),
+        "bytes": observation.body_bytes,
+        "head_ms": round(observation.head_s * 1000, 1),
+        "first_text_ms": round(engine_first_text_s * 1000, 1),
         "last_text_ms": round(last_s * 1000, 1),
-        "engine_first_ms": None if heard.first_s is None else round(heard.first_s * 1000, 1),
+        "engine_first_ms": None
+        if observation.engine_first_text_s is None
+        else round(observation.engine_first_text_s * 1000, 1),
         "made_in_ms": None if made_s is None else round(made_s * 1000, 1),
-        "content_encoding": heard.encoding or None,
+        "content_encoding": observation.encoding or None,
     }
     if made_s is None:
         return Finding(
             "streams",
             "note",
-            f"{name}: {len(heard.text_s)} pieces over {spread_s:.2f} s; nothing tells when they were made",
+            f"{name}: {len(observation.text_s)} pieces over {spread_s:.2f} s; nothing tells when they were made",
             "Server-Timing does not arrive, or came too early to say it.",
             "",
             figures,
@@ -253,31 +267,31 @@ def judge_stream(name: str, heard: Heard) -> Finding | None:  # noqa: PLR0911 - 
             "problem",
             f"{name}: it was made over {made_s:.1f} s and arrives within {spread_s:.1f} s",
             "Something in between holds the answer back, and a reader waits for the whole of it"
-            + (f"; it compresses it, too ({heard.encoding})." if heard.encoding else "."),
-            _BUFFERS_TODO if not heard.encoding else _COMPRESSES_TODO,
+            + (f"; it compresses it, too ({observation.encoding})." if observation.encoding else "."),
+            _BUFFERS_TODO if not observation.encoding else _COMPRESSES_TODO,
             figures,
         )
-    pieces_in_one = len(heard.text_s) / count
-    if pieces_in_one > 8 and heard.body_bytes / count > _LUMP_BYTES:  # noqa: PLR2004 - more than any engine gives at once
+    pieces_in_one = len(observation.text_s) / count
+    if pieces_in_one > 8 and observation.body_bytes / count > _MIN_BURST_BYTES:  # noqa: PLR2004 - more than any engine gives at once
         return Finding(
             "streams",
             "warning",
-            f"{name}: it arrives in {count} lumps of some {heard.body_bytes // count} bytes",
+            f"{name}: it arrives in {count} lumps of some {observation.body_bytes // count} bytes",
             "Something in between fills a buffer each time; or the engine itself gives its words in lumps.",
             f"Compare it with the same on the gateway's own machine. {_BUFFERS_TODO}",
             figures,
         )
-    if heard.encoding:
+    if observation.encoding:
         return Finding(
             "streams",
             "warning",
-            f"{name}: it arrives piece by piece, but compressed ({heard.encoding})",
+            f"{name}: it arrives piece by piece, but compressed ({observation.encoding})",
             "The gateway compresses nothing: something in between does, and may hold words back by it.",
             _COMPRESSES_TODO,
             figures,
         )
     return Finding(
-        "streams", "ok", f"{name}: piece by piece, {len(heard.text_s)} over {spread_s:.1f} s", figures=figures
+        "streams", "ok", f"{name}: piece by piece, {len(observation.text_s)} over {spread_s:.1f} s", figures=figures
     )
 
 
@@ -291,12 +305,12 @@ _COMPRESSES_TODO: Final = (
 )
 
 
-def judge_silence(heard: Sequence[Heard], *, patient: bool) -> Finding:
+def check_silence(observation: Sequence[StreamObservation], *, patient: bool) -> Finding:
     """Say what was seen of silences, of the signs of life in them, and of what cuts them."""
-    answered = [each for each in heard if each.status == HTTPStatus.OK]
-    longest_s = max((each.longest_silence_s for each in answered), default=0.0)
+    answered = [each for each in observation if each.status == HTTPStatus.OK]
+    longest_s = max((each.max_silence_s for each in answered), default=0.0)
     gaps = [gap for each in answered for gap in _gaps(each)]
-    figures = {"longest_silence_s": round(longest_s, 2), "signs": sum(len(each.sign_s) for each in answered)}
+    figures = {"longest_silence_s": round(longest_s, 2), "signs": sum(len(each.heartbeat_s) for each in answered)}
     if gaps:
         return Finding(
             "silence",
@@ -319,11 +333,11 @@ def judge_silence(heard: Sequence[Heard], *, patient: bool) -> Finding:
     )
 
 
-def _gaps(heard: Heard) -> list[float]:
+def _gaps(observation: StreamObservation) -> list[float]:
     """Give how long it was silent before each sign of life."""
-    moments = sorted([0.0, heard.head_s, *heard.text_s, *heard.sign_s])
+    moments = sorted([0.0, observation.head_s, *observation.text_s, *observation.heartbeat_s])
     # The head of an answer that begins with a sign of life comes along with it.
     return [
-        sign_s - max((moment for moment in moments if moment < sign_s - _LUMP_S), default=0.0)
-        for sign_s in heard.sign_s
+        heartbeat_s - max((moment for moment in moments if moment < heartbeat_s - _BURST_GAP_S), default=0.0)
+        for heartbeat_s in observation.heartbeat_s
     ]

@@ -9,18 +9,18 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.cli.diagnosis import Trouble, TroubleError
+from brunix_twisted.cli.diagnosis import Diagnosis, DiagnosisError
 
 STEP_S: Final = 3.0
 """For what asks nothing of the engine."""
 _BUDGET_S: Final = 14.0
 _QUESTION_S: Final = 7.0
-_LEAST_S: Final = 0.1
-_NO_TIME: Final = Trouble("no_time", "time was up", "--patient takes longer.")
+_MIN_STEP_S: Final = 0.1
+_NO_TIME: Final = Diagnosis("no_time", "time was up", "--patient takes longer.")
 
 
 @attrs.frozen
-class Limits:
+class TimeBudget:
     """The time of one run."""
 
     patience_s: float | None = None
@@ -48,8 +48,8 @@ class Limits:
 
         :raises TroubleError: nothing is left.
         """
-        if self.left_s < _LEAST_S:
-            raise TroubleError(_NO_TIME)
+        if self.left_s < _MIN_STEP_S:
+            raise DiagnosisError(_NO_TIME)
         return min(wanted_s, self.left_s)
 
     def question_s(self) -> float:
@@ -64,7 +64,7 @@ def start(run: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def together(work: Sequence[Callable[[], None]], at_once: int, limit_s: float) -> None:
+def run_concurrently(work: Sequence[Callable[[], None]], at_once: int, limit_s: float) -> None:
     """Do the work in its order, so much of it at once, and return when it is done or time is up."""
     waiting = list(work)
     taking = threading.Lock()
@@ -77,7 +77,7 @@ def together(work: Sequence[Callable[[], None]], at_once: int, limit_s: float) -
                 run = waiting.pop(0)
             try:
                 run()
-            except TroubleError:
+            except DiagnosisError:
                 return  # no time is left for the others either
 
     until_s = time.monotonic() + limit_s
