@@ -44,6 +44,7 @@ OUTSIDE = {
     "grpc_health": {"engine", "embedded"},
     "grpc_reflection": {"embedded"},
     "google": {"_pb"},
+    "h11": {"cli"},
     "msgspec": {"dialects"},
     "prometheus_client": {"observability/metrics"},
     "markdown_it": {"embedded"},

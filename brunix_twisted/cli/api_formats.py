@@ -1,7 +1,7 @@
 """
-The APIs by which a question can be put, as data: to add one is to add a line to :data:`DIALECTS`. Pure.
+The chat APIs of the gateway as data: path, request body, and where the text is in a response. Pure.
 
-What is told of an API is what a client needs of it: where it is, what is sent, and where in an answer the text is.
+A new API is one more entry of :data:`API_FORMATS`.
 """
 
 from __future__ import annotations
@@ -20,68 +20,71 @@ Messages = list[dict[str, str]]
 
 @attrs.frozen
 class Event:
-    """One thing that a stream said."""
+    """One event of a stream."""
 
     data: Any
-    """What its JSON held; None for a sign of life, which says nothing."""
+    """Its JSON value; None for a heartbeat."""
     at_s: float
-    """When its last byte came."""
+    """When its last byte arrived, by the monotonic clock."""
 
 
 @attrs.frozen(kw_only=True)
 class ApiFormat:
-    """An API's way to ask one question."""
+    """How one API sends a question and streams the answer."""
 
     id: str
     name: str
     path: str
     framing: Framing
     body: Callable[[Messages, int | None], dict[str, Any]]
-    """The request, but for ``model`` and ``stream``; takes the most tokens of the answer."""
+    """Build the request without ``model`` and ``stream``, from the messages and the maximum number of tokens."""
     text: Callable[[Any], object]
-    """The text in one event. Raises LookupError or TypeError where there is none."""
+    """Return the text of an event. Raises LookupError or TypeError if it has no text."""
     ends: Callable[[Any], bool]
-    """Whether an event says that the answer is complete. Raises likewise."""
+    """Whether an event completes the answer. Raises LookupError or TypeError if it does not say."""
     headers: tuple[tuple[str, str], ...] = ()
 
     def request(self, model: str, messages: Messages, max_tokens: int | None = None) -> dict[str, Any]:
-        """Write the body of a streamed request."""
+        """Build the body of a streamed request."""
         return {"model": model, "stream": True, **self.body(messages, max_tokens)}
 
-    def text_of(self, event: Any) -> str:  # noqa: ANN401 - whatever JSON holds
-        """Read the text in an event, if there is any."""
+    def text_of(self, event: Any) -> str:  # noqa: ANN401 - any JSON value
+        """Return the text of an event, or an empty string."""
         try:
             text = self.text(event)
         except (LookupError, TypeError):
             return ""
         return text if isinstance(text, str) else ""
 
-    def is_end(self, event: Any) -> bool:  # noqa: ANN401 - likewise
-        """Whether the answer is complete with this event."""
+    def is_end(self, event: Any) -> bool:  # noqa: ANN401 - any JSON value
+        """Whether this event completes the answer."""
         try:
             return bool(self.ends(event))
         except (LookupError, TypeError):
             return False
 
     def events(self, chunks: Iterable[Chunk]) -> Iterator[Event]:
-        """Read a stream."""
+        """Parse a stream."""
         return _sse(chunks) if self.framing == "sse" else _ndjson(chunks)
 
 
 def _lines(chunks: Iterable[Chunk]) -> Iterator[tuple[bytes, float]]:
-    rest = b""
+    # Joined once a line, because a whole answer can be one line of many chunks.
+    parts: list[bytes] = []
     at_s = 0.0
     for chunk in chunks:
         at_s = chunk.at_s
-        *lines, rest = (rest + chunk.data).split(b"\n")
+        *lines, rest = chunk.data.split(b"\n")
         for line in lines:
-            yield line.rstrip(b"\r"), at_s
-    if rest:
-        yield rest, at_s
+            yield b"".join((*parts, line)).rstrip(b"\r"), at_s
+            parts.clear()
+        parts.append(rest)
+    if last := b"".join(parts):
+        yield last, at_s
 
 
 def _sse(chunks: Iterable[Chunk]) -> Iterator[Event]:
-    # What is asked here writes an event's data in one line.
+    # The APIs here write the data of an event in one line.
     for line, at_s in _lines(chunks):
         if line.startswith(b":"):
             yield Event(None, at_s)
@@ -96,7 +99,7 @@ def _ndjson(chunks: Iterable[Chunk]) -> Iterator[Event]:
             yield Event(_json(line), at_s)
 
 
-def _json(data: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
+def _json(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -172,7 +175,7 @@ API_FORMATS: Final = (
         name="Anthropic's messages",
         path="/v1/messages",
         framing="sse",
-        # The one API in which the most tokens must be told.
+        # The only API that requires max_tokens.
         body=lambda messages, max_tokens: {"messages": messages, "max_tokens": max_tokens or 4096},
         text=lambda event: event["delta"]["text"] if event["type"] == "content_block_delta" else "",
         ends=lambda event: event["type"] == "message_stop",

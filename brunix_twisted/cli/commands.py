@@ -154,6 +154,8 @@ def _header(text: str) -> tuple[str, str]:
     name, colon, value = (part.strip() for part in text.partition(":"))
     if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(r"[\t -~]*", value):
         raise argparse.ArgumentTypeError("a header is written 'Name: value', in ASCII and in one line")
+    if name.lower() in {"content-length", "transfer-encoding"}:
+        raise argparse.ArgumentTypeError(f"brunix sets {name} itself")
     return name, value
 
 

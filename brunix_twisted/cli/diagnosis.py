@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import html
-import http.client
 import json
 import re
 import socket
 import ssl
 import zlib
-from email.message import Message
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any, Final
 
 import attrs
 
 from brunix_twisted.cli.address import GatewayAddress
-from brunix_twisted.cli.http_client import DeadlineExceededError, TruncatedError
-from brunix_twisted.hosts import Hosts
+from brunix_twisted.cli.http_client import FullResponse, ProtocolError, TruncatedError
+from brunix_twisted.cli.sockets import DeadlineExceededError
 
 
 @attrs.frozen
@@ -42,18 +41,16 @@ class DiagnosisError(Exception):
         self.diagnosis = diagnosis
 
 
-EXPECTED: Final = (OSError, http.client.HTTPException, zlib.error, DiagnosisError)
+EXPECTED: Final = (OSError, ProtocolError, zlib.error, DiagnosisError)
 """What asking over a network raises."""
 
 # OpenSSL's own numbers of what can be wrong with a certificate, X509_V_ERR_….
 _NOT_YET_VALID, _EXPIRED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 62, 64
 
 
-def diagnose_exception(error: Exception, address: GatewayAddress) -> Diagnosis:  # noqa: C901, PLR0911 - a table
+def diagnose_exception(error: Exception, address: GatewayAddress) -> Diagnosis:  # noqa: PLR0911 - a table
     """Tell what was raised while a gateway was asked."""
     where = address.root
-    if isinstance(error, http.client.ImproperConnectionState):
-        raise error  # that is a mistake of this program
     if isinstance(error, DiagnosisError):
         return error.diagnosis
     if isinstance(error, ssl.SSLError):
@@ -72,7 +69,7 @@ def diagnose_exception(error: Exception, address: GatewayAddress) -> Diagnosis: 
         )
     if isinstance(error, ConnectionRefusedError):
         return Diagnosis("refused", f"nothing listens at {where}", _listening(address))
-    if isinstance(error, http.client.HTTPException) and not isinstance(error, ConnectionError):
+    if isinstance(error, ProtocolError):
         return _no_http(error, address)
     if isinstance(error, TruncatedError):
         return Diagnosis(
@@ -145,16 +142,20 @@ def tls_diagnosis(address: GatewayAddress) -> Diagnosis:
     )
 
 
-def _no_http(error: Exception, address: GatewayAddress) -> Diagnosis:
-    said = str(error)
-    # A TLS record that is an alert; the frame with which HTTP/2, and so gRPC, begins.
-    if "\\x15\\x03" in said or said.startswith("\x15\x03"):
+def _no_http(error: ProtocolError, address: GatewayAddress) -> Diagnosis:
+    if error.received.startswith(b"\x15"):  # a TLS record with an alert
         return tls_diagnosis(address)
-    if "\\x00\\x00" in said or said.startswith("\x00\x00"):
+    if error.received.startswith(b"\x00"):  # the first frame of HTTP/2, which gRPC uses
         return Diagnosis(
             "grpc",
             f"what listens at {address.root} speaks HTTP/2 only, as gRPC does",
             "That is likely to be the engine itself: ask the gateway, which has a port of its own, 8000 by default.",
+        )
+    if error.received.startswith(b"HTTP/"):
+        return Diagnosis(
+            "invalid_http",
+            f"the response from {address.root} is not valid HTTP: {error}",
+            "If there is a proxy in front of the gateway, check its log.",
         )
     return Diagnosis(
         "no_http",
@@ -226,11 +227,21 @@ _UNAUTHORIZED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.PROXY_AUTHENTICATION
 _BEHIND: Final = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
-def diagnose_response(status: int, headers: Message, body: bytes, address: GatewayAddress) -> Diagnosis:  # noqa: PLR0911 - likewise
+def _is_local(host: str) -> bool:
+    """Whether a gateway accepts this host in any configuration."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+    return address.is_loopback or address.is_private or address.is_unspecified
+
+
+def diagnose_response(response: FullResponse, address: GatewayAddress) -> Diagnosis:  # noqa: PLR0911 - likewise
     """Tell why an answer is none."""
+    status, body = response.status, response.body
     said = parse_error_body(body)
     words = f": {said.message}" if said.message else ""
-    location = headers.get("Location") or ""
+    location = response.headers.get("Location")
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         base = re.sub(r"/(v1|api|health)(/.*)?\Z", "", location) or location
         return Diagnosis(
@@ -246,7 +257,7 @@ def diagnose_response(status: int, headers: Message, body: bytes, address: Gatew
             "The gateway itself asks for none; what stands before it does. Set BRUNIX_API_KEY, or use --header.",
             status,
         )
-    if said.code == "host_not_allowed" and Hosts(frozenset()).allow(address.host):
+    if said.code == "host_not_allowed" and _is_local(address.host):
         # By this name it may always be called, and so it is called by another.
         return Diagnosis(said.code, said.message, "A proxy sends it another name: nginx needs " + _HOST_TODO, status)
     if said.code in _REMEDIES:

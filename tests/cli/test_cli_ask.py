@@ -209,7 +209,7 @@ def test_an_answer_without_an_end() -> None:
     with answering(http("200 OK", half, "Content-Type: text/event-stream")) as port:
         done = brunix("ask", "q", "--model", "m", "--url", f"http://127.0.0.1:{port}")
     assert (done.returncode, done.stdout) == (1, "one \n")
-    assert "the answer broke off before its end" in done.stderr
+    assert "the answer ended before it was complete" in done.stderr
 
 
 def test_a_connection_that_breaks(served: Gateway, shared_engine: ScriptedEngine) -> None:
@@ -253,7 +253,7 @@ def test_nobody_is_there() -> None:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (http("200 OK", b"hello", "Content-Type: text/html"), "no answer of OpenAI's API"),
+        (http("200 OK", b"hello", "Content-Type: text/html"), "not one of OpenAI's API"),
         (http("302 Found", b"", "Location: https://login.example/"), "sends elsewhere, to https://login.example/"),
         (http("401 Unauthorized", b'{"error": "An API key is wanted"}'), "An API key is wanted"),
         (http("502 Bad Gateway", b"<html><title>502 Bad Gateway</title></html>"), "something before the gateway"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from email.message import Message
 from email.utils import formatdate
 from typing import Any
 
@@ -24,7 +23,6 @@ from brunix_twisted.cli.doctor.http_checks import (
     is_allowed,
 )
 from brunix_twisted.cli.doctor.identity import (
-    FullResponse,
     Identity,
     between,
     check_health,
@@ -50,18 +48,11 @@ from brunix_twisted.cli.doctor.streams import (
     check_stream,
     parse_server_timing,
 )
-from brunix_twisted.cli.http_client import Chunk, ResolvedAddress, Target
+from brunix_twisted.cli.http_client import Chunk, FullResponse, Headers, Target
+from brunix_twisted.cli.sockets import ResolvedAddress
 from cli.conftest import Gateway
 
 WHERE, _ = read("http://localhost:8000")
-
-
-def headers(**given: str) -> Message:
-    """Make headers; an underscore stands for a dash."""
-    message = Message()
-    for name, value in given.items():
-        message[name.replace("_", "-")] = value
-    return message
 
 
 # The way.
@@ -148,7 +139,7 @@ def test_proxies_for(url: str, environment: dict[str, str], variable: str | None
 
 
 def page(status: int = 200, body: bytes = b"{}", **given: Any) -> FullResponse:  # noqa: ANN401 - headers
-    return FullResponse(status, headers(**given), body)
+    return FullResponse(status, Headers(tuple((name.replace("_", "-"), value) for name, value in given.items())), body)
 
 
 OURS = page(body=b'{"status": "ok", "version": "0.1.0"}')
@@ -234,7 +225,7 @@ def test_clocks() -> None:
         ({}, "connection", "ok"),
         ({}, "request id", "ok"),
         ({}, "clock", "ok"),
-        ({"http_version": 10}, "connection", "warning"),
+        ({"http_version": "1.0"}, "connection", "warning"),
         ({"keep_alive": False}, "connection", "note"),
         ({"received_id": "other"}, "request id", "note"),
         ({"received_id": ""}, "request id", "warning"),
@@ -244,7 +235,7 @@ def test_clocks() -> None:
 )
 def test_exchange(change: dict[str, Any], check: str, level: str) -> None:
     """Something in between that loses ids or connections is not told of."""
-    seen = attrs.evolve(RoundTrip(11, True, "id", "id", 0.0, 0.001), **change)  # noqa: FBT003 - a value
+    seen = attrs.evolve(RoundTrip("1.1", True, "id", "id", 0.0, 0.001), **change)  # noqa: FBT003 - a value
     assert {finding.check: finding.level for finding in check_round_trip(seen)}[check] == level
 
 

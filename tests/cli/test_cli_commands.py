@@ -25,7 +25,7 @@ def test_help_is_there_at_once(arguments: list[str]) -> None:
     """Somebody who wants to look an option up waits for Twisted, gRPC or TLS to be read."""
     loaded = modules_after(arguments)
     assert not {name.partition(".")[0] for name in loaded} & HEAVY
-    assert not loaded & {"ssl", "http.client", "socket", "asyncio"}
+    assert not loaded & {"ssl", "h11", "socket", "asyncio"}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,7 @@ def test_without_a_command() -> None:
         (["ask", "q", "--url", "http://"], "no address of a gateway"),
         (["ask", "q", "--header", "no colon"], "a header is written"),
         (["ask", "q", "--header", "A: b\r\nC: d"], "a header is written"),
+        (["ask", "q", "--header", "content-length: 5"], "brunix sets content-length itself"),
         (["ask", "q", "--timeout", "soon"], "no number of seconds"),
         (["ask", "q", "--ca", "/nothing/here.pem"], "--ca /nothing/here.pem"),
         (["doctor", "http://host:99999"], "no address of a gateway"),

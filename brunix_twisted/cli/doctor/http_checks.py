@@ -14,8 +14,7 @@ import attrs
 from brunix_twisted.cli.address import GatewayAddress
 from brunix_twisted.cli.diagnosis import diagnose_response
 from brunix_twisted.cli.doctor.findings import Finding, Level
-from brunix_twisted.cli.doctor.identity import FullResponse
-from brunix_twisted.cli.http_client import Connection, Response, Target, get
+from brunix_twisted.cli.http_client import MAX_PAGE_BYTES, Connection, FullResponse, Response, Target, get
 
 _LIVE: Final = "/health/live"
 LARGE_BYTES: Final = 1_200_000
@@ -34,8 +33,8 @@ _LARGE_SKEW_S: Final = 60.0
 class RoundTrip:
     """What was seen of requests that ask nothing."""
 
-    http_version: int
-    """10 or 11."""
+    http_version: str
+    """``1.0`` or ``1.1``."""
     keep_alive: bool
     """Whether the connection served more than one request."""
     sent_id: str
@@ -46,18 +45,18 @@ class RoundTrip:
     round_trip_s: float
 
 
-def measure_round_trip(target: Target, limit_s: float) -> RoundTrip:
+def measure_round_trip(target: Target, timeout_s: float) -> RoundTrip:
     """Ask for the least there is, twice. Raises what asking over a network raises."""
     sent_id = f"doctor-{token_hex(8)}"
     with Connection(target) as connection:
-        connection.open(limit_s)
+        connection.open(timeout_s)
         first = connection.socket
         took_s = []
 
         def ask() -> Response:
             began_s = time.monotonic()
-            response = connection.ask("GET", _LIVE, headers=[("X-Request-Id", sent_id)], limit_s=limit_s)
-            response.body()
+            response = connection.request("GET", _LIVE, headers=[("X-Request-Id", sent_id)], timeout_s=timeout_s)
+            response.read()
             took_s.append(time.monotonic() - began_s)
             return response
 
@@ -65,13 +64,13 @@ def measure_round_trip(target: Target, limit_s: float) -> RoundTrip:
         response = ask()
         now_s = time.time()
         keep_alive = connection.socket is first
-        received_id = response.header("X-Request-Id")
+        received_id = response.headers.get("X-Request-Id")
         return RoundTrip(
-            response.version,
+            response.http_version,
             keep_alive,
             sent_id,
             received_id,
-            clock_skew_s(response.header("Date"), now_s, took_s[-1]),
+            clock_skew_s(response.headers.get("Date"), now_s, took_s[-1]),
             min(took_s),
         )
 
@@ -96,11 +95,11 @@ def check_round_trip(seen: RoundTrip) -> list[Finding]:
 
 def _check_connection(seen: RoundTrip) -> Finding:
     figures = {
-        "http_version": seen.http_version / 10,
+        "http_version": float(seen.http_version),
         "kept": seen.keep_alive,
         "round_trip_ms": round(seen.round_trip_s * 1e3, 2),
     }
-    if seen.http_version < 11:  # noqa: PLR2004 - HTTP/1.1, as http.client writes it
+    if seen.http_version == "1.0":
         return Finding(
             "connection",
             "warning",
@@ -173,7 +172,7 @@ def _duration(seconds: float) -> str:
 # Large bodies.
 
 
-def measure_large_body(target: Target, limit_s: float) -> FullResponse:
+def measure_large_body(target: Target, timeout_s: float) -> FullResponse:
     """
     Send a large request that asks nothing of the engine. Raises what asking over a network raises.
 
@@ -181,8 +180,8 @@ def measure_large_body(target: Target, limit_s: float) -> FullResponse:
     """
     body = b'{"model": "", "messages": [], "padding": "%b"}' % (b"x" * LARGE_BYTES)
     with Connection(target) as connection:
-        response = connection.ask("POST", "/v1/chat/completions", body, limit_s=limit_s)
-        return FullResponse(response.status, response.headers, response.body())
+        response = connection.request("POST", "/v1/chat/completions", body, timeout_s=timeout_s)
+        return response.read(MAX_PAGE_BYTES)
 
 
 def check_large_body(answer: FullResponse | None, where: GatewayAddress) -> Finding:
@@ -202,7 +201,7 @@ def check_large_body(answer: FullResponse | None, where: GatewayAddress) -> Find
         )
     if answer.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Finding("body size", "ok", f"a request of {size} gets through", figures={"bytes": LARGE_BYTES})
-    diagnosis = diagnose_response(answer.status, answer.headers, answer.body, where)
+    diagnosis = diagnose_response(answer, where)
     if diagnosis.kind == "request_too_large":
         return Finding(
             "body size",
@@ -235,12 +234,12 @@ class Preflight:
     headers: str
 
 
-def measure_preflight(target: Target, origin: str, limit_s: float) -> Preflight:
+def measure_preflight(target: Target, origin: str, timeout_s: float) -> Preflight:
     """Ask as a browser does. Raises what asking over a network raises."""
     # Without the key: a browser never sends one with this request.
     bare = attrs.evolve(target, headers=(), address=attrs.evolve(target.address, authorization=None))
     with Connection(bare) as connection:
-        response = connection.ask(
+        response = connection.request(
             "OPTIONS",
             "/v1/chat/completions",
             headers=[
@@ -248,15 +247,15 @@ def measure_preflight(target: Target, origin: str, limit_s: float) -> Preflight:
                 ("Access-Control-Request-Method", "POST"),
                 ("Access-Control-Request-Headers", "authorization,content-type"),
             ],
-            limit_s=limit_s,
+            timeout_s=timeout_s,
         )
-        response.body()
+        response.read()
         return Preflight(
             origin,
             response.status,
-            response.headers.get_all("Access-Control-Allow-Origin") or [],
-            response.header("Access-Control-Allow-Methods"),
-            response.header("Access-Control-Allow-Headers"),
+            response.headers.get_all("Access-Control-Allow-Origin"),
+            response.headers.get("Access-Control-Allow-Methods"),
+            response.headers.get("Access-Control-Allow-Headers"),
         )
 
 
@@ -329,15 +328,14 @@ def check_preflight(seen: Preflight, strange: Preflight, *, asked: bool) -> Find
 # Names.
 
 
-def measure_unknown_host(target: Target, limit_s: float) -> FullResponse:
+def measure_unknown_host(target: Target, timeout_s: float) -> FullResponse:
     """Call the gateway by a name that is nobody's. Raises what asking over a network raises."""
-    response, body = get(target, _LIVE, limit_s=limit_s, headers={"Host": UNKNOWN_HOST})
-    return FullResponse(response.status, response.headers, body)
+    return get(target, _LIVE, timeout_s=timeout_s, headers=[("Host", UNKNOWN_HOST)])
 
 
 def check_unknown_host(answer: FullResponse, where: GatewayAddress) -> Finding:
     """Say whether a page can reach the gateway by a name of its own."""
-    diagnosis = diagnose_response(answer.status, answer.headers, answer.body, where)
+    diagnosis = diagnose_response(answer, where)
     if diagnosis.kind == "host_not_allowed":
         return Finding("names", "ok", f"the gateway may be called {where.host}, and by a strange name it may not")
     if answer.ok:

@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import suppress
-from email.message import Message
-from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from brunix_twisted.cli.address import GatewayAddress
 from brunix_twisted.cli.diagnosis import Diagnosis, diagnose_response
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.http_client import Target, get
+from brunix_twisted.cli.http_client import FullResponse, Target, get
 
 
-@attrs.frozen
-class FullResponse:
-    """One answer, read."""
-
-    status: int
-    headers: Message
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        """Whether the status says that this is what was asked for."""
-        return self.status == HTTPStatus.OK
-
-    def header(self, name: str) -> str:
-        """A header's value, or nothing."""
-        return self.headers.get(name) or ""
-
-    def json(self) -> Any:  # noqa: ANN401 - whatever JSON holds
-        """Read the body; an empty dict where it is no JSON."""
-        with suppress(ValueError, RecursionError):
-            return json.loads(self.body)
-        return {}
-
-
-def page(target: Target, path: str, limit_s: float) -> FullResponse:
+def page(target: Target, path: str, timeout_s: float) -> FullResponse:
     """Ask for a page. Raises what asking over a network raises."""
-    response, body = get(target, path, limit_s=limit_s)
-    return FullResponse(response.status, response.headers, body)
+    return get(target, path, timeout_s=timeout_s)
 
 
 @attrs.frozen
@@ -57,9 +29,9 @@ class Identity:
     """Ollama's /api/version."""
 
 
-def measure_identity(target: Target, limit_s: float) -> Identity:
+def measure_identity(target: Target, timeout_s: float) -> Identity:
     """Ask for these pages. Raises what asking over a network raises."""
-    return Identity(*(page(target, path, limit_s) for path in ("/health", "/v1/models", "/api/version")))
+    return Identity(*(page(target, path, timeout_s) for path in ("/health", "/v1/models", "/api/version")))
 
 
 def is_gateway(found: Identity) -> bool:
@@ -78,7 +50,7 @@ def _owner(models: FullResponse) -> str:
 
 def _other(found: Identity) -> str:
     """Name the server that it is instead, as far as that can be told."""
-    owner, server = _owner(found.models), found.models.header("Server")
+    owner, server = _owner(found.models), found.models.headers.get("Server")
     if owner == "vllm":
         return "vLLM"
     if owner == "llamacpp" or server == "llama.cpp":
@@ -87,7 +59,7 @@ def _other(found: Identity) -> str:
     if found.version.ok and isinstance(version, dict) and isinstance(version.get("version"), str):
         return f"Ollama {version['version']} itself"
     said = found.health
-    what = said.header("Server") or said.header("Content-Type") or "it does not say what it is"
+    what = said.headers.get("Server") or said.headers.get("Content-Type") or "it does not say what it is"
     return f"another server ({what}; /health gives {said.status})"
 
 
@@ -118,7 +90,7 @@ def _refused(where: GatewayAddress, found: Identity) -> Diagnosis | None:
     if is_gateway(found):
         return None
     for answer in (found.models, found.health):
-        diagnosis = diagnose_response(answer.status, answer.headers, answer.body, where)
+        diagnosis = diagnose_response(answer, where)
         if not answer.ok and diagnosis.kind in _ACCESS_DENIED:
             return diagnosis
     return None
@@ -185,7 +157,7 @@ def between(found: Identity) -> list[str]:
     """Name what shows itself between here and the gateway."""
     seen = []
     for name, pattern, who in _MARKS:
-        if match := re.fullmatch(f"(?:{pattern}).*", found.health.header(name), re.DOTALL):
+        if match := re.fullmatch(f"(?:{pattern}).*", found.health.headers.get(name), re.DOTALL):
             seen.append(who.format(*match.groups()))
     return list(dict.fromkeys(seen))
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from brunix_twisted.cli.doctor.findings import Finding
 from brunix_twisted.cli.doctor.time_budget import STEP_S
-from brunix_twisted.cli.http_client import Connection, Target
+from brunix_twisted.cli.http_client import MAX_PAGE_BYTES, Connection, Target
 
 MAX_IDLE_S: Final = 70.0
 """The gateway lets go of it after 60 seconds."""
@@ -15,12 +15,12 @@ _GATEWAY_S: Final = 55.0
 _SHORT_S: Final = 5.0
 
 
-def measure_idle(target: Target, limit_s: float) -> float | None:
+def measure_idle(target: Target, timeout_s: float) -> float | None:
     """Give after how many seconds it is closed, None for not at all. Raises what asking over a network raises."""
     with Connection(target) as connection:
-        connection.ask("GET", "/health/live", limit_s=STEP_S).body()
+        connection.request("GET", "/health/live", timeout_s=STEP_S).read(MAX_PAGE_BYTES)
         began_s = time.monotonic()
-        return None if connection.stays_open(limit_s) else time.monotonic() - began_s
+        return None if connection.is_open_after(timeout_s) else time.monotonic() - began_s
 
 
 def check_idle(closed_s: float | None, waited_s: float) -> Finding:

@@ -19,7 +19,8 @@ from brunix_twisted.cli.diagnosis import (
     diagnose_exception,
 )
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.http_client import Connection, ResolvedAddress, Target, dial, resolve
+from brunix_twisted.cli.http_client import Connection, Target
+from brunix_twisted.cli.sockets import ResolvedAddress, connect, resolve
 
 _MAX_ADDRESSES: Final = 4
 _SOON_DAYS: Final = 14
@@ -36,7 +37,7 @@ class ConnectAttempt:
     """Who answers there, as far as that can be told apart."""
 
 
-def look_up(target: Target, limit_s: float) -> list[ResolvedAddress]:
+def look_up(target: Target, timeout_s: float) -> list[ResolvedAddress]:
     """
     Find the addresses, each once.
 
@@ -44,18 +45,18 @@ def look_up(target: Target, limit_s: float) -> list[ResolvedAddress]:
     """
     where = target.address
     try:
-        return list(dict.fromkeys(resolve(where.host, where.port, limit_s)))
+        return list(dict.fromkeys(resolve(where.host, where.port, timeout_s)))
     except EXPECTED as error:
         raise DiagnosisError(diagnose_exception(error, where)) from error
 
 
-def measure_addresses(target: Target, addresses: Sequence[ResolvedAddress], limit_s: float) -> list[ConnectAttempt]:
+def measure_addresses(target: Target, addresses: Sequence[ResolvedAddress], timeout_s: float) -> list[ConnectAttempt]:
     """Connect to each address, and ask who is there."""
     attempts = []
     for resolved in addresses[:_MAX_ADDRESSES]:
         began_s = time.monotonic()
         try:
-            dial(resolved, limit_s).close()
+            connect(resolved, timeout_s).close()
         except EXPECTED as error:
             diagnosis = diagnose_exception(error, target.address)
             attempts.append(ConnectAttempt(resolved, time.monotonic() - began_s, diagnosis))
@@ -64,8 +65,8 @@ def measure_addresses(target: Target, addresses: Sequence[ResolvedAddress], limi
         server = ""
         if len(addresses) > 1:
             with suppress(*EXPECTED), Connection(target, resolved) as connection:
-                response = connection.ask("GET", "/health/live", limit_s=limit_s)
-                server = f"{response.status} {response.header('Server')} {response.body()[:200]!r}"
+                response = connection.request("GET", "/health/live", timeout_s=timeout_s)
+                server = f"{response.status} {response.headers.get('Server')} {response.read(200).body!r}"
         attempts.append(ConnectAttempt(resolved, took_s, None, server))
     return attempts
 
@@ -135,7 +136,7 @@ class TlsDetails:
     days_left: float
 
 
-def measure_tls(target: Target, limit_s: float) -> TlsDetails:
+def measure_tls(target: Target, timeout_s: float) -> TlsDetails:
     """
     Connect with TLS.
 
@@ -143,7 +144,7 @@ def measure_tls(target: Target, limit_s: float) -> TlsDetails:
     """
     try:
         with Connection(target) as connection:
-            connection.open(limit_s)
+            connection.open(timeout_s)
             tls = connection.socket
             assert isinstance(tls, ssl.SSLSocket)  # noqa: S101 - the address says so
             certificate = tls.getpeercert() or {}
@@ -184,14 +185,14 @@ def check_tls(tls: TlsDetails) -> Finding:
     )
 
 
-def speaks_tls(target: Target, resolved: ResolvedAddress, limit_s: float) -> bool:
+def speaks_tls(target: Target, resolved: ResolvedAddress, timeout_s: float) -> bool:
     """Whether TLS is spoken there. Nothing is sent over the connection, so nobody's certificate matters."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        with dial(resolved, limit_s) as connection:
-            connection.settimeout(limit_s)
+        with connect(resolved, timeout_s) as connection:
+            connection.settimeout(timeout_s)
             with context.wrap_socket(connection, server_hostname=target.address.host):
                 return True
     except OSError:
@@ -231,7 +232,7 @@ def _is_excepted(where: GatewayAddress, part: str) -> bool:
     return where.host == name or where.host.endswith(f".{name}")
 
 
-def measure_proxy(target: Target, variable: str, proxy: str, limit_s: float) -> ProxyCheck:
+def measure_proxy(target: Target, variable: str, proxy: str, timeout_s: float) -> ProxyCheck:
     """Ask the proxy for the gateway, as a client would."""
     where = target.address
     try:
@@ -248,9 +249,9 @@ def measure_proxy(target: Target, variable: str, proxy: str, limit_s: float) -> 
         else f"GET {where.root}/health/live HTTP/1.1\r\nHost: {where.authority}\r\nConnection: close\r\n\r\n"
     )
     try:
-        resolved = resolve(host, port or 80, limit_s)[0]
-        with dial(resolved, limit_s) as connection:
-            connection.settimeout(limit_s)
+        resolved = resolve(host, port or 80, timeout_s)[0]
+        with connect(resolved, timeout_s) as connection:
+            connection.settimeout(timeout_s)
             connection.sendall(head.encode("ascii"))
             answer = connection.recv(4096).split(b"\r\n", 1)[0].decode("latin-1")
     except OSError as error:

@@ -93,23 +93,23 @@ class EngineQuestions:
 
     def _leave(self) -> None:
         if self.metrics is not None:
-            limit_s = self.limits.question_s()
+            timeout_s = self.limits.question_s()
             self._count()
             self.cancelled = sessions.measure_cancellation(
-                self.target, self.model, self.question, self.metrics, limit_s
+                self.target, self.model, self.question, self.metrics, timeout_s
             )
 
     def _listen(
         self, api: ApiFormat, messages: Messages, max_tokens: int | None, session_id: str = ""
     ) -> StreamObservation:
-        limit_s = self.limits.question_s()
+        timeout_s = self.limits.question_s()
         self._count()
         return observe(
             self.target,
             api,
             api.request(self.model, messages, max_tokens),
             session_id=session_id,
-            limit_s=limit_s,
+            timeout_s=timeout_s,
         )
 
     def _count(self) -> None:

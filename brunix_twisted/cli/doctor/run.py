@@ -20,7 +20,8 @@ from brunix_twisted.cli.doctor import http_checks, identity, idle, network, repo
 from brunix_twisted.cli.doctor.findings import Finding, status
 from brunix_twisted.cli.doctor.questions import QUESTION, EngineQuestions
 from brunix_twisted.cli.doctor.time_budget import STEP_S, TimeBudget, start
-from brunix_twisted.cli.http_client import ResolvedAddress, Target
+from brunix_twisted.cli.http_client import Target
+from brunix_twisted.cli.sockets import ResolvedAddress
 from brunix_twisted.cli.terminal import INTERRUPTED, print_err, write
 
 
@@ -177,8 +178,8 @@ class DoctorRun:
     def _idle(self) -> Iterable[Finding]:
         if self.limits.patience_s is None:
             return []
-        limit_s = min(idle.MAX_IDLE_S, self.limits.patience_s)
-        return [idle.check_idle(idle.measure_idle(self.target, limit_s), limit_s)]
+        timeout_s = min(idle.MAX_IDLE_S, self.limits.patience_s)
+        return [idle.check_idle(idle.measure_idle(self.target, timeout_s), timeout_s)]
 
 
 def _problem(check: str, diagnosis: Diagnosis) -> Finding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from typing import Final
 from urllib.parse import urlsplit
@@ -102,7 +101,9 @@ def _cancelled(text: str) -> float:
     return _metric(text, "brunix_gateway_engine_calls_total", 'code="CANCELLED"') or 0.0
 
 
-def measure_cancellation(target: Target, model: str, question: str, metrics: str, limit_s: float) -> CancelObservation:
+def measure_cancellation(
+    target: Target, model: str, question: str, metrics: str, timeout_s: float
+) -> CancelObservation:
     """Begin an answer, leave it, and see in the metrics when the engine's call has ended."""
     try:
         parts = urlsplit(metrics if "://" in metrics else f"http://{metrics}")
@@ -111,7 +112,7 @@ def measure_cancellation(target: Target, model: str, question: str, metrics: str
         before = _scrape(watched, path)
         with Connection(target) as connection:
             body = CHAT.request(model, [{"role": "user", "content": question}])
-            response = connection.ask("POST", CHAT.path, body, limit_s=limit_s)
+            response = connection.request("POST", CHAT.path, body, timeout_s=timeout_s)
             event = next((event for event in CHAT.events(response.chunks()) if CHAT.text_of(event.data)), None)
             if event is None or CHAT.is_end(event.data):
                 return CancelObservation(began=False)
@@ -126,10 +127,10 @@ def measure_cancellation(target: Target, model: str, question: str, metrics: str
 
 
 def _scrape(target: Target, path: str) -> str:
-    response, body = get(target, path, limit_s=_CANCEL_LIMIT_S)
-    text = body.decode("utf-8", "replace")
+    response = get(target, path, timeout_s=_CANCEL_LIMIT_S)
+    text = response.body.decode("utf-8", "replace")
     if not response.ok or _metric(text, "brunix_gateway_workers") is None:
-        raise http.client.HTTPException("there are no metrics of a gateway's")
+        raise ValueError("there are no metrics of a gateway's")
     return text
 
 

@@ -21,7 +21,8 @@ from brunix_twisted.cli.diagnosis import (
     find_error,
 )
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.http_client import Connection, DeadlineExceededError, Target
+from brunix_twisted.cli.http_client import MAX_PAGE_BYTES, Connection, Target
+from brunix_twisted.cli.sockets import DeadlineExceededError
 
 _QUICK_S: Final = 0.25
 """An answer that is made in less tells nothing: any network makes as much of a difference."""
@@ -65,7 +66,7 @@ class StreamObservation:
         return max(after - before for before, after in pairwise(moments))
 
 
-def observe(target: Target, api: ApiFormat, body: Any, *, session_id: str = "", limit_s: float) -> StreamObservation:  # noqa: ANN401 - JSON
+def observe(target: Target, api: ApiFormat, body: Any, *, session_id: str = "", timeout_s: float) -> StreamObservation:  # noqa: ANN401 - JSON
     """Ask a question, and note when what came. Fails for nothing that a network can do."""
     # Compression is what many clients offer to take, and what a proxy then does.
     headers = [*api.headers, ("Accept-Encoding", "gzip, deflate")]
@@ -74,10 +75,10 @@ def observe(target: Target, api: ApiFormat, body: Any, *, session_id: str = "", 
     with Connection(target) as connection:
         sent_s = time.monotonic()
         try:
-            response = connection.ask("POST", api.path, body, headers=headers, limit_s=limit_s)
+            response = connection.request("POST", api.path, body, headers=headers, timeout_s=timeout_s)
             sent_s = response.sent_s
             if not response.ok:
-                diagnosis = diagnose_response(response.status, response.headers, response.body(), target.address)
+                diagnosis = diagnose_response(response.read(MAX_PAGE_BYTES), target.address)
                 return StreamObservation(api=api.id, status=response.status, diagnosis=diagnosis)
         except DeadlineExceededError:
             return StreamObservation(api=api.id, status=0, end_s=time.monotonic() - sent_s, stopped=True)
@@ -107,10 +108,10 @@ def observe(target: Target, api: ApiFormat, body: Any, *, session_id: str = "", 
             body_bytes=observation.body_bytes,
             complete=observation.complete,
             stopped=stopped,
-            engine_first_text_s=parse_server_timing(response.header("Server-Timing")),
+            engine_first_text_s=parse_server_timing(response.headers.get("Server-Timing")),
             generation_s=observation.generation_s,
-            encoding=response.header("Content-Encoding").lower().replace("identity", ""),
-            session_id=response.header("X-Session-Id"),
+            encoding=response.headers.get("Content-Encoding").lower().replace("identity", ""),
+            session_id=response.headers.get("X-Session-Id"),
             diagnosis=observation.diagnosis or broken,
         )
 

@@ -64,7 +64,7 @@ def start(run: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def run_concurrently(work: Sequence[Callable[[], None]], at_once: int, limit_s: float) -> None:
+def run_concurrently(work: Sequence[Callable[[], None]], at_once: int, timeout_s: float) -> None:
     """Do the work in its order, so much of it at once, and return when it is done or time is up."""
     waiting = list(work)
     taking = threading.Lock()
@@ -80,6 +80,6 @@ def run_concurrently(work: Sequence[Callable[[], None]], at_once: int, limit_s: 
             except DiagnosisError:
                 return  # no time is left for the others either
 
-    until_s = time.monotonic() + limit_s
+    until_s = time.monotonic() + timeout_s
     for thread in [start(take) for _ in range(at_once)]:
         thread.join(max(0.0, until_s - time.monotonic()))
