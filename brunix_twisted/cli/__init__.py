@@ -1,6 +1,6 @@
 """
-The command line of those who ask: ``brunix ask``, ``chat``, ``connect`` and ``doctor``.
+The command line for users of a gateway: ``brunix ask``, ``chat``, ``connect`` and ``doctor``.
 
-It stands on the client's side of HTTP. Nothing here knows how the gateway works inside, and nothing here needs more
-than the standard library and attrs: ``brunix --help`` is there at once, and on every system that a client runs on.
+A separate program that reaches the gateway only over HTTP. It needs the standard library, attrs and h11, so it starts
+fast and runs on every client's machine.
 """

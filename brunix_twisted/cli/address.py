@@ -1,4 +1,4 @@
-"""Where a gateway is, from what somebody wrote: forgiving, and saying what it has forgiven. Pure."""
+"""Parse a gateway's address leniently, and report what was corrected. Pure."""
 
 from __future__ import annotations
 
@@ -10,98 +10,98 @@ from urllib.parse import unquote, urlsplit
 import attrs
 
 DEFAULT: Final = "http://127.0.0.1:8000"
-"""Where a gateway listens that nobody has told otherwise."""
+"""Where a gateway listens by default."""
 
 _PORTS: Final = {"http": 80, "https": 443}
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/+")
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]+(%[A-Za-z0-9_.-]+)?")
 
-# What the two APIs' own paths begin with, and what a client's field for a base URL is often filled with.
+# API paths that users often copy along with the base URL.
 _PATHS: Final = re.compile(
-    r"(?P<taken>/v1(/(chat/completions|completions|models|responses|messages))?"
+    r"(?P<api>/v1(/(chat/completions|completions|models|responses|messages))?"
     r"|/api(/(chat|generate|tags|show|ps|version))?"
     r"|/health(/live)?|/openapi\.json)\Z"
 )
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to look for, nothing to listen on
+_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not listened on
 
 
 class AddressError(ValueError):
-    """What was written is no address of a gateway. The text is one line: what it was, and what would be one."""
+    """The text is not a gateway address. The message has one line."""
 
 
 @attrs.frozen
 class GatewayAddress:
-    """A gateway's root, as a client finds it."""
+    """The base URL of a gateway."""
 
     scheme: str
     host: str
     """Without brackets."""
     port: int
     prefix: str = ""
-    """The path that a proxy serves the gateway under, without a slash at its end: ``/brunix``."""
+    """The path under which a proxy serves the gateway, without a trailing slash: ``/brunix``."""
     authorization: str | None = attrs.field(default=None, repr=False)
-    """The header that a user and a password in the address stand for."""
+    """The header made from a user and password in the address."""
 
     @property
     def secure(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether the address uses TLS."""
         return self.scheme == "https"
 
     @property
     def authority(self) -> str:
-        """The host, and the port where it is not the scheme's own."""
+        """The host, with the port unless it is the scheme's default."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def root(self) -> str:
-        """The address in its one spelling, without a slash at its end."""
+        """The normalised address, without a trailing slash."""
         return f"{self.scheme}://{self.authority}{self.prefix}"
 
     def __str__(self) -> str:
-        """For a person."""
+        """Return the normalised address, without the password."""
         return self.root
 
 
-def shown(text: str) -> str:
-    """Give what somebody wrote for an address without the password that may stand in it."""
+def redacted(text: str) -> str:
+    """Remove the user and the password from an address as it was entered."""
     return re.sub(r"\A(\s*(?:[A-Za-z][A-Za-z0-9+.-]*:/+|/*))[^/?#]*@", r"\1…@", text)
 
 
-def read(text: str) -> tuple[GatewayAddress, tuple[str, ...]]:
+def parse(text: str) -> tuple[GatewayAddress, tuple[str, ...]]:
     """
-    Read an address, and in whole sentences what had to be put right to read it.
+    Parse an address, and return it with a sentence for each correction.
 
-    :raises AddressError: it cannot be put right.
+    :raises AddressError: the text cannot be corrected.
     """
     given, corrections = text.strip(), []
     found = _SCHEME.match(given)
     if found is None:
         scheme = "https" if re.search(r":443(/|\Z)", given) else "http"
-        corrections.append(f"It had no scheme; {scheme}:// is taken.")
+        corrections.append(f"The scheme was missing; {scheme}:// is assumed.")
         rest = given.lstrip("/")
     else:
         scheme, rest = found[1].lower(), given[found.end() :]
     if scheme not in _PORTS:
-        raise AddressError(f"{shown(text)!r} is no address of a gateway: it begins with http:// or https://")
+        raise AddressError(f"{redacted(text)!r} is not a gateway address: it must start with http:// or https://")
     try:
         parts = urlsplit(f"{scheme}://{rest}")
         host, port = (parts.hostname or "").rstrip("."), parts.port
         host = host if host.isascii() else host.encode("idna").decode("ascii")
     except ValueError as error:
-        raise AddressError(f"{shown(text)!r} is no address of a gateway: {error}") from None
+        raise AddressError(f"{redacted(text)!r} is not a gateway address: {error}") from None
     if not _HOST.fullmatch(host) or port == 0:
-        raise AddressError(f"{shown(text)!r} is no address of a gateway; one is {DEFAULT} or https://brunix.example")
-    if everywhere := _EVERYWHERE.get(host):
-        corrections.append(f"{host} is where a server listens, on every interface; {everywhere} is asked.")
-        host = everywhere
+        raise AddressError(f"{redacted(text)!r} is not a gateway address. Examples: {DEFAULT}, https://brunix.example")
+    if loopback := _WILDCARDS.get(host):
+        corrections.append(f"{host} means every interface and is only for servers; {loopback} is used.")
+        host = loopback
     if parts.query or parts.fragment:
-        corrections.append("What stood behind the path was left out.")
-    prefix, taken = _prefix(parts.path)
-    if taken:
-        corrections.append(f"{taken} was left out: it belongs to the paths of an API, and is added where it is needed.")
+        corrections.append("The query and the fragment were removed.")
+    prefix, api_path = _prefix(parts.path)
+    if api_path:
+        corrections.append(f"{api_path} was removed: it is part of an API's paths, and clients add it themselves.")
     if not re.fullmatch(r"(/[A-Za-z0-9_.~%!$&'()*+,;=:@-]+)*", prefix):
-        raise AddressError(f"{shown(text)!r} is no address of a gateway: its path has characters that no path has")
+        raise AddressError(f"{redacted(text)!r} is not a gateway address: its path contains invalid characters")
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -110,7 +110,7 @@ def read(text: str) -> tuple[GatewayAddress, tuple[str, ...]]:
 
 
 def _prefix(path: str) -> tuple[str, str]:
-    """Cut what belongs to an API off a path, and give both."""
+    """Split a path into the prefix and the part that belongs to an API."""
     path = re.sub(r"/+", "/", path).rstrip("/")
     found = _PATHS.search(path)
-    return (path, "") if found is None else (path[: found.start()], found["taken"])
+    return (path, "") if found is None else (path[: found.start()], found["api"])

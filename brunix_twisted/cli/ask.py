@@ -1,4 +1,4 @@
-"""``brunix ask``: one question, its answer on the standard output."""
+"""``brunix ask``: print the answer to one question."""
 
 from __future__ import annotations
 
@@ -7,38 +7,36 @@ import sys
 from argparse import Namespace
 from typing import Final
 
-import attrs
-
 from brunix_twisted.cli.chat_client import DEFAULT_MODEL, ChatCompletion, listed_model
 from brunix_twisted.cli.diagnosis import Diagnosis, DiagnosisError
 from brunix_twisted.cli.http_client import Target
 from brunix_twisted.cli.terminal import INTERRUPTED, print_err, print_out
 
 _MAX_PIPED_BYTES: Final = 64 << 20
-"""Much more than a gateway takes, unless PROXY_MAX_BODY_BYTES says otherwise."""
+"""Far more than a gateway accepts by default."""
 
 
 class NoQuestionError(Exception):
-    """Nothing was asked; the text says what to write."""
+    """There is no usable question; the message says why."""
 
 
 def question(words: str | None, stdin_is_terminal: bool, read: bytes) -> str:  # noqa: FBT001 - a value, no switch
     """
-    Put the question together: what was written, and what was piped in, below it.
+    Join the argument and the piped text, in this order.
 
-    :param words: the argument; ``-`` and None are the standard input alone.
-    :param read: what the standard input held, if it is no terminal or was asked for.
-    :raises NoQuestionError: there is none.
+    :param words: the argument; with ``-`` or None the question is the piped text.
+    :param read: the content of standard input, unless it is an unused terminal.
+    :raises NoQuestionError: both are empty, or the piped text cannot be decoded.
     """
     try:
         piped = read.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise NoQuestionError("what was piped in is no UTF-8 text") from None
+        raise NoQuestionError("the piped text is not valid UTF-8") from None
     asked = "\n\n".join(text for text in ("" if words in {None, "-"} else (words or "").strip(), piped) if text)
     if asked:
         return asked
     if words is None and stdin_is_terminal:
-        raise NoQuestionError("there is no question: brunix ask 'How do I …?'")
+        raise NoQuestionError("no question given. Example: brunix ask 'How do I …?'")
     raise NoQuestionError("the question is empty")
 
 
@@ -57,13 +55,13 @@ def ask(options: Namespace, target: Target) -> int:
 
 
 def _piped() -> bytes:
-    """Read the standard input. Raises NoQuestionError where it has no end, or cannot be read."""
+    """Read standard input. Raises NoQuestionError if it cannot be read, or is too long."""
     try:
         read = sys.stdin.buffer.read(_MAX_PIPED_BYTES + 1)
     except OSError as error:
-        raise NoQuestionError(f"the standard input cannot be read: {error.strerror or error}") from None
+        raise NoQuestionError(f"cannot read standard input: {error.strerror or error}") from None
     if len(read) > _MAX_PIPED_BYTES:
-        raise NoQuestionError(f"what was piped in is longer than {_MAX_PIPED_BYTES >> 20} MiB")
+        raise NoQuestionError(f"the piped text is longer than {_MAX_PIPED_BYTES >> 20} MiB")
     return read
 
 
@@ -76,7 +74,7 @@ def _answer(words: str, options: Namespace, target: Target) -> int:
     except DiagnosisError as error:
         return _failed(error.diagnosis, answer, as_json=options.json)
     finally:
-        # Whatever ended it: the gateway sees its client leave, and cancels the engine's call.
+        # However it ended: the gateway cancels the engine call when its client disconnects.
         if answer is not None:
             answer.close()
 
@@ -88,7 +86,7 @@ def _as_text(answer: ChatCompletion, read_timeout_s: float) -> int:
             print_out(text)
             last = text or last
     finally:
-        # What is said next begins a line of its own, however the answer ended.
+        # An error message must start on a new line.
         if last and not last.endswith("\n"):
             print_out("\n")
     return 0
@@ -116,10 +114,10 @@ def _as_json(answer: ChatCompletion, read_timeout_s: float) -> int:
 def _failed(diagnosis: Diagnosis, answer: ChatCompletion | None, *, as_json: bool) -> int:
     request_id = answer.request_id if answer else ""
     if as_json:
-        print_out(json.dumps({"error": attrs.asdict(diagnosis), "request_id": request_id}, ensure_ascii=False) + "\n")
+        print_out(json.dumps({"error": diagnosis.as_json(), "request_id": request_id}, ensure_ascii=False) + "\n")
     print_err(f"brunix ask: {diagnosis.message}")
     if diagnosis.remedy:
         print_err(f"  {diagnosis.remedy}")
     if request_id:
-        print_err(f"  In the gateway's log this is request {request_id}.")
+        print_err(f"  Request id in the gateway's log: {request_id}")
     return 1

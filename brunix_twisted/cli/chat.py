@@ -1,4 +1,4 @@
-"""``brunix chat``: a conversation that the engine keeps."""
+"""``brunix chat``: a conversation in the terminal, kept by the engine."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from brunix_twisted.cli.http_client import Target
 from brunix_twisted.cli.terminal import INTERRUPTED, OutputError, is_text, print_err, print_out
 
 _PROMPT: Final = "> "
-_NO_TEXT: Final = "\udcff"
-"""What Python makes of a byte that is no text, in most places."""
+_UNDECODABLE: Final = "\udcff"
+"""How Python decodes an invalid byte."""
 _HELP: Final = """\
-/new            begin a conversation that knows nothing of this one
-/session        say in which engine session this is; /session NAME goes on in that one
-/help           this
-/quit           leave, as Control-D does
-Control-C stops an answer. Anything that does not begin with a slash is a question.
+/new            start a new conversation
+/session        show the engine session; /session NAME switches to another one
+/help           show this help
+/quit           leave; so does Control-D
+Control-C stops an answer. Every line that does not start with a slash is a question.
 """
 
 
 @attrs.define
 class _Chat:
-    """What is kept from one question to the next."""
+    """The state that is kept between questions."""
 
     target: Target
     model: str
@@ -37,7 +37,7 @@ class _Chat:
     session_id: str | None
 
     def answer(self, question: str) -> None:
-        """Ask, and write the answer. Control-C ends the answer alone."""
+        """Ask, and print the answer. Control-C stops only the answer."""
         answer = ChatCompletion(self.target, question, model=self.model, session_id=self.session_id, stream=True)
         last = ""
         try:
@@ -49,8 +49,8 @@ class _Chat:
             ended = f"{error.diagnosis.message}. {error.diagnosis.remedy}".strip()
         except KeyboardInterrupt:
             answer.close()
-            ended = "stopped; the engine does not remember this question"
-        # The session is known as soon as the answer begins, and goes on whatever became of it.
+            ended = "stopped; the engine does not keep this question"
+        # The session is known as soon as the answer starts, and continues even if the answer failed.
         self.session_id = answer.session_id
         if last and not last.endswith("\n"):
             print_out("\n")
@@ -58,24 +58,24 @@ class _Chat:
             print_err(f"[{ended}]")
         print_out("\n")
 
-    def obey(self, line: str) -> bool:
-        """Do what a line that begins with a slash says, and give whether to go on."""
+    def run_command(self, line: str) -> bool:
+        """Run a line that starts with a slash, and return whether the chat continues."""
         command, _, rest = line.partition(" ")
         if command in {"/quit", "/exit"}:
             return False
         if command == "/new":
             self.session_id = None
-            print_err("[a new conversation]")
+            print_err("[new conversation]")
         elif command == "/session":
             if not (rest.isascii() and rest.isprintable()):
-                print_err("[a session's id is printable ASCII, without spaces]")
+                print_err("[a session id must be printable ASCII without spaces]")
                 return True
             self.session_id = rest.strip() or self.session_id
-            print_err(f"[{self.session_id or 'no session yet: the first answer begins one'}]")
+            print_err(f"[{self.session_id or 'no session yet; the first answer starts one'}]")
         elif command == "/help":
             print_out(_HELP)
         else:
-            print_err(f"[there is no {command}; /help says what there is]")
+            print_err(f"[unknown command {command}; /help lists the commands]")
         return True
 
 
@@ -91,12 +91,12 @@ def chat(options: Namespace, target: Target) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     terminal = sys.stdin.isatty()
-    # Importing it is what gives input() its editing; not every system has it.
+    # Importing it adds line editing to input(). Not every system has it.
     readline: Any = None
     if terminal:
         with suppress(ImportError):
             import readline  # noqa: PLC0415 - see above
-        print_err(f"{model} at {target.address}; /help says what else there is, Control-D leaves.")
+        print_err(f"{model} at {target.address}. /help lists the commands, Control-D leaves.")
     history = _History(readline, options.history)
     running = _Chat(target, model, options.timeout, options.session)
     try:
@@ -114,30 +114,30 @@ def _converse(running: _Chat, prompt: str) -> int:
                 print_out("\n")
             return 0
         except KeyboardInterrupt:
-            # As in a shell: what was typed is dropped.
+            # Drop the current line, as a shell does.
             print_out("\n")
             continue
         if line.startswith("/"):
-            if not running.obey(line):
+            if not running.run_command(line):
                 return 0
         elif line:
             running.answer(line)
 
 
 def _read(prompt: str) -> str:
-    """Read a line; what cannot be decoded is reported, and read as an empty one."""
+    """Read a line. A line that cannot be decoded is reported and returned as empty."""
     try:
-        # Without a terminal input() writes as well, and its fault may be either's.
+        # Without a terminal, input() also writes, and its error could come from either side.
         line = (input(prompt) if prompt else _piped_line()).strip()
     except UnicodeDecodeError:
-        line = _NO_TEXT
+        line = _UNDECODABLE
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(f"the {'terminal' if prompt else 'input'} fails: {error.strerror or error}") from error
+        raise OutputError(f"cannot read the {'terminal' if prompt else 'input'}: {error.strerror or error}") from error
     if is_text(line):
         return line
-    print_err("[that was no text in this terminal's encoding]")
+    print_err("[the line is not valid text in this terminal's encoding]")
     return ""
 
 
@@ -148,9 +148,9 @@ def _piped_line() -> str:
 
 
 class _History:
-    """The questions of former chats, in a file that somebody has asked for: questions are nobody else's business."""
+    """The history file. It exists only if the user asked for it, and only they can read it."""
 
-    def __init__(self, readline: Any, path: str | None) -> None:  # noqa: ANN401 - a module that may not be there
+    def __init__(self, readline: Any, path: str | None) -> None:  # noqa: ANN401 - a module that may be missing
         self._readline = readline
         self._path = None if path is None or readline is None else os.path.expanduser(path)  # noqa: PTH111 - text to text
         if self._path is not None:
@@ -158,19 +158,19 @@ class _History:
                 self._try(readline.read_history_file)
 
     def write(self) -> None:
-        """Keep what was typed, readable by nobody else."""
+        """Write the history, readable only by its owner."""
         if self._path is None:
             return
         self._readline.set_history_length(1000)
         with suppress(OSError):
-            # Before there is anything in it.
+            # Set the permissions before anything is written.
             os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600))
         self._try(self._readline.write_history_file)
 
-    def _try(self, what: Any) -> None:  # noqa: ANN401 - a function of readline's
+    def _try(self, what: Any) -> None:  # noqa: ANN401 - a function of readline
         try:
             what(self._path)
         except FileNotFoundError:
             raise
         except OSError as error:
-            print_err(f"brunix chat: the history {self._path}: {error.strerror or error}")
+            print_err(f"brunix chat: history file {self._path}: {error.strerror or error}")

@@ -1,7 +1,7 @@
 """
 The commands and their options.
 
-Only argparse is imported before it is known which command is wanted: ``brunix --help`` has to be there at once.
+Only argparse is imported until the command is known, so that ``brunix --help`` is fast.
 """
 
 from __future__ import annotations
@@ -21,24 +21,22 @@ if TYPE_CHECKING:
     from brunix_twisted.cli.http_client import Target
 
 _STATUSES: Final = """\
-exit status: 0 well; 1 there is no answer, or something is wrong; 2 the command line is wrong, or the question;
-130 stopped by Control-C; 141 whoever read the output has gone
+exit status: 0 success; 1 no answer, or a problem was found; 2 invalid command line or question;
+130 stopped by Control-C; 141 the reader of the output has closed it
 """
 _ENVIRONMENT: Final = """\
-environment: BRUNIX_URL is the gateway's address where none is given, BRUNIX_API_KEY a key that is sent as
-`Authorization: Bearer`, for what stands before a gateway and wants one
+environment: BRUNIX_URL is the default of the gateway's address; BRUNIX_API_KEY is a key for a proxy in front of
+the gateway, sent as `Authorization: Bearer`
 """
 _DEFAULT_URL: Final = "http://127.0.0.1:8000"
-_SILENCE_S: Final = 660.0
+_READ_TIMEOUT_S: Final = 660.0
 _PATIENT_S: Final = 180.0
-
-
 _PATHS: Final = frozenset({"ca", "history"})
-"""The options that name files, whose names are bytes."""
+"""Options that name files; file names may contain any bytes."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Writes as the commands do. By itself argparse drops what cannot be written, and its status says 0."""
+    """Report output that cannot be written. argparse alone would ignore it and exit with 0."""
 
     def _print_message(self, message: str, file: object = None) -> None:
         if file is sys.stderr:
@@ -48,11 +46,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every command and every option."""
+    """Build the parser with every command and option."""
     whole = _Parser(
         prog="brunix",
-        description="Ask a Brunix gateway, connect clients to it, and find out what is wrong between them.",
-        epilog=f"The gateway itself is started by `twistd brunix`.\n\n{_ENVIRONMENT}\n{_STATUSES}",
+        description="Ask a Brunix gateway, connect clients to it, and diagnose problems.",
+        epilog=f"To start the gateway: `twistd brunix`.\n\n{_ENVIRONMENT}\n{_STATUSES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -72,61 +70,63 @@ def parser() -> argparse.ArgumentParser:
     ask = command(
         "ask",
         "ask one question",
-        "Ask one question and write the answer as it comes. Text that is piped in is put below the question.",
+        "Ask one question and print the answer as it arrives. Piped text is appended to the question.",
     )
-    ask.add_argument("question", nargs="?", help="the question; - reads it from the standard input")
+    ask.add_argument("question", nargs="?", help="the question; - reads it from standard input")
     _common(ask)
     _asking(ask)
-    ask.add_argument("--no-stream", dest="stream", action="store_false", help="write the answer once it is whole")
-    ask.add_argument("--json", action="store_true", help="write one JSON object, for programs")
+    ask.add_argument("--no-stream", dest="stream", action="store_false", help="print the answer when it is complete")
+    ask.add_argument("--json", action="store_true", help="print one JSON object")
 
-    chat = command("chat", "ask one question after the other", "Have a conversation. The engine keeps it.")
+    chat = command("chat", "have a conversation", "Have a conversation. The engine keeps its history.")
     _common(chat)
     _asking(chat)
-    chat.add_argument("--history", metavar="FILE", help="keep what was typed in this file; otherwise nothing is kept")
+    chat.add_argument("--history", metavar="FILE", help="keep your input in this file; by default nothing is kept")
 
     connect = command(
         "connect",
         "print the configuration of a client",
-        "List the clients, or print the configuration of one with this gateway's address and model in it. The text "
-        "goes to the standard output, whatever else is to be known to the standard error.",
+        "List the clients, or print the configuration of one with this gateway's address and model. The configuration "
+        "goes to standard output, notes go to standard error.",
     )
-    connect.add_argument("client", nargs="?", metavar="NAME", help="the client, as the list names it")
+    connect.add_argument("client", nargs="?", metavar="NAME", help="the client, as shown in the list")
     _common(connect)
-    connect.add_argument("--part", type=int, default=1, metavar="N", help="the Nth text of a client that has several")
-    connect.add_argument("--all", action="store_true", help="every client, one after the other")
-    connect.add_argument("--json", action="store_true", help="as JSON, for programs")
+    connect.add_argument("--part", type=int, default=1, metavar="N", help="the Nth part, if the client has several")
+    connect.add_argument("--all", action="store_true", help="print every client")
+    connect.add_argument("--json", action="store_true", help="print JSON")
 
     doctor = command(
         "doctor",
-        "find out what is wrong",
-        "Walk from here to the engine and say what is found: is the gateway there, does what it says arrive as it "
-        "should, and what stands in the way. It asks the engine up to ten short questions.",
+        "diagnose problems",
+        "Check everything between this machine and the engine: whether the gateway is reachable, whether answers "
+        "stream, and which proxies interfere. Asks the engine up to ten short questions.",
     )
-    doctor.add_argument("address", nargs="?", metavar="URL", help="the gateway's address, as it is given to clients")
+    doctor.add_argument("address", nargs="?", metavar="URL", help="the gateway's address, as clients use it")
     _common(doctor, url=False)
     doctor.add_argument(
-        "--origin", type=_header_value, help="a web page's origin that should be able to use the gateway"
+        "--origin", type=_header_value, help="the origin of a web page that should be allowed to use the gateway"
     )
-    doctor.add_argument("--question", metavar="TEXT", help="the question to ask")
-    doctor.add_argument("--no-questions", dest="ask", action="store_false", help="ask the engine nothing")
-    doctor.add_argument("--metrics", metavar="URL", help="the gateway's /metrics, to see how soon a call is cancelled")
+    doctor.add_argument("--question", metavar="TEXT", help="the question to ask the engine")
+    doctor.add_argument("--no-questions", dest="ask", action="store_false", help="do not call the engine")
+    doctor.add_argument(
+        "--metrics", metavar="URL", help="the gateway's /metrics, to measure how fast calls are cancelled"
+    )
     doctor.add_argument(
         "--patient",
         nargs="?",
         type=_seconds,
         const=_PATIENT_S,
         metavar="SECONDS",
-        help=f"wait so long for slow engines and for time-outs ({_PATIENT_S:g} where no number is given)",
+        help=f"wait this long for slow engines and for timeouts (default: {_PATIENT_S:g})",
     )
-    doctor.add_argument("--json", action="store_true", help="write one JSON object, for programs")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return whole
 
 
 def _common(command: argparse.ArgumentParser, *, url: bool = True) -> None:
     if url:
         command.add_argument("--url", help=f"the gateway's address (default: $BRUNIX_URL, or {_DEFAULT_URL})")
-    command.add_argument("--model", help="the model's name (default: the one that the gateway lists)")
+    command.add_argument("--model", help="the model's name (default: the first that the gateway lists)")
     command.add_argument(
         "--header",
         dest="headers",
@@ -134,26 +134,26 @@ def _common(command: argparse.ArgumentParser, *, url: bool = True) -> None:
         default=[],
         type=_header,
         metavar="'NAME: VALUE'",
-        help="send this header with everything; may be given several times",
+        help="send this header with every request; may be repeated",
     )
-    command.add_argument("--ca", metavar="FILE", help="trust the certificates in this file, and not the system's")
+    command.add_argument("--ca", metavar="FILE", help="trust the CA certificates in this file instead of the system's")
 
 
 def _asking(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--session", type=_header_value, metavar="ID", help="ask in this engine session")
+    command.add_argument("--session", type=_header_value, metavar="ID", help="use this engine session")
     command.add_argument(
         "--timeout",
         type=_seconds,
-        default=_SILENCE_S,
+        default=_READ_TIMEOUT_S,
         metavar="SECONDS",
-        help=f"how long nothing at all may come (default: {_SILENCE_S:g})",
+        help=f"how long the gateway may send nothing (default: {_READ_TIMEOUT_S:g})",
     )
 
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = (part.strip() for part in text.partition(":"))
     if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not re.fullmatch(r"[\t -~]*", value):
-        raise argparse.ArgumentTypeError("a header is written 'Name: value', in ASCII and in one line")
+        raise argparse.ArgumentTypeError("expected 'Name: value' in printable ASCII")
     if name.lower() in {"content-length", "transfer-encoding"}:
         raise argparse.ArgumentTypeError(f"brunix sets {name} itself")
     return name, value
@@ -161,18 +161,18 @@ def _header(text: str) -> tuple[str, str]:
 
 def _header_value(text: str) -> str:
     if not (text.isascii() and text.isprintable()):
-        raise argparse.ArgumentTypeError("it has to be printable ASCII")
+        raise argparse.ArgumentTypeError("expected printable ASCII")
     return text
 
 
 def _seconds(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) or not float(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return float(text)
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a command; the result is the process's status."""
+    """Run a command and return its exit status."""
     try:
         terminal.prepare()
         return _run(arguments, environment)
@@ -189,16 +189,16 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     if options.command is None:
         whole.print_help()
         return 2
-    # Not before: these need an HTTP client, TLS and more, and --help needs none of them.
+    # Imported late: --help needs no HTTP client.
     from brunix_twisted.cli import address  # noqa: PLC0415 - see above
 
-    if name := _no_text(options):
-        terminal.print_err(f"brunix {options.command}: {name} holds bytes that are no UTF-8 text")
+    if name := _undecodable(options):
+        terminal.print_err(f"brunix {options.command}: {name} is not valid UTF-8")
         return 2
     given = getattr(options, "address", None) or getattr(options, "url", None)
     source = "" if given else "BRUNIX_URL: "
     try:
-        where, corrections = address.read(given or environment.get("BRUNIX_URL") or _DEFAULT_URL)
+        where, corrections = address.parse(given or environment.get("BRUNIX_URL") or _DEFAULT_URL)
     except address.AddressError as error:
         terminal.print_err(f"brunix {options.command}: {source}{error}")
         return 2
@@ -212,12 +212,12 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
         return doctor(options, target, corrections, environment)
     command = getattr(import_module(f"brunix_twisted.cli.{options.command}"), options.command)
-    done: int = command(options, target)
-    return done
+    status: int = command(options, target)
+    return status
 
 
-def _no_text(options: argparse.Namespace) -> str:
-    """Name what was given and could not be decoded; nothing where all is text."""
+def _undecodable(options: argparse.Namespace) -> str:
+    """Return the name of an argument that is not valid UTF-8, or an empty string."""
     for name, value in vars(options).items():
         if isinstance(value, str) and name not in _PATHS and not terminal.is_text(value):
             is_argument = name in {"client", "address"} or (name, options.command) == ("question", "ask")
@@ -226,20 +226,20 @@ def _no_text(options: argparse.Namespace) -> str:
 
 
 def _target(options: argparse.Namespace, environment: Mapping[str, str], where: GatewayAddress) -> Target:
-    """Put together whom to ask and as whom. Raises ValueError for what cannot be sent or read."""
-    import ssl  # noqa: PLC0415 - see run()
+    """Collect the address, the headers and the CA file. Raises ValueError if one of them is invalid."""
+    import ssl  # noqa: PLC0415 - see _run()
 
-    from brunix_twisted.cli.http_client import Target  # noqa: PLC0415 - see run()
+    from brunix_twisted.cli.http_client import Target  # noqa: PLC0415 - see _run()
 
     headers = list(options.headers)
     if key := environment.get("BRUNIX_API_KEY", "").strip():
         try:
             headers.insert(0, _header(f"Authorization: Bearer {key}"))
         except argparse.ArgumentTypeError:
-            raise ValueError("BRUNIX_API_KEY holds characters that no header can have") from None
+            raise ValueError("BRUNIX_API_KEY contains characters that are not allowed in a header") from None
     if options.ca:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=options.ca)
         except OSError as error:
-            raise ValueError(f"--ca {options.ca}: {error.strerror or 'it holds no certificates'}") from None
+            raise ValueError(f"--ca {options.ca}: {error.strerror or 'the file contains no certificates'}") from None
     return Target(where, tuple(headers), options.ca)

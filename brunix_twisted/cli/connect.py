@@ -1,4 +1,4 @@
-"""``brunix connect``: how a client is told where the gateway is."""
+"""``brunix connect``: print the configuration of a client."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from brunix_twisted.cli.http_client import Target
 from brunix_twisted.cli.terminal import print_err, print_out
 from brunix_twisted.connect import Client, Snippet
 
-_LOOK_S = 2.0
-"""A text can be made without the gateway too: nobody waits long for it."""
+_MODELS_TIMEOUT_S = 2.0
+"""Short, because the configuration can also be printed without the gateway."""
 
 
 def connect(options: Namespace, target: Target) -> int:
@@ -29,7 +29,7 @@ def connect(options: Namespace, target: Target) -> int:
         filled = [data.filled(each, target.address.root, model) for each in chosen]
     except data.UnknownClient as error:
         print_err(f"brunix connect: {error}")
-        print_err("  `brunix connect` lists all of them.")
+        print_err("  `brunix connect` lists all clients.")
         return 2
     except data.UnfitValueError as error:
         print_err(f"brunix connect: {error}")
@@ -45,22 +45,22 @@ def connect(options: Namespace, target: Target) -> int:
 
 
 def _model(target: Target) -> str:
-    """Ask the gateway for the model's name; a text without it would have to be changed by hand."""
+    """Ask the gateway for its model, or warn and return the default."""
     try:
-        if name := listed_model(target, _LOOK_S):
+        if name := listed_model(target, _MODELS_TIMEOUT_S):
             return name
-        why = "it lists no model"
+        reason = "it lists no model"
     except DiagnosisError as error:
-        why = error.diagnosis.message
-    print_err(f"The model is called {DEFAULT_MODEL} below, for {target.address} could not be asked: {why}.")
+        reason = error.diagnosis.message
+    print_err(f"Using the default model {DEFAULT_MODEL}. Could not ask {target.address} for its model: {reason}.")
     return DEFAULT_MODEL
 
 
 def _list(*, as_json: bool) -> int:
     every = data.clients()
     if as_json:
-        told_of = [{"id": each.id, "name": each.name, "api": each.api, "group": each.group} for each in every]
-        print_out(json.dumps({"clients": told_of}, ensure_ascii=False, indent=2) + "\n")
+        summaries = [{"id": each.id, "name": each.name, "api": each.api, "group": each.group} for each in every]
+        print_out(json.dumps({"clients": summaries}, ensure_ascii=False, indent=2) + "\n")
         return 0
     width = max(len(each.id) for each in every)
     group = ""
@@ -76,17 +76,17 @@ def _list(*, as_json: bool) -> int:
 
 
 def _print(client: Client, part: int) -> int:
-    """Print one text to the standard output, so that it can go into a file, and what is to be known beside it."""
+    """Print one part to standard output, for redirection into a file, and notes to standard error."""
     if not 1 <= part <= len(client.snippets):
-        print_err(f"brunix connect: {client.id} has {_parts(len(client.snippets))}; there is no part {part}")
+        print_err(f"brunix connect: {client.id} has only {_parts(len(client.snippets))}, not part {part}")
         return 2
     snippet = client.snippets[part - 1]
-    print_err(f"# {client.name}{_tried(client)}")
+    print_err(f"# {client.name}{_tested(client)}")
     for text in (client.note, snippet.note):
         if text:
             print_err(f"# {_plain(text)}")
     if snippet.file:
-        print_err(f"# It belongs into {snippet.file}:")
+        print_err(f"# Save it as {snippet.file}:")
     print_out(snippet.code if snippet.code.endswith("\n") else snippet.code + "\n")
     for number, other in enumerate(client.snippets, 1):
         if number != part:
@@ -95,7 +95,7 @@ def _print(client: Client, part: int) -> int:
 
 
 def _print_all(client: Client) -> None:
-    print_out(f"# {client.name}{_tried(client)}\n")
+    print_out(f"# {client.name}{_tested(client)}\n")
     for snippet in client.snippets:
         print_out(f"\n# {_what(snippet)}\n{snippet.code.rstrip()}\n")
     print_out("\n\n")
@@ -105,8 +105,8 @@ def _what(snippet: Snippet) -> str:
     return snippet.file or snippet.language
 
 
-def _tried(client: Client) -> str:
-    return f", tried with {client.tested}" if client.tested else ""
+def _tested(client: Client) -> str:
+    return f", tested with {client.tested}" if client.tested else ""
 
 
 def _parts(count: int) -> str:
@@ -114,5 +114,5 @@ def _parts(count: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Write Markdown as one line for a terminal."""
+    """Turn Markdown into one line of plain text."""
     return " ".join(re.sub(r"`([^`]*)`", r"\1", text).split())

@@ -1,4 +1,4 @@
-"""What stands between a question and its answer, in words, and what to do about it. Pure."""
+"""Explain why a request failed, and what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ from brunix_twisted.cli.sockets import DeadlineExceededError
 
 @attrs.frozen
 class Diagnosis:
-    """One of them."""
+    """Why a request failed."""
 
     kind: str
-    """A word for programs; where the gateway itself gave one, its own."""
+    """A code for programs; the gateway's own error code if it sent one."""
     message: str
     """A sentence without its full stop."""
     remedy: str = ""
-    """One or more whole sentences."""
+    """What to do, in whole sentences."""
     status: int | None = None
-    """The HTTP status, if there was an answer."""
+    """The HTTP status, if there was a response."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the ``error`` of ``brunix ask --json``, whose keys are a public interface."""
+        return {"kind": self.kind, "says": self.message, "remedy": self.remedy, "status": self.status}
 
 
 class DiagnosisError(Exception):
-    """There is no answer."""
+    """A request failed for a known reason."""
 
     def __init__(self, diagnosis: Diagnosis) -> None:
         super().__init__(diagnosis.message)
@@ -42,14 +46,14 @@ class DiagnosisError(Exception):
 
 
 EXPECTED: Final = (OSError, ProtocolError, zlib.error, DiagnosisError)
-"""What asking over a network raises."""
+"""What a request can raise because of the network or the server."""
 
-# OpenSSL's own numbers of what can be wrong with a certificate, X509_V_ERR_….
+# OpenSSL's X509_V_ERR_… codes.
 _NOT_YET_VALID, _EXPIRED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 62, 64
 
 
 def diagnose_exception(error: Exception, address: GatewayAddress) -> Diagnosis:  # noqa: PLR0911 - a table
-    """Tell what was raised while a gateway was asked."""
+    """Explain one of the :data:`EXPECTED` exceptions."""
     where = address.root
     if isinstance(error, DiagnosisError):
         return error.diagnosis
@@ -58,44 +62,46 @@ def diagnose_exception(error: Exception, address: GatewayAddress) -> Diagnosis: 
     if isinstance(error, socket.gaierror):
         return Diagnosis(
             "unknown_name",
-            f"nobody knows the name {address.host}",
-            "Is it spelled as it should be? A name of an internal network needs that network, or its VPN.",
+            f"DNS lookup for {address.host} failed",
+            "Check the spelling. A name of an internal network needs that network or its VPN.",
         )
     if isinstance(error, DeadlineExceededError):
         return Diagnosis(
             "timeout",
-            f"{where} does not answer: {error}",
-            "Something between drops what is sent there, a firewall most likely, or the server is stuck.",
+            f"{where} did not respond in time: {error}",
+            "A firewall may drop the packets, or the server hangs.",
         )
     if isinstance(error, ConnectionRefusedError):
-        return Diagnosis("refused", f"nothing listens at {where}", _listening(address))
+        return Diagnosis("refused", f"connection refused: nothing listens at {where}", _how_to_listen(address))
     if isinstance(error, ProtocolError):
-        return _no_http(error, address)
+        return _not_http(error, address)
     if isinstance(error, TruncatedError):
         return Diagnosis(
             "broken_off",
-            "the connection ended before the answer did",
-            "The gateway was stopped, or something between cuts answers off; `brunix doctor` looks for that.",
+            "the connection ended before the response was complete",
+            "The gateway was stopped, or a proxy ends long responses. `brunix doctor` checks for that.",
         )
     if isinstance(error, ConnectionError):
         return Diagnosis(
             "closed",
-            f"{where} takes connections, and closes them without an answer",
-            "It may speak HTTPS where http:// is asked, or be a proxy that does not reach the gateway.",
+            f"{where} accepts connections, but closes them without a response",
+            "It may expect HTTPS, or be a proxy that cannot reach the gateway.",
         )
     if isinstance(error, zlib.error):
-        return Diagnosis("broken_compression", "the answer came compressed, and cannot be read", "A proxy garbles it.")
-    assert isinstance(error, OSError)  # noqa: S101 - nothing else is caught
+        return Diagnosis(
+            "broken_compression", "the response cannot be decompressed", "A proxy compresses responses incorrectly."
+        )
+    assert isinstance(error, OSError)  # noqa: S101 - the last of EXPECTED
     reason = error.strerror or str(error) or type(error).__name__
-    return Diagnosis("unreachable", f"{where} cannot be reached: {reason}", "Is this machine in the right network?")
+    return Diagnosis("unreachable", f"{where} cannot be reached: {reason}", "Check this machine's network connection.")
 
 
-def _listening(address: GatewayAddress) -> str:
+def _how_to_listen(address: GatewayAddress) -> str:
     if address.host in {"localhost", "127.0.0.1", "::1"}:
-        return "Start the gateway: `twistd --nodaemon --pidfile= brunix`. Or is another port in its PROXY_LISTEN?"
+        return "Start the gateway: `twistd --nodaemon --pidfile= brunix`. If it is running, check its PROXY_LISTEN."
     return (
-        "Does the gateway run there? By default it listens on its own machine only: PROXY_LISTEN=tcp:8000 is every "
-        "interface. Or there is a proxy, with another port."
+        "Check that the gateway runs on that machine. By default it accepts only local connections; "
+        "PROXY_LISTEN=tcp:8000 accepts them on every interface. Behind a proxy, check the port."
     )
 
 
@@ -106,50 +112,47 @@ def _tls(error: ssl.SSLError, address: GatewayAddress) -> Diagnosis:
         if error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"}:
             return Diagnosis(
                 "plain_http",
-                f"what listens at {where} speaks no TLS",
-                f"Most likely it is plain HTTP: write {attrs.evolve(address, scheme='http')}.",
+                f"the server at {where} does not speak TLS",
+                f"It probably speaks plain HTTP. Use {attrs.evolve(address, scheme='http')}.",
             )
         reason = (error.reason or str(error)).replace("_", " ").lower()
-        return Diagnosis("tls", f"TLS with {where} fails: {reason}", "Its log, or the proxy's, should say more.")
+        return Diagnosis(
+            "tls", f"the TLS connection to {where} failed: {reason}", "Check the log of the gateway or of its proxy."
+        )
     if code == _EXPIRED:
         return Diagnosis("tls_expired", f"the certificate of {address.host} has expired", "Renew it on the server.")
     if code == _NOT_YET_VALID:
         return Diagnosis(
-            "tls_not_yet_valid",
-            f"the certificate of {address.host} is not valid yet",
-            "Is the clock of this machine right?",
+            "tls_not_yet_valid", f"the certificate of {address.host} is not valid yet", "Check this machine's clock."
         )
     if code in {_WRONG_NAME, _WRONG_ADDRESS}:
         return Diagnosis(
             "tls_wrong_name",
-            f"the certificate that {address.host} shows is for another name",
-            "Use the name that is in it, or have one made for this name.",
+            f"the certificate of {address.host} was issued for another name",
+            "Use the name in the certificate, or issue one for this name.",
         )
     return Diagnosis(
         "tls_unknown",
-        f"the certificate of {address.host} is signed by nobody that this machine trusts",
-        "Is it your own authority's? Then name its file: --ca FILE here, SSL_CERT_FILE or NODE_EXTRA_CA_CERTS for most "
-        "clients.",
+        f"the certificate of {address.host} is not signed by a trusted authority",
+        "For a CA of your own, name its file: --ca FILE here, SSL_CERT_FILE or NODE_EXTRA_CA_CERTS for most clients.",
     )
 
 
 def tls_diagnosis(address: GatewayAddress) -> Diagnosis:
-    """Tell that http:// was asked, and https:// is there."""
+    """Explain that an http:// address belongs to a server that speaks TLS."""
     return Diagnosis(
-        "https",
-        f"what listens at {address.root} speaks TLS",
-        f"Write {attrs.evolve(address, scheme='https')}.",
+        "https", f"the server at {address.root} speaks TLS", f"Use {attrs.evolve(address, scheme='https')}."
     )
 
 
-def _no_http(error: ProtocolError, address: GatewayAddress) -> Diagnosis:
+def _not_http(error: ProtocolError, address: GatewayAddress) -> Diagnosis:
     if error.received.startswith(b"\x15"):  # a TLS record with an alert
         return tls_diagnosis(address)
     if error.received.startswith(b"\x00"):  # the first frame of HTTP/2, which gRPC uses
         return Diagnosis(
             "grpc",
-            f"what listens at {address.root} speaks HTTP/2 only, as gRPC does",
-            "That is likely to be the engine itself: ask the gateway, which has a port of its own, 8000 by default.",
+            f"the server at {address.root} speaks only HTTP/2, as gRPC does",
+            "It is probably the engine. Use the gateway's port instead, 8000 by default.",
         )
     if error.received.startswith(b"HTTP/"):
         return Diagnosis(
@@ -159,43 +162,40 @@ def _no_http(error: ProtocolError, address: GatewayAddress) -> Diagnosis:
         )
     return Diagnosis(
         "no_http",
-        f"what listens at {address.root} speaks no HTTP",
-        "It is another program: is the port right?",
+        f"the server at {address.root} does not speak HTTP",
+        "Another program listens there. Check the port.",
     )
 
 
 _REMEDIES: Final = {
-    "host_not_allowed": "Tell the gateway this name, too: PROXY_ALLOWED_HOSTS={host}.",
+    "host_not_allowed": "Add this name to the gateway's settings: PROXY_ALLOWED_HOSTS={host}.",
     "origin_not_allowed": "Add the page's origin to PROXY_CORS_ORIGINS.",
-    "model_not_found": "`brunix doctor` tells the model's name; PROXY_MODEL_ALIASES lets the gateway take this one.",
-    "not_offered": "The gateway has no such endpoint, on purpose.",
-    "engine_unavailable": "The gateway runs, its engine does not answer: look at that, and at BRUNIX_GRPC_TARGET.",
-    "engine_timeout": "The engine took too long; see PROXY_ENGINE_TIMEOUT_S and PROXY_FIRST_TOKEN_TIMEOUT_S.",
-    "engine_error": "The engine failed; the gateway's log says how, beside the request's id.",
-    "engine_auth": "The engine does not take the gateway's certificate: see BRUNIX_GRPC_TLS_CERT.",
-    "overloaded": "Ask again in a moment. If that is often so: PROXY_THREAD_WORKERS, PROXY_QUEUE_SIZE.",
-    "rate_limit_exceeded": "Ask again in a moment.",
-    "request_too_large": "Shorten it, or raise PROXY_MAX_BODY_BYTES.",
-    "internal_error": "The gateway's log has the reason, beside the request's id.",
+    "model_not_found": "`brunix doctor` shows the model's name. To accept this name too, set PROXY_MODEL_ALIASES.",
+    "not_offered": "The gateway does not implement this endpoint.",
+    "engine_unavailable": "The gateway runs, but its engine is unreachable. Check the engine and BRUNIX_GRPC_TARGET.",
+    "engine_timeout": "The engine took too long. See PROXY_ENGINE_TIMEOUT_S and PROXY_FIRST_TOKEN_TIMEOUT_S.",
+    "engine_error": "The engine failed. The gateway's log has the reason under the request id.",
+    "engine_auth": "The engine rejects the gateway's certificate. Check BRUNIX_GRPC_TLS_CERT.",
+    "overloaded": "Try again in a moment. If it happens often, raise PROXY_THREAD_WORKERS or PROXY_QUEUE_SIZE.",
+    "rate_limit_exceeded": "Try again in a moment.",
+    "request_too_large": "Shorten the request, or raise PROXY_MAX_BODY_BYTES.",
+    "internal_error": "The gateway's log has the reason under the request id.",
 }
-
-
-_HOST_TODO: Final = "proxy_set_header Host $http_host, HAProxy nothing; or a --header of yours does."
 
 
 @attrs.frozen
 class ErrorBody:
-    """What an answer that is a failure says of itself."""
+    """The error in the body of a failed response."""
 
     message: str
-    """In one line; empty where it says nothing."""
+    """In one line; may be empty."""
     code: str = ""
-    ours: bool = False
-    """Whether it has the form of the APIs that the gateway speaks, and not that of a proxy's page."""
+    is_api_error: bool = False
+    """Whether it has the format of a chat API, and is not, for example, a proxy's HTML page."""
 
 
 def parse_error_body(body: bytes) -> ErrorBody:
-    """Read a failure's body, in any of the APIs' forms or in none."""
+    """Parse the body of a failed response: the error of one of the APIs, HTML, or plain text."""
     text = body[:20_000].decode("utf-8", "replace")
     try:
         data = json.loads(text)
@@ -206,25 +206,25 @@ def parse_error_body(body: bytes) -> ErrorBody:
     return find_error(data) or ErrorBody(" ".join(text.split())[:200])
 
 
-def find_error(data: Any) -> ErrorBody | None:  # noqa: ANN401 - whatever JSON holds
-    """Read the failure in a JSON value, such as an event of a stream, if it is one."""
+def find_error(data: Any) -> ErrorBody | None:  # noqa: ANN401 - any JSON value
+    """Return the error in a JSON value, such as an event of a stream; None if it has none."""
     if not isinstance(data, dict):
         return None
     error = data.get("error")
     if error is None and isinstance(data.get("response"), dict):
         error = data["response"].get("error")
     if isinstance(error, str) and error:
-        return ErrorBody(error, ours=True)
-    if isinstance(error, dict):
-        code = error.get("code") or error.get("type") or ""
-        return ErrorBody(str(error.get("message") or ""), str(code), ours=True)
-    if data.get("type") == "error":
-        return ErrorBody(str(data.get("message") or ""), str(data.get("code") or ""), ours=True)
-    return None
+        return ErrorBody(error, is_api_error=True)
+    if not isinstance(error, dict):
+        if data.get("type") != "error":
+            return None
+        error = data | {"type": None}
+    code = error.get("code") or error.get("type") or ""
+    return ErrorBody(str(error.get("message") or ""), str(code), is_api_error=True)
 
 
 _UNAUTHORIZED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.PROXY_AUTHENTICATION_REQUIRED)
-_BEHIND: Final = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+_PROXY_ERRORS: Final = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 def _is_local(host: str) -> bool:
@@ -236,54 +236,55 @@ def _is_local(host: str) -> bool:
     return address.is_loopback or address.is_private or address.is_unspecified
 
 
-def diagnose_response(response: FullResponse, address: GatewayAddress) -> Diagnosis:  # noqa: PLR0911 - likewise
-    """Tell why an answer is none."""
-    status, body = response.status, response.body
-    said = parse_error_body(body)
-    words = f": {said.message}" if said.message else ""
-    location = response.headers.get("Location")
+def diagnose_response(response: FullResponse, address: GatewayAddress) -> Diagnosis:  # noqa: PLR0911 - a table
+    """Explain a response that is not the expected one."""
+    status = response.status
+    error = parse_error_body(response.body)
+    detail = f": {error.message}" if error.message else ""
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        location = response.headers.get("Location")
         base = re.sub(r"/(v1|api|health)(/.*)?\Z", "", location) or location
         return Diagnosis(
             "redirect",
-            f"{address.root} sends elsewhere, to {location or 'nowhere'}, and clients do not take a question along",
-            f"Use that address: {base}." if base else "",
+            f"{address.root} redirects to {location or 'an unknown address'}; clients do not follow redirects",
+            f"Use this address: {base}." if base else "",
             status,
         )
-    if status in _UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and said.code not in _REMEDIES):
+    if status in _UNAUTHORIZED or (status == HTTPStatus.FORBIDDEN and error.code not in _REMEDIES):
         return Diagnosis(
             "unauthorized",
-            f"{address.root} lets nobody in without a key, or not with this one: {status}{words}",
-            "The gateway itself asks for none; what stands before it does. Set BRUNIX_API_KEY, or use --header.",
+            f"{address.root} requires a key, or rejects this one: {status}{detail}",
+            "A proxy in front of the gateway asks for it. Set BRUNIX_API_KEY, or use --header.",
             status,
         )
-    if said.code == "host_not_allowed" and _is_local(address.host):
-        # By this name it may always be called, and so it is called by another.
-        return Diagnosis(said.code, said.message, "A proxy sends it another name: nginx needs " + _HOST_TODO, status)
-    if said.code in _REMEDIES:
-        remedy = _REMEDIES[said.code].format(host=address.host)
-        return Diagnosis(said.code, said.message or said.code, remedy, status)
-    if b"plain HTTP request was sent to HTTPS port" in body:
+    if error.code == "host_not_allowed" and _is_local(address.host):
+        # The gateway accepts this name, so it must have received another one.
+        remedy = "A proxy changes the Host header. In nginx: proxy_set_header Host $http_host. Or check --header."
+        return Diagnosis(error.code, error.message, remedy, status)
+    if error.code in _REMEDIES:
+        remedy = _REMEDIES[error.code].format(host=address.host)
+        return Diagnosis(error.code, error.message or error.code, remedy, status)
+    if b"plain HTTP request was sent to HTTPS port" in response.body:
         return tls_diagnosis(address)
-    if said.ours:
-        return Diagnosis(said.code or f"http_{status}", said.message or f"status {status}", "", status)
+    if error.is_api_error:
+        return Diagnosis(error.code or f"http_{status}", error.message or f"status {status}", "", status)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Diagnosis(
             "proxy_body_limit",
-            f"something before the gateway takes no body as large as this: 413{words}",
+            f"a proxy in front of the gateway rejects a request of this size: 413{detail}",
             "In nginx: client_max_body_size 5m.",
             status,
         )
-    if status in _BEHIND:
+    if status in _PROXY_ERRORS:
         return Diagnosis(
             "proxy_without_gateway",
-            f"something before the gateway answers in its place: {status}{words}",
-            "The proxy does not reach the gateway, or does not wait long enough for it: see its log.",
+            f"a proxy responds in place of the gateway: {status}{detail}",
+            "The proxy cannot reach the gateway, or does not wait long enough. Check its log.",
             status,
         )
     return Diagnosis(
         "not_the_gateway",
-        f"{address.root} answers {status}{words}",
-        "Is it the gateway that is there? `brunix doctor` looks.",
+        f"{address.root} responds with {status}{detail}",
+        "Check that the gateway runs at this address. `brunix doctor` shows what does.",
         status,
     )

@@ -328,6 +328,6 @@ class Connection:
 
 
 def get(target: Target, path: str, *, timeout_s: float, headers: Iterable[tuple[str, str]] = ()) -> FullResponse:
-    """Send one GET request over a connection of its own. Reads at most :data:`MAX_PAGE_BYTES` of the body."""
+    """Send one GET request over a new connection. Reads at most :data:`MAX_PAGE_BYTES` of the body."""
     with Connection(target) as connection:
         return connection.request("GET", path, headers=headers, timeout_s=timeout_s).read(MAX_PAGE_BYTES)

@@ -1,4 +1,4 @@
-"""Gateways as processes of their own, which the command line's tests share."""
+"""Gateways that the command line's tests share; each is a separate process."""
 
 from __future__ import annotations
 
@@ -8,29 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import attrs
 import pytest
 
+from cli.gateway_processes import Gateway, free_port, twistd, wait_for_port
 from isolation import CLEAN
 from scripted_engine import ScriptedEngine
-from test_tap import free_port, twistd, wait_for_port
 
 TOKENS_PER_SECOND = 40
 SECRET = "The doctor's words come one after the other, " * 8
-
-
-@attrs.frozen
-class Gateway:
-    """A gateway that runs."""
-
-    port: int
-    metrics: int = 0
-    """The port of its metrics."""
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.port}"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +27,7 @@ def shared_engine() -> Iterator[ScriptedEngine]:
 
 @pytest.fixture(scope="module")
 def served(shared_engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway before the scripted engine, which does as the question says."""
+    """A gateway with the scripted engine."""
     metrics = free_port()
     with twistd(
         tmp_path_factory.mktemp("gateway"),
@@ -56,7 +41,7 @@ def served(shared_engine: ScriptedEngine, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway before the embedded engine, which takes more than a second for an answer."""
+    """A gateway with the embedded engine, which takes more than a second for an answer."""
     folder = tmp_path_factory.mktemp("paced")
     docs = folder / "docs"
     docs.mkdir()
@@ -76,7 +61,7 @@ def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     )
     try:
         assert engine.stdout
-        assert any(str(port) in line for line in engine.stdout), "the embedded engine does not start"
+        assert any(str(port) in line for line in engine.stdout), "the embedded engine did not start"
         metrics = free_port()
         with twistd(
             Path(folder),

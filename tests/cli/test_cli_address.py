@@ -1,10 +1,10 @@
-"""What people write for an address, and what is made of it."""
+"""How the command line parses a gateway's address."""
 
 from __future__ import annotations
 
 import pytest
 
-from brunix_twisted.cli.address import AddressError, read, shown
+from brunix_twisted.cli.address import AddressError, parse, redacted
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ from brunix_twisted.cli.address import AddressError, read, shown
         ("http://bücher.example", "http://xn--bcher-kva.example", 0),
     ],
 )
-def test_read(written: str, root: str, corrections: int) -> None:
-    """An address that anybody understands is refused, or another server asked than was meant."""
-    address, put_right = read(written)
+def test_parse(written: str, root: str, corrections: int) -> None:
+    """An address that is easy to understand is accepted, corrected, and always means the intended server."""
+    address, found = parse(written)
     assert address.root == root
-    assert len(put_right) == corrections
-    assert read(address.root) == (address, ())
+    assert len(found) == corrections
+    assert parse(address.root) == (address, ())
 
 
 @pytest.mark.parametrize(
@@ -65,22 +65,22 @@ def test_read(written: str, root: str, corrections: int) -> None:
         "http://host\r\nX-Evil: 1",
     ],
 )
-def test_refused(written: str) -> None:
-    """What is no address is asked all the same, or answered with a traceback."""
+def test_rejected(written: str) -> None:
+    """Text that is not an address is rejected with one line."""
     with pytest.raises(AddressError) as refusal:
-        read(written)
+        parse(written)
     assert "\n" not in str(refusal.value)
 
 
 def test_a_password_in_the_address() -> None:
-    """A user and a password that stand in an address are not sent, or shown to whoever looks on."""
-    address, _ = read("https://alice:s%40cret@host")
+    """A user and a password in the address are sent, and never shown."""
+    address, _ = parse("https://alice:s%40cret@host")
     assert address.authorization == "Basic YWxpY2U6c0BjcmV0"
     assert "cret" not in f"{address} {address!r} {address.root}"
 
 
 @pytest.mark.parametrize(
-    ("written", "told"),
+    ("written", "expected"),
     [
         ("https://alice:s@cret@host/v1", "https://…@host/v1"),
         ("alice:secret@host:8000", "…@host:8000"),
@@ -88,9 +88,9 @@ def test_a_password_in_the_address() -> None:
         ("host:8000", "host:8000"),
     ],
 )
-def test_what_is_shown_of_a_password(written: str, told: str) -> None:
-    """A password that stands in an address gets into a report that somebody passes on."""
-    assert shown(written) == told
+def test_a_password_is_redacted(written: str, expected: str) -> None:
+    """A password in an address does not appear in reports or error messages."""
+    assert redacted(written) == expected
     with pytest.raises(AddressError) as refusal:
-        read(written.replace("host", "ho st"))
+        parse(written.replace("host", "ho st"))
     assert "cret" not in str(refusal.value)

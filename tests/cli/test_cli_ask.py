@@ -1,4 +1,4 @@
-"""``brunix ask`` before a real gateway and the scripted engine."""
+"""``brunix ask`` with a real gateway and the scripted engine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from brunix_twisted.cli.ask import NoQuestionError, question
-from cli.conftest import Gateway
-from cli.running import COMMAND, answering, between, brunix, http
+from cli.gateway_processes import Gateway, free_port, twistd, wait_for_port
+from cli.running import COMMAND, brunix
+from cli.servers import answering, faulty_proxy, http
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script
-from test_tap import free_port, twistd, wait_for_port
 from threads import Threads
 
 GONE = 141
@@ -31,7 +31,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def asking(*arguments: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the command, leave it running, and have it end with the test."""
+    """Start the command in the background; it ends with the block."""
     with subprocess.Popen(  # noqa: S603 - this interpreter
         [*COMMAND, "ask", "--url", url, *arguments],
         env=CLEAN,
@@ -47,13 +47,13 @@ def asking(*arguments: str, url: str) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.mark.parametrize("how", [[], ["--no-stream"]], ids=["streamed", "whole"])
 def test_an_answer(served: Gateway, how: list[str]) -> None:
-    """An answer does not get to the terminal, or something else does."""
+    """The answer is printed, and nothing else."""
     done = brunix("ask", "one two three", "--url", served.url, *how)
     assert (done.returncode, done.stdout, done.stderr) == (0, "one two three \n", "")
 
 
-def test_the_answer_comes_word_by_word(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """A reader waits for the end of an answer before its first word is shown."""
+def test_the_answer_streams(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """Each word is printed as soon as the engine sends it."""
     with asking(script("one ", {"wait": "shown"}, "two"), url=served.url) as running:
         assert running.stdout
         assert running.stdout.read(4) == b"one "
@@ -75,7 +75,7 @@ def test_the_answer_comes_word_by_word(served: Gateway, shared_engine: ScriptedE
 def test_standard_input(
     served: Gateway, shared_engine: ScriptedEngine, arguments: list[str], stdin: bytes, asked: str
 ) -> None:
-    """What was piped in is not a part of the question, or takes its place."""
+    """Piped text is appended to the question, or is the question."""
     done = brunix("ask", *arguments, "--url", served.url, stdin=stdin)
     assert done.returncode == 0
     assert shared_engine.calls[-1].request.query == asked
@@ -86,24 +86,24 @@ def test_standard_input(
     [(None, True, b""), ("", True, b""), ("-", False, b" \n"), ("q", False, b"\xff\xfe\x00")],
 )
 def test_no_question(words: str | None, terminal: bool, read: bytes) -> None:  # noqa: FBT001 - as pytest gives it
-    """Nothing is asked of the engine, or something that nobody can read."""
+    """Empty and undecodable questions are never sent."""
     with pytest.raises(NoQuestionError):
         question(words, terminal, read)
 
 
 def test_status_without_a_question(served: Gateway) -> None:
-    """A script does not notice that its question was empty."""
+    """An empty question is an error with exit status 2."""
     done = brunix("ask", "--url", served.url)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "brunix ask: the question is empty\n")
 
 
 def test_session_model_and_headers(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """The session, the model or a header that somebody names is not the one that is asked with."""
+    """The given session, model and headers are sent."""
     done = brunix(
         "ask", "q", "--url", f"{served.url}/v1/", "--session", "ticket-1", "--header", "X-Request-Id: mine", "--json"
     )
-    told = json.loads(done.stdout)
-    assert told == {
+    data = json.loads(done.stdout)
+    assert data == {
         "answer": "q ",
         "model": "brunix",
         "session_id": "ticket-1",
@@ -113,18 +113,18 @@ def test_session_model_and_headers(served: Gateway, shared_engine: ScriptedEngin
     }
     assert shared_engine.calls[-1].request.session_id == "ticket-1"
     whole = json.loads(brunix("ask", "q", "--url", served.url, "--json", "--no-stream").stdout)
-    assert (whole["answer"], whole["usage"], shared_engine.calls[-1].rpc) == ("q ", told["usage"], "AskAgent")
+    assert (whole["answer"], whole["usage"], shared_engine.calls[-1].rpc) == ("q ", data["usage"], "AskAgent")
 
 
-def test_a_key_for_what_stands_before_the_gateway(served: Gateway) -> None:
-    """A gateway behind something that wants a key cannot be asked."""
+def test_a_key_for_a_proxy(served: Gateway) -> None:
+    """BRUNIX_API_KEY is sent with every request; a --header replaces it."""
     seen: list[bytes] = []
 
     def note(data: bytes) -> bytes:
         seen.append(data)
         return data
 
-    with between(served.port, request=note) as proxy:
+    with faulty_proxy(served.port, request=note) as proxy:
         done = brunix("ask", "q", "--url", proxy.url, environment={"BRUNIX_API_KEY": "key"})
         assert done.returncode == 0
         assert all(b"Authorization: Bearer key\r\n" in data for data in seen if b"HTTP/1.1\r\n" in data)
@@ -139,19 +139,19 @@ def test_a_key_for_what_stands_before_the_gateway(served: Gateway) -> None:
 
 
 def test_control_c_frees_the_engine(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """Who stops a long answer leaves the engine working, or reads a traceback."""
+    """Control-C cancels the engine call, without a traceback."""
     with asking(script("one ", {"hang": True}), url=served.url) as running:
         assert running.stdout
         assert running.stdout.read(4) == b"one "
         call = shared_engine.calls[-1]
         running.send_signal(signal.SIGINT)
         assert call.ended.wait(LIMIT_S)
-        _, said = running.communicate(timeout=LIMIT_S)
-    assert (running.returncode, said) == (INTERRUPTED, b"")
+        _, stderr = running.communicate(timeout=LIMIT_S)
+    assert (running.returncode, stderr) == (INTERRUPTED, b"")
 
 
 def test_control_c_before_the_first_word(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """Who does not want to wait any longer has to wait, or reads a traceback."""
+    """Control-C also works while the command waits for the first word."""
     known = len(shared_engine.calls)
     with asking(script({"hang": True}), "--no-stream", url=served.url) as running:
         call = shared_engine.call(known)
@@ -161,8 +161,8 @@ def test_control_c_before_the_first_word(served: Gateway, shared_engine: Scripte
     assert running.returncode == INTERRUPTED
 
 
-def test_the_reader_has_gone(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """``brunix ask … | head -1`` ends with a traceback, or leaves the engine working."""
+def test_the_reader_closes_the_pipe(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """``brunix ask … | head -1`` cancels the engine call, without a traceback."""
     with asking(
         script("one\n", {"wait": "closed"}, {"repeat": ["x\n", 1000]}, {"hang": True}), url=served.url
     ) as running:
@@ -178,33 +178,33 @@ def test_the_reader_has_gone(served: Gateway, shared_engine: ScriptedEngine) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says", "todo"),
+    ("arguments", "message", "remedy"),
     [
         (["--model", "gpt-7"], "The model 'gpt-7' does not exist", "PROXY_MODEL_ALIASES"),
         (["--session", "a b"], "session", ""),
     ],
 )
-def test_the_gateway_refuses(served: Gateway, arguments: list[str], says: str, todo: str) -> None:
-    """Somebody does not learn what was wrong with a question, and what would be right."""
+def test_the_gateway_rejects(served: Gateway, arguments: list[str], message: str, remedy: str) -> None:
+    """The gateway's error is shown with a remedy and the request id."""
     done = brunix("ask", "q", "--url", served.url, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
-    assert says in done.stderr
-    assert todo in done.stderr
-    assert "In the gateway's log this is request " in done.stderr
+    assert message in done.stderr
+    assert remedy in done.stderr
+    assert "Request id in the gateway's log: " in done.stderr
 
 
-def test_an_answer_that_breaks(served: Gateway) -> None:
-    """A truncated answer is taken for a whole one."""
+def test_an_engine_that_fails(served: Gateway) -> None:
+    """An engine error in the middle of an answer is reported, and the exit status is 1."""
     steps = script("one ", {"status": "INTERNAL"})
     done = brunix("ask", steps, "--url", served.url)
     assert (done.returncode, done.stdout) == (1, "one \n")
     assert done.stderr.startswith("brunix ask: ")
-    told = json.loads(brunix("ask", steps, "--url", served.url, "--json").stdout)
-    assert told["error"]["kind"] == "engine_error"
+    data = json.loads(brunix("ask", steps, "--url", served.url, "--json").stdout)
+    assert data["error"]["kind"] == "engine_error"
 
 
 def test_an_answer_without_an_end() -> None:
-    """An answer that a proxy ends politely in its middle is taken for a whole one."""
+    """A stream that a proxy ends cleanly in the middle is reported as incomplete."""
     half = b'data: {"choices":[{"delta":{"content":"one "},"finish_reason":null}]}\n\n'
     with answering(http("200 OK", half, "Content-Type: text/event-stream")) as port:
         done = brunix("ask", "q", "--model", "m", "--url", f"http://127.0.0.1:{port}")
@@ -213,27 +213,27 @@ def test_an_answer_without_an_end() -> None:
 
 
 def test_a_connection_that_breaks(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """An answer that something in between cuts off is taken for a whole one."""
-    with between(served.port) as proxy, asking(script("one ", {"hang": True}), url=proxy.url) as running:
+    """A connection that breaks in the middle of an answer is reported, and the exit status is 1."""
+    with faulty_proxy(served.port) as proxy, asking(script("one ", {"hang": True}), url=proxy.url) as running:
         assert running.stdout
         assert running.stdout.read(4) == b"one "
         call = shared_engine.calls[-1]
         proxy.close()
-        rest, said = running.communicate(timeout=LIMIT_S)
+        rest, stderr = running.communicate(timeout=LIMIT_S)
         assert (running.returncode, rest) == (1, b"\n")
-        assert b"the connection ended before the answer did" in said
+        assert b"the connection ended before the response was complete" in stderr
         assert call.ended.wait(LIMIT_S)
 
 
 def test_a_silent_gateway(served: Gateway) -> None:
-    """The command waits for ever."""
+    """--timeout ends the wait for a gateway that sends nothing."""
     done = brunix("ask", script({"hang": True}), "--no-stream", "--url", served.url, "--timeout", "0.3")
     assert done.returncode == 1
     assert "took longer than 0.3 s" in done.stderr
 
 
-def test_the_engine_is_away(tmp_path: Path) -> None:
-    """Somebody looks for the fault at the gateway, when it is the engine that is away."""
+def test_the_engine_is_unreachable(tmp_path: Path) -> None:
+    """If the engine is unreachable, the message names it and its setting."""
     target = f"127.0.0.1:{free_port()}"
     with twistd(tmp_path, PROXY_LISTEN="tcp:0:interface=127.0.0.1", BRUNIX_GRPC_TARGET=target) as process:
         done = brunix("ask", "q", "--url", f"http://127.0.0.1:{wait_for_port(process)}")
@@ -241,8 +241,8 @@ def test_the_engine_is_away(tmp_path: Path) -> None:
     assert "BRUNIX_GRPC_TARGET" in done.stderr
 
 
-def test_nobody_is_there() -> None:
-    """Somebody reads a traceback, or not what to do."""
+def test_connection_refused() -> None:
+    """If nothing listens at the address, the message says so and how to start the gateway."""
     done = brunix("ask", "q", "--url", f"http://127.0.0.1:{free_port()}", "--json")
     assert done.returncode == 1
     assert "nothing listens at" in done.stderr
@@ -251,36 +251,39 @@ def test_nobody_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "says"),
+    ("answer", "message"),
     [
         (http("200 OK", b"hello", "Content-Type: text/html"), "not one of OpenAI's API"),
-        (http("302 Found", b"", "Location: https://login.example/"), "sends elsewhere, to https://login.example/"),
+        (http("302 Found", b"", "Location: https://login.example/"), "redirects to https://login.example/"),
         (http("401 Unauthorized", b'{"error": "An API key is wanted"}'), "An API key is wanted"),
-        (http("502 Bad Gateway", b"<html><title>502 Bad Gateway</title></html>"), "something before the gateway"),
+        (
+            http("502 Bad Gateway", b"<html><title>502 Bad Gateway</title></html>"),
+            "a proxy responds in place of the gateway",
+        ),
         (http("404 Not Found", b"<html><title>404 Not Found</title></html>"), "404 Not Found"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "speaks no HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP"),
         (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", "HTTP/2"),
         (b"\x15\x03\x01\x00\x02\x02\x0a", "speaks TLS"),
-        (b"", "closes them without an answer"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "the connection ended before the answer did"),
+        (b"", "closes them without a response"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "the connection ended before the response was complete"),
     ],
 )
-def test_somebody_else_is_there(answer: bytes, says: str) -> None:
-    """Somebody who has another server's address learns nothing of that."""
+def test_another_server(answer: bytes, message: str) -> None:
+    """Another server at the address is recognised."""
     with answering(answer) as port:
         done = brunix("ask", "q", "--no-stream", "--url", f"http://127.0.0.1:{port}")
     assert done.returncode == 1
-    assert says in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_server_that_drips() -> None:
-    """A server that sends a byte now and then keeps the command for ever."""
+    """A server that sends a byte now and then does not block the command."""
     stop = threading.Event()
 
     def drip() -> None:
         connection, _ = server.accept()
-        # The command hangs up when it has waited long enough.
+        # The command disconnects when its deadline has passed.
         with connection, suppress(ConnectionError):
             connection.sendall(b"HTTP/1.1 200 OK\r\n")
             while not stop.wait(0.05):
@@ -289,7 +292,7 @@ def test_a_server_that_drips() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, Threads() as threads:
         threads.start(drip)
         try:
-            # The model is looked up first, and that has a deadline in all.
+            # The lookup of the model comes first and has a deadline.
             done = brunix("ask", "q", "--url", f"http://127.0.0.1:{server.getsockname()[1]}")
             assert done.returncode == 1
         finally:
@@ -297,8 +300,8 @@ def test_a_server_that_drips() -> None:
             server.shutdown(socket.SHUT_RDWR)
 
 
-def test_nothing_for_the_terminal_to_obey(served: Gateway) -> None:
-    """An answer moves the cursor, renames the window or hides what stands above it."""
+def test_control_characters(served: Gateway) -> None:
+    """A terminal gets no control characters; a file gets the answer unchanged."""
     leader, follower = pty.openpty()
     evil = script("a\x1b]0;owned\x07\x1b[2Jb\tc\r\nd")
     done = subprocess.run(  # noqa: S603 - this interpreter
@@ -314,12 +317,12 @@ def test_nothing_for_the_terminal_to_obey(served: Gateway) -> None:
     assert os.read(leader, 1000) == b"a]0;owned[2Jb\tc\r\nd\r\n"
     for end in (leader, follower):
         os.close(end)
-    # A file gets what the engine said.
+    # A file gets what the engine stderr.
     assert brunix("ask", evil, "--url", served.url).stdout == "a\x1b]0;owned\x07\x1b[2Jb\tc\r\nd\n"
 
 
-def test_every_word_is_asked_of_the_gateway_itself(served: Gateway) -> None:
-    """A proxy in the environment gets the questions, which the page says it does not."""
+def test_no_proxy_from_the_environment(served: Gateway) -> None:
+    """The command connects directly, whatever proxies the environment names."""
     done = brunix(
         "ask",
         "q",

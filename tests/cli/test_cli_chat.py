@@ -1,4 +1,4 @@
-"""``brunix chat`` on a terminal, as somebody types."""
+"""``brunix chat`` in a terminal."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from cli.conftest import Gateway
+from cli.gateway_processes import Gateway, free_port
 from cli.running import COMMAND, brunix
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script
-from test_tap import free_port
 
 CONTROL_C: Final = b"\x03"
 CONTROL_D: Final = b"\x04"
@@ -34,30 +33,30 @@ class Terminal:
         self.process = process
         self._leader = leader
         self.shown = b""
-        """What has been shown since the last :meth:`until`."""
+        """What was shown since the last :meth:`until`."""
 
     def type(self, keys: bytes) -> None:
         """Press these keys."""
         os.write(self._leader, keys)
 
     def until(self, wanted: bytes) -> bytes:
-        """Wait until this is shown, and give what was shown up to it."""
+        """Wait until this is shown, and return what was shown before it."""
         deadline_s = time.monotonic() + LIMIT_S
         while wanted not in self.shown:
             ready, _, _ = select.select([self._leader], [], [], max(0, deadline_s - time.monotonic()))
-            assert ready, f"{wanted!r} is not shown: {self.shown!r}"
+            assert ready, f"{wanted!r} was not shown: {self.shown!r}"
             try:
                 self.shown += os.read(self._leader, 4096)
             except OSError:
-                raise AssertionError(f"{wanted!r} is not shown, and the chat has ended: {self.shown!r}") from None
+                raise AssertionError(f"{wanted!r} was not shown, and the chat has ended: {self.shown!r}") from None
         before, _, self.shown = self.shown.partition(wanted)
         return before
 
-    def at_rest(self) -> None:
+    def wait_for_prompt(self) -> None:
         """
         Wait until the chat waits for a key.
 
-        While it still shows the last one, Python takes note of a signal and acts on it with the next key.
+        While it still echoes the previous key, Python handles a signal only with the next one.
         """
         deadline_s = time.monotonic() + LIMIT_S
         stat = Path(f"/proc/{self.process.pid}/stat")
@@ -66,7 +65,7 @@ class Terminal:
             time.sleep(0.001)
 
     def end(self) -> int:
-        """Wait for the end, and give the status. What is still shown has to be read, or it is waited for."""
+        """Wait for the end and return the exit status, discarding the rest of the output."""
         with suppress(OSError):
             while select.select([self._leader], [], [], LIMIT_S)[0] and os.read(self._leader, 4096):
                 pass
@@ -75,10 +74,10 @@ class Terminal:
 
 @contextmanager
 def chat(url: str, *arguments: str) -> Iterator[Terminal]:
-    """Begin a chat on a terminal of its own."""
+    """Start a chat in a new terminal."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(  # noqa: S603 - this interpreter
-        # In a session of its own the terminal is its own, and Control-C reaches it.
+        # In a new session, the terminal becomes the controlling terminal, so that Control-C reaches the chat.
         ["setsid", "--ctty", *COMMAND, "chat", "--url", url, *arguments],  # noqa: S607 - Linux
         env=CLEAN | {"TERM": "xterm", "INPUTRC": os.devnull},
         stdin=follower,
@@ -95,7 +94,7 @@ def chat(url: str, *arguments: str) -> Iterator[Terminal]:
 
 
 def test_a_conversation(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """A follow-up question is asked in another session, and the engine knows nothing of the first."""
+    """Each question continues the session; /new and /session change it."""
     known = len(shared_engine.calls)
     with chat(served.url) as terminal:
         assert b"brunix at " in terminal.until(PROMPT)
@@ -110,7 +109,7 @@ def test_a_conversation(served: Gateway, shared_engine: ScriptedEngine) -> None:
         terminal.until(f"[{session}]".encode())
         terminal.until(PROMPT)
         terminal.type(b"/new\n")
-        terminal.until(b"[a new conversation]")
+        terminal.until(b"[new conversation]")
         terminal.until(PROMPT)
         terminal.type(b"four\n")
         terminal.until(b"four \r\n\r\n")
@@ -129,14 +128,14 @@ def test_a_conversation(served: Gateway, shared_engine: ScriptedEngine) -> None:
     assert sessions[3:] == ["ticket-7"]
 
 
-def test_control_c_stops_the_answer_alone(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """Who stops a long answer leaves the chat with it, or the engine works on."""
+def test_control_c_stops_only_the_answer(served: Gateway, shared_engine: ScriptedEngine) -> None:
+    """Control-C cancels the engine call, and the chat continues in the same session."""
     known = len(shared_engine.calls)
     with chat(served.url, "--session", "kept") as terminal:
         terminal.until(PROMPT)
         terminal.type(script("begun ", {"hang": True}).encode() + b"\n")
         terminal.until(b"\r\nbegun ")
-        terminal.at_rest()
+        terminal.wait_for_prompt()
         terminal.type(CONTROL_C)
         terminal.until(b"[stopped;")
         assert shared_engine.calls[known].ended.wait(LIMIT_S)
@@ -147,12 +146,12 @@ def test_control_c_stops_the_answer_alone(served: Gateway, shared_engine: Script
 
 
 def test_control_c_at_the_prompt(served: Gateway) -> None:
-    """Who drops a line that is half typed leaves the chat."""
+    """Control-C at the prompt drops the line, and the chat continues."""
     with chat(served.url) as terminal:
         terminal.until(PROMPT)
         terminal.type(b"half a quest")
         terminal.until(b"half a quest")
-        terminal.at_rest()
+        terminal.wait_for_prompt()
         terminal.type(CONTROL_C)
         terminal.until(PROMPT)
         terminal.type(b"one\n")
@@ -160,7 +159,7 @@ def test_control_c_at_the_prompt(served: Gateway) -> None:
 
 
 def test_control_d_leaves(served: Gateway) -> None:
-    """Control-D does not leave, or leaves with a traceback."""
+    """Control-D ends the chat with exit status 0."""
     with chat(served.url) as terminal:
         terminal.until(PROMPT)
         terminal.type(CONTROL_D)
@@ -168,7 +167,7 @@ def test_control_d_leaves(served: Gateway) -> None:
 
 
 def test_a_line_can_be_edited(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """The arrow keys write letters in place of moving."""
+    """The arrow keys move the cursor and recall lines."""
     with chat(served.url) as terminal:
         terminal.until(PROMPT)
         terminal.type(b"acd" + LEFT + LEFT + b"b\n")
@@ -180,14 +179,14 @@ def test_a_line_can_be_edited(served: Gateway, shared_engine: ScriptedEngine) ->
 
 
 def test_commands(served: Gateway) -> None:
-    """A slash too many becomes a question to the engine, or there is no help."""
+    """Commands start with a slash, unknown ones are never sent as questions, and empty lines are ignored."""
     with chat(served.url) as terminal:
         terminal.until(PROMPT)
         terminal.type(b"/help\n")
         terminal.until(b"Control-C stops an answer")
         terminal.until(PROMPT)
         terminal.type(b"/hlep\n")
-        terminal.until(b"[there is no /hlep; /help says what there is]")
+        terminal.until(b"[unknown command /hlep; /help lists the commands]")
         terminal.until(PROMPT)
         terminal.type(b"/session\n")
         terminal.until(b"no session yet")
@@ -198,8 +197,8 @@ def test_commands(served: Gateway) -> None:
         assert terminal.end() == 0
 
 
-def test_a_failure_does_not_end_it(served: Gateway) -> None:
-    """A chat ends with the first question that fails."""
+def test_a_failed_question(served: Gateway) -> None:
+    """The chat continues after a question that failed."""
     with chat(served.url) as terminal:
         terminal.until(PROMPT)
         terminal.type(script("half ", {"status": "INTERNAL"}).encode() + b"\n")
@@ -209,8 +208,8 @@ def test_a_failure_does_not_end_it(served: Gateway) -> None:
         terminal.until(b"one \r\n")
 
 
-def test_history_only_where_it_is_wanted(served: Gateway, tmp_path: Path) -> None:
-    """What somebody asked is kept in a file that they did not want, or that others can read."""
+def test_history(served: Gateway, tmp_path: Path) -> None:
+    """The history is kept only with --history, and only its owner can read it."""
     keep_alive = tmp_path / "history"
     with chat(served.url) as terminal:
         terminal.until(PROMPT)
@@ -233,13 +232,13 @@ def test_history_only_where_it_is_wanted(served: Gateway, tmp_path: Path) -> Non
 
 
 def test_without_a_terminal(served: Gateway) -> None:
-    """A script cannot have a conversation."""
+    """A script can have a conversation."""
     done = brunix("chat", "--url", served.url, stdin="one\n\ntwo\n")
     assert (done.returncode, done.stdout, done.stderr) == (0, "one \n\ntwo \n\n", "")
 
 
-def test_nobody_is_there() -> None:
-    """Somebody types a question before they learn that nobody is there."""
+def test_connection_refused() -> None:
+    """If nothing listens at the address, the chat ends before the first question."""
     done = brunix("chat", "--url", f"http://127.0.0.1:{free_port()}", stdin="one\n")
     assert (done.returncode, done.stdout) == (1, "")
     assert "nothing listens at" in done.stderr

@@ -1,4 +1,4 @@
-"""``brunix connect``: a text that is ready to be pasted, and what is to be known beside it."""
+"""``brunix connect``: configurations to redirect or paste, and notes next to them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import pytest
 import yaml
 
 from brunix_twisted.connect import clients, filled
-from cli.conftest import Gateway
+from cli.gateway_processes import Gateway, free_port, twistd, wait_for_port
 from cli.running import brunix
-from test_tap import free_port, twistd, wait_for_port
 
 SEVERAL = next(each for each in clients() if len(each.snippets) > 1)
 
 
 def test_the_list() -> None:
-    """A client is not listed, or the list cannot be taken for one."""
+    """Every client is listed, as text and as JSON."""
     done = brunix("connect")
     assert done.returncode == 0
     assert [each.id for each in clients()] == [line.split()[0] for line in done.stdout.splitlines() if line[:2] == "  "]
@@ -28,7 +27,7 @@ def test_the_list() -> None:
 
 @pytest.mark.parametrize("client", clients(), ids=lambda client: client.id)
 def test_every_client(client: object) -> None:
-    """A text holds a placeholder in place of the address, or something that does not belong into a file."""
+    """Standard output is the configuration, with the address and the model in place of placeholders."""
     assert hasattr(client, "id")
     done = brunix("connect", client.id, "--url", "https://brunix.example/ai/v1", "--model", "docs")
     wanted = next(each for each in clients() if each.id == client.id)
@@ -38,12 +37,12 @@ def test_every_client(client: object) -> None:
     assert wanted.name in done.stderr
 
 
-# With a model given, nothing is asked of the gateway at that address.
+# With --model the gateway is not called.
 AT_THE_DEFAULT = {"BRUNIX_URL": ""}
 
 
 def test_into_a_file(tmp_path: Path) -> None:
-    """``brunix connect continue > config.yaml`` writes something that Continue cannot read."""
+    """``brunix connect continue > config.yaml`` writes a file that Continue can read."""
     file = tmp_path / "config.yaml"
     file.write_text(brunix("connect", "continue", "--model", "docs", environment=AT_THE_DEFAULT).stdout, "utf-8")
     (model,) = yaml.safe_load(file.read_text("utf-8"))["models"]
@@ -51,7 +50,7 @@ def test_into_a_file(tmp_path: Path) -> None:
 
 
 def test_parts() -> None:
-    """Of a client that has several texts only one can be had, or nobody learns of the others."""
+    """Each part of a client with several parts can be printed, and the others are mentioned."""
     for number, snippet in enumerate(filled(SEVERAL, "http://127.0.0.1:8000", "m").snippets, 1):
         done = brunix("connect", SEVERAL.id, "--model", "m", "--part", str(number), environment=AT_THE_DEFAULT)
         assert done.stdout == snippet.code
@@ -61,28 +60,28 @@ def test_parts() -> None:
 
 
 def test_all() -> None:
-    """Not every client is among all."""
+    """``--all`` prints every client, as text and as JSON."""
     done = brunix("connect", "--all", "--model", "m", "--url", "http://gateway.example:8000")
     assert done.returncode == 0
     assert all(f"# {each.name}" in done.stdout for each in clients())
-    told = json.loads(brunix("connect", "--all", "--json", "--model", "m", "--url", "http://gateway.example").stdout)
-    assert [each["id"] for each in told["clients"]] == [each.id for each in clients()]
-    assert "@MODEL@" not in json.dumps(told)
+    listed = json.loads(brunix("connect", "--all", "--json", "--model", "m", "--url", "http://gateway.example").stdout)
+    assert [each["id"] for each in listed["clients"]] == [each.id for each in clients()]
+    assert "@MODEL@" not in json.dumps(listed)
 
 
-def test_the_model_is_asked_for(served: Gateway, tmp_path: Path) -> None:
-    """A configuration names a model that the gateway does not have."""
+def test_the_model_comes_from_the_gateway(served: Gateway, tmp_path: Path) -> None:
+    """The configuration names the gateway's model; without a gateway it names the default and says so."""
     with twistd(tmp_path, PROXY_LISTEN="tcp:0:interface=127.0.0.1", PROXY_MODEL_ID="team-docs") as process:
         done = brunix("connect", "continue", "--url", f"http://127.0.0.1:{wait_for_port(process)}")
     assert '"team-docs"' in done.stdout
     assert '"brunix"' in brunix("connect", "continue", "--url", served.url).stdout
-    nobody = brunix("connect", "continue", "--url", f"http://127.0.0.1:{free_port()}")
-    assert (nobody.returncode, '"brunix"' in nobody.stdout) == (0, True)
-    assert "could not be asked: nothing listens at" in nobody.stderr
+    unreachable = brunix("connect", "continue", "--url", f"http://127.0.0.1:{free_port()}")
+    assert (unreachable.returncode, '"brunix"' in unreachable.stdout) == (0, True)
+    assert "Using the default model brunix. Could not ask" in unreachable.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["continu"], "continue"),
         (["Continue"], "continue"),
@@ -91,8 +90,8 @@ def test_the_model_is_asked_for(served: Gateway, tmp_path: Path) -> None:
         (["continue", "--model", "m", "--url", "http://host/$(id)"], "cannot be put into a configuration"),
     ],
 )
-def test_refused(arguments: list[str], told: str) -> None:
-    """A mistyped name is not put right, or a text is written that means something else than it says."""
+def test_rejected(arguments: list[str], expected: str) -> None:
+    """An unknown client gets a suggestion, and values that could break out of a configuration are rejected."""
     done = brunix("connect", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert expected in done.stderr

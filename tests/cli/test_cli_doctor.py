@@ -1,8 +1,7 @@
-"""``brunix doctor`` on ways that are broken for real: each kind of finding, where it can be provoked."""
+"""``brunix doctor`` with real faults: each kind of finding that can be provoked."""
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 import pty
@@ -15,60 +14,58 @@ import time
 from contextlib import AbstractContextManager
 from email.utils import formatdate
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-import test_tls
 from brunix_twisted.cli.doctor.questions import QUESTION
-from cli.conftest import Gateway
-from cli.running import answering, between, brunix, doctor, http
+from cli.certificates import Authority, Party, shift_clock
+from cli.gateway_processes import Gateway, free_port, twistd, wait_for_port
+from cli.running import brunix, doctor
+from cli.servers import answering, faulty_proxy, http
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
 from proxies import KINDS, Kind, find, proxy
 from scripted_engine import ScriptedEngine, script
-from test_tap import free_port, twistd, wait_for_port
-from test_tls import Authority, Party
 
 ROOT = Path(__file__).parent.parent.parent
 
 with_nginx = pytest.mark.skipif(find("nginx") is None, reason="nginx is not installed: apt-get install nginx")
 
 
-def test_everything_is_well(paced: Gateway) -> None:
-    """Somebody whose gateway is well is told of something wrong, or nothing of what was looked at."""
-    told = doctor(paced.url, "--metrics", f"127.0.0.1:{paced.metrics}")
-    assert told.status == 0
-    assert set(told.levels.values()) <= {"ok", "note"}
-    assert set(told.levels) == {
+def test_everything_works(paced: Gateway) -> None:
+    """A healthy gateway has no warnings or problems, and every check reports."""
+    report = doctor(paced.url, "--metrics", f"127.0.0.1:{paced.metrics}")
+    assert report.status == 0
+    assert set(report.levels.values()) <= {"ok", "note"}
+    assert set(report.levels) == {
         "address", "proxies", "gateway", "between", "engine", "model", "connection", "request id", "clock", "body size",
         "browsers", "names", "answers", "streams", "silence", "sessions", "cancelling",
     }  # fmt: skip
     for check in ("answers", "streams", "sessions", "cancelling", "between", "connection", "request id", "clock"):
-        assert told.levels[check] == "ok", told.findings
-    assert told.one("names")["says"].endswith("by a strange name it may not")
-    assert told.questions <= 10
-    # What only has to be there is not read to its end.
+        assert report.levels[check] == "ok", report.findings
+    assert report.one("names")["says"].endswith("rejects an unknown one")
+    assert report.questions <= 10
+    # Answers that are only checked for existence are not read to the end.
     chunks = {
-        name: told.one("answers", name)["figures"]["pieces"] for name in ("chat completions", "OpenAI's completions")
+        name: report.one("answers", name)["figures"]["pieces"] for name in ("chat completions", "OpenAI's completions")
     }
     assert chunks["OpenAI's completions"] < chunks["chat completions"]
 
 
-def test_what_a_person_reads(paced: Gateway) -> None:
-    """The findings are a heap of text, or coloured where nobody sees colours."""
+def test_the_text_output(paced: Gateway) -> None:
+    """The text output has aligned columns, at most 100 characters a line, and no colours in a pipe."""
     done = brunix("doctor", f"127.0.0.1:{paced.port}/v1")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].endswith(f" at {paced.url}")
-    assert re.fullmatch(r"\d+ notes?\. The engine was asked \d+ questions; it took \d+\.\d s\.", lines[-1])
+    assert re.fullmatch(r"\d+ notes?\. The engine received \d+ questions\. The checks took \d+\.\d s\.", lines[-1])
     assert all(re.match(r"(ok|note|warning|problem) +[a-z]", line) or line.startswith(" " * 22) for line in lines[2:-2])
     assert max(map(len, lines)) <= 100
     assert "\x1b" not in done.stdout
 
 
 def test_what_the_page_shows(paced: Gateway) -> None:
-    """Somebody who compares what they see with the page finds another program's output on it."""
+    """The documentation shows the same checks and levels as the program."""
     page = (ROOT / "docs" / "command-line.md").read_text("utf-8")
     shown = re.findall(
         r"^(ok|note|warning|problem) +(.{12}) ", page[page.index("$ brunix doctor") :].partition("```")[0], re.MULTILINE
@@ -80,7 +77,7 @@ def test_what_the_page_shows(paced: Gateway) -> None:
 
 @pytest.mark.parametrize(("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
 def test_colours(variables: dict[str, str], *, coloured: bool) -> None:
-    """A terminal gets no colours, or somebody who wants none gets them."""
+    """A terminal gets colours, unless NO_COLOR or TERM=dumb is set."""
     leader, follower = pty.openpty()
     subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "brunix_twisted", "doctor", f"127.0.0.1:{free_port()}"],
@@ -96,56 +93,56 @@ def test_colours(variables: dict[str, str], *, coloured: bool) -> None:
     assert b"problem" in written
 
 
-def test_the_address_is_put_right(served: Gateway) -> None:
-    """The commonest mistake, an address with /v1, is not told of."""
-    told = doctor(f"127.0.0.1:{served.port}/v1", "--no-questions")
-    finding = told.one("url")
-    assert "/v1 was left out" in finding["means"]
-    assert "no scheme" in finding["means"]
+def test_the_address_is_corrected(served: Gateway) -> None:
+    """A correction of the address, such as a removed /v1, is reported."""
+    report = doctor(f"127.0.0.1:{served.port}/v1", "--no-questions")
+    finding = report.one("url")
+    assert "/v1 was removed" in finding["means"]
+    assert "scheme was missing" in finding["means"]
     assert finding["figures"] == {"given": f"127.0.0.1:{served.port}/v1", "url": served.url}
-    assert told.status == 0
+    assert report.status == 0
     assert "url" not in doctor(served.url, "--no-questions").levels
 
 
 def test_no_questions(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """The engine is kept busy by somebody who only wants to know whether the way is free."""
+    """With --no-questions the engine is not called."""
     known = len(shared_engine.calls)
-    told = doctor(served.url, "--no-questions")
-    assert (told.status, told.questions, len(shared_engine.calls)) == (0, 0, known)
+    report = doctor(served.url, "--no-questions")
+    assert (report.status, report.questions, len(shared_engine.calls)) == (0, 0, known)
 
 
 def test_how_many_questions(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """The doctor asks the engine more than it says."""
+    """The reported number of questions is exact and at most ten."""
     known = len(shared_engine.calls)
-    told = doctor(served.url, "--metrics", f"http://127.0.0.1:{served.metrics}/metrics")
+    report = doctor(served.url, "--metrics", f"http://127.0.0.1:{served.metrics}/metrics")
     asked = [call.request.query for call in shared_engine.calls[known:]]
-    assert len(asked) == told.questions <= 10
+    assert len(asked) == report.questions <= 10
     assert QUESTION in asked
 
 
-# The way.
+# The network.
 
 
-def test_nothing_listens() -> None:
-    """Somebody whose gateway is not started is not told so."""
-    told = doctor(f"http://127.0.0.1:{free_port()}")
-    assert told.status == 1
-    assert told.one("address")["figures"]["kind"] == "refused"
-    assert "twistd" in told.one("address")["todo"]
-    assert told.questions == 0
+def test_connection_refused() -> None:
+    """A gateway that is not running is reported with the command that starts it."""
+    report = doctor(f"http://127.0.0.1:{free_port()}")
+    assert report.status == 1
+    assert report.one("address")["figures"]["kind"] == "refused"
+    assert "twistd" in report.one("address")["todo"]
+    assert report.questions == 0
 
 
-def test_a_name_that_nobody_knows() -> None:
-    """Somebody who mistyped a name is not told so."""
-    told = doctor("http://gateway.brunix.invalid")
-    assert told.one("address")["figures"]["kind"] == "unknown_name"
+def test_an_unknown_host() -> None:
+    """A failed DNS lookup is reported."""
+    report = doctor("http://gateway.brunix.invalid")
+    assert report.one("address")["figures"]["kind"] == "unknown_name"
 
 
-def test_nobody_answers() -> None:
-    """The doctor waits for ever for a server that takes connections and says nothing."""
+def test_a_silent_server() -> None:
+    """A server that accepts connections and sends nothing is reported as a timeout."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        told = doctor(f"http://127.0.0.1:{server.getsockname()[1]}")
-    assert told.one("gateway")["figures"]["kind"] == "timeout"
+        report = doctor(f"http://127.0.0.1:{server.getsockname()[1]}")
+    assert report.one("gateway")["figures"]["kind"] == "timeout"
 
 
 @pytest.mark.parametrize(
@@ -162,112 +159,103 @@ def test_nobody_answers() -> None:
         (http("200 OK", b"<html>hello</html>", "Content-Type: text/html"), "not_the_gateway"),
     ],
 )
-def test_somebody_else_is_there(answer: bytes, kind: str) -> None:
-    """Somebody looks for a fault in the gateway that is another server's, or a proxy's."""
+def test_another_server(answer: bytes, kind: str) -> None:
+    """Other servers and proxies are distinguished from the gateway, and get no questions."""
     with answering(answer) as port:
-        told = doctor(f"http://127.0.0.1:{port}")
-    assert told.status == 1
-    assert told.one("gateway")["figures"]["kind"] == kind
-    assert told.questions == 0
+        report = doctor(f"http://127.0.0.1:{port}")
+    assert report.status == 1
+    assert report.one("gateway")["figures"]["kind"] == kind
+    assert report.questions == 0
 
 
-def test_the_engine_itself_is_there(shared_engine: ScriptedEngine) -> None:
-    """Somebody who gives the engine's address to a client learns nothing of that."""
-    told = doctor(f"http://127.0.0.1:{shared_engine.port}")
-    assert told.one("gateway")["figures"]["kind"] == "grpc"
+def test_the_engine_at_the_address(shared_engine: ScriptedEngine) -> None:
+    """The engine's address in place of the gateway's is recognised."""
+    report = doctor(f"http://127.0.0.1:{shared_engine.port}")
+    assert report.one("gateway")["figures"]["kind"] == "grpc"
 
 
-def test_ollama_is_there() -> None:
-    """Somebody who asks a real Ollama takes its answers for the engine's."""
+def test_ollama_at_the_address() -> None:
+    """A real Ollama is recognised."""
     version = http("200 OK", b'{"version": "0.12.3"}', "Content-Type: application/json")
     models = http("200 OK", b'{"object": "list", "data": [{"id": "llama3:latest", "owned_by": "library"}]}')
-    # One for the connection that only tries the port; the rest in the order in which the pages are asked for.
+    # The first connection only checks the port; then come the pages in the order in which they are requested.
     with answering(b"", http("404 Not Found", b"404 page not found"), models, version) as port:
-        told = doctor(f"http://127.0.0.1:{port}")
-    assert told.status == 1
-    assert told.one("gateway")["says"] == "this is not the gateway, but Ollama 0.12.3 itself"
+        report = doctor(f"http://127.0.0.1:{port}")
+    assert report.status == 1
+    assert report.one("gateway")["says"] == "this is not the gateway, but Ollama 0.12.3"
 
 
 def tls_gateway(folder: Path, engine: ScriptedEngine, party: Party) -> AbstractContextManager[subprocess.Popen[str]]:
-    """Start a gateway that speaks TLS."""
+    """Start a gateway with TLS."""
     listen = f"ssl:0:interface=127.0.0.1:privateKey={party.key}:certKey={party.certificate}"
     return twistd(folder, f"--listen={listen}", BRUNIX_GRPC_TARGET=engine.target)
 
 
 def test_certificates(shared_engine: ScriptedEngine, tmp_path: Path) -> None:
-    """A certificate that clients refuse is not told of, or not why they do."""
+    """Each reason why clients reject a certificate is reported as such."""
     ours, strange = Authority(tmp_path, "ours"), Authority(tmp_path, "strange")
     party = ours.sign("127.0.0.1")
     ca = os.fspath(ours.party.certificate)
     with tls_gateway(tmp_path, shared_engine, party) as process:
         port = wait_for_port(process)
-        told = doctor(f"https://127.0.0.1:{port}", "--ca", ca, "--no-questions")
-        assert told.status == 0
-        # The certificate is made for an hour.
-        assert told.one("tls")["level"] == "warning"
-        assert told.one("tls")["figures"]["issuer"] == "ours"
-        assert told.one("gateway")["level"] == "ok"
+        report = doctor(f"https://127.0.0.1:{port}", "--ca", ca, "--no-questions")
+        assert report.status == 0
+        # The certificate is valid for an hour.
+        assert report.one("tls")["level"] == "warning"
+        assert report.one("tls")["figures"]["issuer"] == "ours"
+        assert report.one("gateway")["level"] == "ok"
         for arguments, kind in (
             ([f"https://127.0.0.1:{port}"], "tls_unknown"),
             ([f"https://127.0.0.1:{port}", "--ca", os.fspath(strange.party.certificate)], "tls_unknown"),
             ([f"https://localhost:{port}", "--ca", ca], "tls_wrong_name"),
         ):
-            told = doctor(*arguments)
-            assert (told.status, told.one("tls")["figures"]["kind"]) == (1, kind)
-        told = doctor(f"http://127.0.0.1:{port}")
-        assert told.one("gateway")["figures"]["kind"] == "https"
-        assert told.one("gateway")["todo"] == f"Write https://127.0.0.1:{port}."
+            report = doctor(*arguments)
+            assert (report.status, report.one("tls")["figures"]["kind"]) == (1, kind)
+        report = doctor(f"http://127.0.0.1:{port}")
+        assert report.one("gateway")["figures"]["kind"] == "https"
+        assert report.one("gateway")["todo"] == f"Use https://127.0.0.1:{port}."
 
 
-def test_plain_http_where_tls_is_asked(served: Gateway) -> None:
-    """Somebody who writes https:// for a gateway that has none is told of TLS's innards."""
-    told = doctor(f"https://127.0.0.1:{served.port}")
-    assert told.one("tls")["figures"]["kind"] == "plain_http"
-    assert told.one("tls")["todo"] == f"It is plain HTTP: write {served.url}."
+def test_plain_http_at_an_https_address(served: Gateway) -> None:
+    """https:// for a gateway without TLS is reported with the right address."""
+    report = doctor(f"https://127.0.0.1:{served.port}")
+    assert report.one("tls")["figures"]["kind"] == "plain_http"
+    assert report.one("tls")["todo"] == f"It speaks plain HTTP. Use {served.url}."
 
 
 @pytest.mark.parametrize(("shift_hours", "kind"), [(-2, "tls_expired"), (2, "tls_not_yet_valid")])
-def test_a_certificate_of_another_time(
+def test_a_certificate_outside_its_validity(
     shared_engine: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift_hours: int, kind: str
 ) -> None:
-    """A certificate that has ended is told of as one that nobody knows."""
+    """Expired and not yet valid certificates are reported as such."""
     ours = Authority(tmp_path, "ours")
     ca = os.fspath(ours.party.certificate)
-
-    class Shifted:
-        """The clock by which the authority signs."""
-
-        @staticmethod
-        def now(zone: dt.tzinfo) -> dt.datetime:
-            return dt.datetime.now(zone) + dt.timedelta(hours=shift_hours)
-
-    clock = SimpleNamespace(datetime=Shifted, timedelta=dt.timedelta, UTC=dt.UTC)
-    monkeypatch.setattr(test_tls, "dt", clock)
+    shift_clock(monkeypatch, shift_hours)
     with tls_gateway(tmp_path, shared_engine, ours.sign("127.0.0.1")) as process:
-        told = doctor(f"https://127.0.0.1:{wait_for_port(process)}", "--ca", ca)
-    assert (told.status, told.one("tls")["figures"]["kind"]) == (1, kind)
+        report = doctor(f"https://127.0.0.1:{wait_for_port(process)}", "--ca", ca)
+    assert (report.status, report.one("tls")["figures"]["kind"]) == (1, kind)
 
 
-# What stands in between.
+# Proxies between client and gateway.
 
 
 def test_a_skewed_clock(served: Gateway) -> None:
-    """A clock that is wrong, and makes certificates fail, is not told of."""
+    """A wrong clock is reported."""
 
     def later(data: bytes) -> bytes:
         date = formatdate(time.time() + 3 * 3600, usegmt=True).encode()
         return re.sub(rb"(?m)^Date: .*\r$", b"Date: " + date + b"\r", data)
 
-    with between(served.port, answer=later) as it:
-        told = doctor(it.url, "--no-questions")
-    assert told.status == 0
-    finding = told.one("clock")
+    with faulty_proxy(served.port, answer=later) as between:
+        report = doctor(between.url, "--no-questions")
+    assert report.status == 0
+    finding = report.one("clock")
     assert (finding["level"], "3 hours ahead of" in finding["says"]) == ("warning", True)
     assert 10_700 < finding["figures"]["skew_s"] < 10_900
 
 
-def test_ids_and_sessions_are_lost_on_the_way(served: Gateway) -> None:
-    """A proxy that takes headers away makes every conversation begin anew, and nobody is told."""
+def test_a_proxy_drops_headers(served: Gateway) -> None:
+    """Lost or replaced request ids and session ids are reported."""
 
     def strip(data: bytes) -> bytes:
         return re.sub(rb"(?m)^(X-Request-Id|X-Session-Id): .*\r\n", b"", data)
@@ -277,19 +265,19 @@ def test_ids_and_sessions_are_lost_on_the_way(served: Gateway) -> None:
             b"X-Request-Id: doctor-", b"X-Request-Id: other--"
         )
 
-    with between(served.port, answer=strip) as it:
-        told = doctor(it.url)
-        assert told.one("request id")["level"] == "warning"
-        assert told.one("sessions")["says"] == "X-Session-Id does not arrive with an answer"
-    with between(served.port, request=rename) as it:
-        told = doctor(it.url)
-        assert told.one("request id")["level"] == "note"
-        assert told.one("sessions", "another session")["level"] == "problem"
-        assert told.status == 1
+    with faulty_proxy(served.port, answer=strip) as between:
+        report = doctor(between.url)
+        assert report.one("request id")["level"] == "warning"
+        assert report.one("sessions")["says"] == "X-Session-Id is missing from the response"
+    with faulty_proxy(served.port, request=rename) as between:
+        report = doctor(between.url)
+        assert report.one("request id")["level"] == "note"
+        assert report.one("sessions", "another session")["level"] == "problem"
+        assert report.status == 1
 
 
-def test_a_gateway_that_is_set_otherwise(shared_engine: ScriptedEngine, tmp_path: Path) -> None:
-    """Somebody does not learn why conversations have no memory, or what else a setting has made of the gateway."""
+def test_settings(shared_engine: ScriptedEngine, tmp_path: Path) -> None:
+    """The effects of the gateway's settings are reported as such, not as faults."""
     with twistd(
         tmp_path,
         PROXY_LISTEN="tcp:0:interface=127.0.0.1",
@@ -301,113 +289,115 @@ def test_a_gateway_that_is_set_otherwise(shared_engine: ScriptedEngine, tmp_path
         PROXY_CORS_ORIGINS="https://chat.example",
     ) as process:
         url = f"http://127.0.0.1:{wait_for_port(process)}"
-        told = doctor(url, "--model", "other")
-        assert told.status == 0
-        assert told.one("sessions", "fresh session")["level"] == "note"
-        assert told.one("sessions", "with X-Session-Id")["level"] == "ok"
-        assert told.one("model")["says"] == "other is taken, as another name of brunix"
-        assert "PROXY_MAX_BODY_BYTES" in told.one("body size")["means"]
-        assert told.one("browsers")["level"] == "note"
-        assert told.one("names")["says"] == "the gateway may be called by any name"
+        report = doctor(url, "--model", "other")
+        assert report.status == 0
+        assert report.one("sessions", "a new session")["level"] == "note"
+        assert report.one("sessions", "with X-Session-Id")["level"] == "ok"
+        assert report.one("model")["says"] == "other is accepted as another name of brunix"
+        assert "PROXY_MAX_BODY_BYTES" in report.one("body size")["means"]
+        assert report.one("browsers")["level"] == "note"
+        assert report.one("names")["says"] == "the gateway accepts any name"
         assert doctor(url, "--no-questions", "--origin", "https://chat.example").one("browsers")["level"] == "ok"
 
 
-def test_a_page_that_may_not(served: Gateway) -> None:
-    """Somebody who writes a web page does not learn why the browser refuses."""
-    told = doctor(served.url, "--no-questions", "--origin", "https://chat.example")
-    assert told.status == 1
-    assert told.one("browsers")["level"] == "problem"
-    assert "PROXY_CORS_ORIGINS=https://chat.example" in told.one("browsers")["todo"]
+def test_an_origin_that_is_not_allowed(served: Gateway) -> None:
+    """A web page that may not use the gateway is reported with the setting that allows it."""
+    report = doctor(served.url, "--no-questions", "--origin", "https://chat.example")
+    assert report.status == 1
+    assert report.one("browsers")["level"] == "problem"
+    assert "PROXY_CORS_ORIGINS: https://chat.example" in report.one("browsers")["todo"]
 
 
 def test_two_origins(served: Gateway) -> None:
-    """A proxy that allows an origin once more makes browsers refuse, and nobody sees why."""
+    """A proxy that adds a second Access-Control-Allow-Origin is reported."""
 
     def twice(data: bytes) -> bytes:
         return re.sub(rb"(?m)^(Access-Control-Allow-Origin: ).*\r\n", rb"\g<0>\g<1>*\r\n", data)
 
-    with between(served.port, answer=twice) as it:
-        told = doctor(it.url, "--no-questions")
-    assert (told.status, told.one("browsers")["level"]) == (1, "problem")
-    assert "twice" in told.one("browsers")["says"]
+    with faulty_proxy(served.port, answer=twice) as between:
+        report = doctor(between.url, "--no-questions")
+    assert (report.status, report.one("browsers")["level"]) == (1, "problem")
+    assert "two values" in report.one("browsers")["says"]
 
 
 def test_a_wrong_model(served: Gateway) -> None:
-    """Somebody whose client asks for a model that is not there is not told its name."""
-    told = doctor(served.url, "--model", "Brunix", "--no-questions")
-    assert told.status == 1
-    finding = told.one("model")
-    assert "upper and lower case" in finding["todo"]
+    """A wrong model name is reported with the right one."""
+    report = doctor(served.url, "--model", "Brunix", "--no-questions")
+    assert report.status == 1
+    finding = report.one("model")
+    assert "case-sensitive" in finding["todo"]
     assert finding["figures"] == {"listed": ["brunix"], "asked": "Brunix"}
     assert doctor(served.url, "--model", "brunix:latest", "--no-questions").status == 0
 
 
 def test_a_wrong_host(served: Gateway) -> None:
-    """Somebody who calls the gateway by a name that it does not know is not told of the setting."""
-    told = doctor(served.url, "--header", "Host: chat.example")
-    assert (told.status, told.one("gateway")["figures"]["kind"]) == (1, "host_not_allowed")
-    assert "proxy_set_header Host" in told.one("gateway")["todo"]
-    told = doctor(f"http://{socket.gethostname()}.nowhere.invalid:{served.port}")
-    assert told.status == 1
+    """A Host that the gateway rejects is reported with the setting, or with the proxy's."""
+    report = doctor(served.url, "--header", "Host: chat.example")
+    assert (report.status, report.one("gateway")["figures"]["kind"]) == (1, "host_not_allowed")
+    assert "proxy_set_header Host" in report.one("gateway")["todo"]
+    report = doctor(f"http://{socket.gethostname()}.nowhere.invalid:{served.port}")
+    assert report.status == 1
 
 
 @pytest.mark.parametrize("given", [{"BRUNIX_GRPC_TARGET": "127.0.0.1:1"}])
-def test_the_engine_is_away(tmp_path: Path, given: dict[str, str]) -> None:
-    """Somebody looks for the fault between the client and the gateway, when it is the engine that is away."""
+def test_the_engine_is_unreachable(tmp_path: Path, given: dict[str, str]) -> None:
+    """An unreachable engine is reported, and everything before it is still checked."""
     with twistd(tmp_path, PROXY_LISTEN="tcp:0:interface=127.0.0.1", **given) as process:
-        told = doctor(f"http://127.0.0.1:{wait_for_port(process)}")
-    assert (told.status, told.questions) == (1, 0)
-    assert told.one("engine")["level"] == "problem"
-    assert "BRUNIX_GRPC_TARGET" in told.one("engine")["todo"]
-    assert told.levels["connection"] == "ok"
+        report = doctor(f"http://127.0.0.1:{wait_for_port(process)}")
+    assert (report.status, report.questions) == (1, 0)
+    assert report.one("engine")["level"] == "problem"
+    assert "BRUNIX_GRPC_TARGET" in report.one("engine")["todo"]
+    assert report.levels["connection"] == "ok"
 
 
 def test_an_engine_that_fails(served: Gateway) -> None:
-    """An engine that is well and answers nothing is taken for one that answers."""
-    told = doctor(served.url, "--question", script({"status": "INTERNAL"}))
-    assert told.status == 1
-    assert told.one("answers", "chat completions")["figures"]["kind"] == "engine_error"
+    """An engine that is healthy but fails to answer is a problem."""
+    report = doctor(served.url, "--question", script({"status": "INTERNAL"}))
+    assert report.status == 1
+    assert report.one("answers", "chat completions")["figures"]["kind"] == "engine_error"
 
 
 def test_an_older_release(served: Gateway) -> None:
-    """A release that does not have an API yet is said to be broken, or the API to be there."""
-    with between(served.port, request=lambda data: data.replace(b"POST /v1/responses ", b"POST /v1/embeddings ")) as it:
-        told = doctor(it.url)
-    assert told.one("answers", "responses") == {
+    """An API that this release lacks is a note, not a problem."""
+    with faulty_proxy(
+        served.port, request=lambda data: data.replace(b"POST /v1/responses ", b"POST /v1/embeddings ")
+    ) as between:
+        report = doctor(between.url)
+    assert report.one("answers", "responses") == {
         "check": "answers",
         "level": "note",
-        "says": "OpenAI's responses: this release does not have it",
+        "says": "OpenAI's responses: not implemented by this release",
         "means": "",
         "todo": "",
         "figures": {"dialect": "responses", "status": 404, "complete": False},
     }
-    assert told.status == 0
+    assert report.status == 0
 
 
 def test_a_slow_engine(served: Gateway) -> None:
-    """The doctor waits for ever for an engine that says nothing, or does not see the signs of life."""
-    told = doctor(served.url, "--question", script({"hang": True}), "--patient", "1.5")
-    assert told.status == 0
-    finding = told.one("answers", "chat completions")
-    assert (finding["level"], "not a word" in finding["says"]) == ("warning", True)
-    assert told.one("silence")["figures"]["signs"] > 3
-    assert told.one("silence")["level"] == "ok"
-    # The rest is looked at all the same.
-    assert told.one("idle")["level"] == "ok"
+    """A slow engine ends no check, and heartbeats are counted."""
+    report = doctor(served.url, "--question", script({"hang": True}), "--patient", "1.5")
+    assert report.status == 0
+    finding = report.one("answers", "chat completions")
+    assert (finding["level"], "no text" in finding["says"]) == ("warning", True)
+    assert report.one("silence")["figures"]["signs"] > 3
+    assert report.one("silence")["level"] == "ok"
+    # Everything else is still checked.
+    assert report.one("idle")["level"] == "ok"
 
 
-def test_something_cuts_silent_answers(shared_engine: ScriptedEngine, tmp_path: Path) -> None:
-    """A time-out in between that cuts answers is not told of, or taken for the engine's fault."""
+def test_a_proxy_timeout(shared_engine: ScriptedEngine, tmp_path: Path) -> None:
+    """An answer that a proxy's timeout truncates is a problem, with the proxy's setting."""
     with twistd(
         tmp_path, PROXY_LISTEN="tcp:0:interface=127.0.0.1", BRUNIX_GRPC_TARGET=shared_engine.target
-    ) as process, between(wait_for_port(process), idle_s=1.0) as it:  # fmt: skip
-        told = doctor(it.url, "--question", script("one ", {"hang": True}), "--patient", "20")
-    assert told.status == 1
-    finding = told.one("answers", "chat completions")
+    ) as process, faulty_proxy(wait_for_port(process), idle_s=1.0) as between:  # fmt: skip
+        report = doctor(between.url, "--question", script("one ", {"hang": True}), "--patient", "20")
+    assert report.status == 1
+    finding = report.one("answers", "chat completions")
     assert finding["level"] == "problem"
-    assert "cut off" in finding["says"]
+    assert "truncated" in finding["says"]
     assert "proxy_read_timeout" in finding["todo"]
-    assert told.one("idle")["level"] == "warning"
+    assert report.one("idle")["level"] == "warning"
 
 
 @with_nginx
@@ -418,72 +408,72 @@ def test_something_cuts_silent_answers(shared_engine: ScriptedEngine, tmp_path: 
         ({"gzip off;": "", "proxy_buffering off;": "proxy_buffering on;"}, "problem", "arrives within"),
         ({"gzip off;": "gzip on; gzip_min_length 0;"}, "warning", "compressed"),
     ],
-    ids=["as it should be", "buffering", "compressing"],
+    ids=["correct", "buffering", "compressing"],
 )
 def test_nginx(paced: Gateway, changes: dict[str, str], level: str, word: str) -> None:
-    """Something in between that holds the words back is not told of, or something that does not is."""
+    """Buffering and compression in nginx are found, and a correct configuration has no warnings."""
     with proxy("nginx", [f"127.0.0.1:{paced.port}"], changes=changes) as front:
-        told = doctor(front.url)
-    finding = told.one("streams", "chat completions")
+        report = doctor(front.url)
+    finding = report.one("streams", "chat completions")
     assert (finding["level"], word in finding["says"]) == (level, True), finding
-    assert told.one("streams", "Ollama's generate")["level"] == level
-    assert told.one("between")["figures"]["seen"][0].startswith("nginx")
-    assert told.status == int(level == "problem")
+    assert report.one("streams", "Ollama's generate")["level"] == level
+    assert report.one("between")["figures"]["seen"][0].startswith("nginx")
+    assert report.status == int(level == "problem")
     if level == "ok":
-        assert {each for check, each in told.levels.items() if check != "names"} <= {"ok", "note"}
+        assert {each for check, each in report.levels.items() if check != "names"} <= {"ok", "note"}
 
 
 @pytest.mark.parametrize(
-    ("hold_bytes", "level", "word"), [(10**9, "problem", "arrives within"), (3000, "warning", "lumps of some")]
+    ("hold_bytes", "level", "word"), [(10**9, "problem", "arrives within"), (3000, "warning", "bursts of about")]
 )
 def test_a_buffer(paced: Gateway, hold_bytes: int, level: str, word: str) -> None:
-    """Something in between that gathers an answer is not told of, or not how it does."""
-    with between(paced.port, hold_bytes=hold_bytes) as it:
-        told = doctor(it.url)
-    finding = told.one("streams", "chat completions")
+    """A buffer between client and gateway is found, whether it holds all or a part of the answer."""
+    with faulty_proxy(paced.port, hold_bytes=hold_bytes) as between:
+        report = doctor(between.url)
+    finding = report.one("streams", "chat completions")
     assert (finding["level"], word in finding["says"]) == (level, True), finding
     assert "proxy_buffering off" in finding["todo"]
 
 
 @with_nginx
-def test_nginx_takes_no_large_body(served: Gateway) -> None:
-    """Long conversations are refused by a proxy, and nobody knows by whom."""
+def test_nginx_limits_the_body(served: Gateway) -> None:
+    """A request that nginx rejects as too large is reported with nginx's setting."""
     with proxy("nginx", [f"127.0.0.1:{served.port}"], changes={"client_max_body_size 5m;": ""}) as front:
-        told = doctor(front.url, "--no-questions")
-    assert told.one("body size")["level"] == "warning"
-    assert "client_max_body_size" in told.one("body size")["todo"]
+        report = doctor(front.url, "--no-questions")
+    assert report.one("body size")["level"] == "warning"
+    assert "client_max_body_size" in report.one("body size")["todo"]
 
 
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.skipif(find(kind) is None, reason=f"no {kind}")) for kind in KINDS]
 )
 def test_a_proxy_without_a_gateway(kind: Kind) -> None:
-    """Somebody looks for the fault at the gateway that the proxy does not find."""
+    """A proxy that cannot reach the gateway is a problem, and gets no questions."""
     with proxy(kind, [f"127.0.0.1:{free_port()}"]) as front:
-        told = doctor(front.url)
-    assert (told.status, told.questions) == (1, 0)
-    assert told.one("gateway")["level"] == "problem"
+        report = doctor(front.url)
+    assert (report.status, report.questions) == (1, 0)
+    assert report.one("gateway")["level"] == "problem"
 
 
-# What clients on this machine do otherwise.
+# What other clients on this machine do.
 
 
 def test_proxies_in_the_environment(served: Gateway) -> None:
-    """Clients go by way of a proxy that the environment names, and fail, while the doctor says that all is well."""
-    nobody = f"http://user:secret@127.0.0.1:{free_port()}"
-    told = doctor(served.url, "--no-questions", environment={"HTTP_PROXY": nobody})
-    finding = told.one("proxies")
-    assert (told.status, finding["level"], finding["figures"]["works"]) == (0, "warning", False)
-    assert "secret" not in json.dumps(told.findings)
+    """A proxy that other clients would use is reported, without its password."""
+    unreachable = f"http://user:secret@127.0.0.1:{free_port()}"
+    report = doctor(served.url, "--no-questions", environment={"HTTP_PROXY": unreachable})
+    finding = report.one("proxies")
+    assert (report.status, finding["level"], finding["figures"]["works"]) == (0, "warning", False)
+    assert "secret" not in json.dumps(report.findings)
     assert "NO_PROXY=127.0.0.1" in finding["todo"]
     for name in ("127.0.0.1", "*", f"elsewhere,127.0.0.1:{served.port}"):
-        told = doctor(served.url, "--no-questions", environment={"HTTP_PROXY": nobody, "NO_PROXY": name})
-        assert told.one("proxies")["level"] == "ok"
-    told = doctor(served.url, "--no-questions", environment={"http_proxy": "http://proxy:port"})
-    assert told.one("proxies")["level"] == "warning"
-    # To this one the gateway is as good as a proxy: it takes a whole address.
-    told = doctor(served.url, "--no-questions", environment={"http_proxy": served.url})
-    assert (told.one("proxies")["level"], told.one("proxies")["figures"]["works"]) == ("note", True)
+        report = doctor(served.url, "--no-questions", environment={"HTTP_PROXY": unreachable, "NO_PROXY": name})
+        assert report.one("proxies")["level"] == "ok"
+    report = doctor(served.url, "--no-questions", environment={"http_proxy": "http://proxy:port"})
+    assert report.one("proxies")["level"] == "warning"
+    # The gateway works as this proxy: it accepts an absolute URL.
+    report = doctor(served.url, "--no-questions", environment={"http_proxy": served.url})
+    assert (report.one("proxies")["level"], report.one("proxies")["figures"]["works"]) == ("note", True)
 
 
 @pytest.mark.parametrize(
@@ -491,30 +481,30 @@ def test_proxies_in_the_environment(served: Gateway) -> None:
     [(b"HTTP/1.1 ", b"HTTP/1.0 ", "HTTP/1.0"), (b"\r\nDate:", b"\r\nConnection: close\r\nDate:", "closed")],
 )
 def test_connections(served: Gateway, line: bytes, added: bytes, word: str) -> None:
-    """An old proxy, or one that closes every connection, is not told of."""
-    with between(served.port, answer=lambda data: data.replace(line, added, 1)) as it:
-        told = doctor(it.url, "--no-questions")
-    assert word in told.one("connection")["says"]
-    assert told.one("connection")["level"] in {"note", "warning"}
+    """HTTP/1.0 and connections that are closed after each response are reported."""
+    with faulty_proxy(served.port, answer=lambda data: data.replace(line, added, 1)) as between:
+        report = doctor(between.url, "--no-questions")
+    assert word in report.one("connection")["says"]
+    assert report.one("connection")["level"] in {"note", "warning"}
 
 
-def test_cancelling_that_does_not_get_through(paced: Gateway) -> None:
-    """Something in between reads on for clients that have gone, and the engine works for nobody, unseen."""
-    with between(paced.port, reads_on=True) as it:
-        told = doctor(it.url, "--metrics", f"127.0.0.1:{paced.metrics}")
-    assert told.one("cancelling")["level"] == "warning"
-    assert "abortonclose" in told.one("cancelling")["todo"]
+def test_a_proxy_that_does_not_forward_disconnects(paced: Gateway) -> None:
+    """A proxy that keeps reading after its client has disconnected is reported."""
+    with faulty_proxy(paced.port, reads_on=True) as between:
+        report = doctor(between.url, "--metrics", f"127.0.0.1:{paced.metrics}")
+    assert report.one("cancelling")["level"] == "warning"
+    assert "abortonclose" in report.one("cancelling")["todo"]
 
 
-def test_metrics_that_are_not_there(paced: Gateway) -> None:
-    """A wrong address of the metrics looks like an engine that is not freed."""
-    told = doctor(paced.url, "--metrics", f"127.0.0.1:{free_port()}", "--question", "What can you help me with?")
-    assert told.one("cancelling")["level"] == "note"
-    assert "metrics cannot be read" in told.one("cancelling")["says"]
+def test_unreachable_metrics(paced: Gateway) -> None:
+    """An unreachable --metrics is reported as such."""
+    report = doctor(paced.url, "--metrics", f"127.0.0.1:{free_port()}", "--question", "What can you help me with?")
+    assert report.one("cancelling")["level"] == "note"
+    assert "metrics cannot be read" in report.one("cancelling")["says"]
 
 
 def test_control_c(served: Gateway) -> None:
-    """Who stops the doctor reads a traceback, or waits for the engine."""
+    """Control-C ends the doctor at once, without a traceback."""
     with subprocess.Popen(  # noqa: S603 - this interpreter
         [sys.executable, "-m", "brunix_twisted", "doctor", served.url, "--question", script({"hang": True})],
         env=CLEAN,

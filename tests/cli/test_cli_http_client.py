@@ -6,24 +6,22 @@ import gzip
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 
 import attrs
 import pytest
 
-from brunix_twisted.cli.address import read
+from brunix_twisted.cli.address import parse
 from brunix_twisted.cli.http_client import Connection, ProtocolError, Target, TruncatedError, get
 from brunix_twisted.cli.sockets import DeadlineExceededError
-from cli.running import answering, brunix, http
+from cli.running import brunix
+from cli.servers import answering, http, request_from, serving
 from fake_reactor import LIMIT_S
-from threads import Threads
 
 LARGE = 6_000_000
 
 
 def target_at(port: int) -> Target:
-    return Target(read(f"http://127.0.0.1:{port}")[0])
+    return Target(parse(f"http://127.0.0.1:{port}")[0])
 
 
 def body_of(answer: bytes, timeout_s: float = LIMIT_S) -> bytes:
@@ -35,39 +33,6 @@ def body_of(answer: bytes, timeout_s: float = LIMIT_S) -> bytes:
 def chunked(*parts: bytes) -> bytes:
     body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
     return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
-
-
-@contextmanager
-def serving(serve: Callable[[socket.socket], object]) -> Iterator[int]:
-    """Run a server that calls ``serve`` with each connection; it ends with the block."""
-    done = threading.Event()
-
-    def accept() -> None:
-        with suppress(OSError):
-            while not done.is_set():
-                connection, _ = server.accept()
-                with connection, suppress(OSError):
-                    connection.settimeout(LIMIT_S)
-                    serve(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as server, Threads() as threads:
-        threads.start(accept)
-        try:
-            yield server.getsockname()[1]
-        finally:
-            done.set()
-            server.shutdown(socket.SHUT_RDWR)
-
-
-def request_from(connection: socket.socket) -> bytes:
-    """Read one request without a body."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        data = connection.recv(65536)
-        if not data:
-            raise ConnectionAbortedError
-        received += data
-    return received
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "no-stream"])

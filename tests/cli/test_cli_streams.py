@@ -1,4 +1,4 @@
-"""``brunix`` with an output that cannot be written, an input that cannot be read, and arguments that are no text."""
+"""``brunix`` when output cannot be written, input cannot be read, or arguments are not valid UTF-8."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Final
 
 import pytest
 
-from cli.conftest import Gateway
-from cli.running import COMMAND, answering, brunix, http
+from cli.gateway_processes import Gateway
+from cli.running import COMMAND, brunix
+from cli.servers import answering, http
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script
@@ -23,14 +24,14 @@ EVERY: Final = [
 ]
 
 every_command = pytest.mark.parametrize("command", EVERY)
-# Python writes at once, or gathers what is written and meets the fault at its end.
+# Unbuffered, Python notices the error at once; buffered, possibly only at exit.
 buffered_or_not = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 
 
 def redirected(
     command: str, redirection: str, gateway: Gateway, stdin: bytes = b"q\n", unbuffered: str = ""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command by way of a shell, which redirects or closes its streams."""
+    """Run a command through a shell that redirects or closes its streams."""
     return subprocess.run(  # noqa: S603 - this interpreter
         ["sh", "-c", f'"$@" {redirection}', "sh", *COMMAND, *command.split()],  # noqa: S607 - POSIX
         env=CLEAN | {"BRUNIX_URL": gateway.url, "PYTHONUNBUFFERED": unbuffered},
@@ -43,7 +44,7 @@ def redirected(
 
 @cache
 def undisturbed(command: str, gateway: Gateway) -> subprocess.CompletedProcess[bytes]:
-    """Run a command whose streams are as they should be; once, for all that is compared with it."""
+    """Run a command with usable streams; the result is cached for comparisons."""
     return redirected(command, "", gateway)
 
 
@@ -53,25 +54,25 @@ def undisturbed(command: str, gateway: Gateway) -> subprocess.CompletedProcess[b
 @every_command
 @buffered_or_not
 def test_a_full_disk(served: Gateway, command: str, unbuffered: str) -> None:
-    """An output that cannot be written is reported in one line, and is no success."""
+    """Output that cannot be written is reported in one line, with exit status 1."""
     done = redirected(command, "> /dev/full", served, unbuffered=unbuffered)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == b"brunix: the output cannot be written: No space left on device"
+    assert done.stderr.splitlines()[-1] == b"brunix: cannot write the output: No space left on device"
     assert b"Traceback" not in done.stderr
     assert b"Exception" not in done.stderr
 
 
 @every_command
 def test_a_closed_output(served: Gateway, shared_engine: ScriptedEngine, command: str) -> None:
-    """A command whose output is closed says so, and asks no question whose answer could not be written."""
+    """A command with closed standard output reports it and asks no question."""
     known = len(shared_engine.calls)
     done = redirected(command, ">&-", served)
-    assert (done.returncode, done.stderr) == (1, b"brunix: the standard output is closed\n")
+    assert (done.returncode, done.stderr) == (1, b"brunix: standard output is closed\n")
     assert len(shared_engine.calls) == known
 
 
 def test_a_full_disk_frees_the_engine(served: Gateway, shared_engine: ScriptedEngine) -> None:
-    """An answer that cannot be written is cancelled."""
+    """The engine call is cancelled if its answer cannot be written."""
     known = len(shared_engine.calls)
     with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
         done = subprocess.run(  # noqa: S603 - this interpreter
@@ -90,10 +91,8 @@ def test_a_full_disk_frees_the_engine(served: Gateway, shared_engine: ScriptedEn
 @every_command
 @buffered_or_not
 @pytest.mark.parametrize("redirection", ["2> /dev/full", "2>&-"])
-def test_what_stands_beside_the_output_cannot_be_written(
-    served: Gateway, command: str, redirection: str, unbuffered: str
-) -> None:
-    """The output is whole and the status right though nothing can be said beside it."""
+def test_standard_error_cannot_be_written(served: Gateway, command: str, redirection: str, unbuffered: str) -> None:
+    """If standard error cannot be written, the output and the exit status are the same."""
     normal = undisturbed(command, served)
     done = redirected(command, redirection, served, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (normal.returncode, b"")
@@ -103,15 +102,15 @@ def test_what_stands_beside_the_output_cannot_be_written(
 @pytest.mark.parametrize("command", ["ask --bad", "ask q --session \x7f", "nothing", "ask", "ask q --model gpt-7"])
 @pytest.mark.parametrize("redirection", ["2> /dev/full", "2>&-"])
 def test_a_mistake_that_cannot_be_reported(served: Gateway, command: str, redirection: str) -> None:
-    """The status says that something is wrong where the words cannot."""
+    """The exit status reports an error even if standard error cannot be written."""
     done = redirected(command, redirection, served, stdin=b"")
     assert (done.returncode, done.stdout, done.stderr) == (1 if "gpt-7" in command else 2, b"", b"")
 
 
 @every_command
 @buffered_or_not
-def test_the_reader_has_gone(served: Gateway, command: str, unbuffered: str) -> None:
-    """Before ``| head -1`` no command leaves a traceback behind, and all end as SIGPIPE ends a program."""
+def test_the_reader_closes_the_pipe(served: Gateway, command: str, unbuffered: str) -> None:
+    """A closed pipe ends every command with 141 and without a traceback."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -131,8 +130,8 @@ def test_the_reader_has_gone(served: Gateway, command: str, unbuffered: str) -> 
     assert b"Exception" not in done.stderr
 
 
-def test_an_answer_that_the_output_cannot_show() -> None:
-    """A lone surrogate, or a character that the output's encoding lacks, does not end an answer."""
+def test_characters_that_the_output_cannot_encode() -> None:
+    """Lone surrogates and characters that the output's encoding lacks are replaced."""
     body = rb'{"choices": [{"message": {"content": "a\ud800b\u20ac"}, "finish_reason": "stop"}]}'
     with answering(http("200 OK", body)) as port:
         url = f"http://127.0.0.1:{port}"
@@ -146,39 +145,39 @@ def test_an_answer_that_the_output_cannot_show() -> None:
 
 @pytest.mark.parametrize(("command", "status"), [("ask q", 0), ("ask", 2), ("ask -", 2), ("chat", 0), ("connect", 0)])
 def test_a_closed_input(served: Gateway, command: str, status: int) -> None:
-    """A command that is started without an input, as some schedulers do it, finds an empty one."""
+    """Closed standard input counts as empty."""
     done = redirected(command, "<&-", served)
     assert (done.returncode, b"Traceback" in done.stderr) == (status, False)
 
 
 def test_an_input_that_cannot_be_read(served: Gateway) -> None:
-    """An input that fails is not taken for an empty one."""
+    """An input error is reported, not treated as empty input."""
     done = redirected("ask q", "< /proc/self/mem", served)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr == b"brunix ask: the standard input cannot be read: Input/output error\n"
+    assert done.stderr == b"brunix ask: cannot read standard input: Input/output error\n"
 
 
 def test_an_input_without_an_end(served: Gateway) -> None:
-    """A device in place of a file does not fill the memory."""
+    """Endless input is rejected and does not fill the memory."""
     done = redirected("ask q", "< /dev/zero", served)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr == b"brunix ask: what was piped in is longer than 64 MiB\n"
+    assert done.stderr == b"brunix ask: the piped text is longer than 64 MiB\n"
 
 
 def test_an_input_that_is_too_long_for_the_gateway(served: Gateway) -> None:
-    """The gateway's refusal is read, though it came before all of the question had been sent."""
+    """The gateway's rejection is shown even if it arrives before the whole question was sent."""
     done = redirected("ask", "", served, stdin=b"a" * (20 << 20))
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"raise PROXY_MAX_BODY_BYTES" in done.stderr
 
 
-def test_a_line_of_a_chat_that_is_no_text(served: Gateway) -> None:
-    """A line that cannot be decoded is reported, and the chat goes on."""
+def test_an_undecodable_line_in_a_chat(served: Gateway) -> None:
+    """An undecodable line is reported, and the chat continues."""
     done = redirected("chat", "", served, stdin=b"\xff\n/session \xc3\xa9\nhello\n")
     assert (done.returncode, done.stdout.split()) == (0, [b"hello"])
     assert done.stderr.splitlines() == [
-        b"[that was no text in this terminal's encoding]",
-        b"[a session's id is printable ASCII, without spaces]",
+        b"[the line is not valid text in this terminal's encoding]",
+        b"[a session id must be printable ASCII without spaces]",
     ]
 
 
@@ -198,12 +197,12 @@ def given(*arguments: str | bytes, environment: Mapping[bytes, bytes] | None = N
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("no_text", [b"\xff", b"a\xe9", b"\xed\xa0\x80", b"\xf0\x9f\x98"])
-def test_a_question_that_is_no_text(served: Gateway, shared_engine: ScriptedEngine, no_text: bytes) -> None:
-    """An undecodable question is reported as what it is, and the gateway is not asked."""
+@pytest.mark.parametrize("undecodable", [b"\xff", b"a\xe9", b"\xed\xa0\x80", b"\xf0\x9f\x98"])
+def test_an_undecodable_question(served: Gateway, shared_engine: ScriptedEngine, undecodable: bytes) -> None:
+    """An undecodable question is reported and not sent."""
     known = len(shared_engine.calls)
-    said = b"brunix ask: the question holds bytes that are no UTF-8 text\n"
-    assert given("ask", "--url", served.url, no_text) == (2, b"", said)
+    said = b"brunix ask: the question is not valid UTF-8\n"
+    assert given("ask", "--url", served.url, undecodable) == (2, b"", said)
     assert len(shared_engine.calls) == known
 
 
@@ -227,7 +226,7 @@ def test_a_question_that_is_no_text(served: Gateway, shared_engine: ScriptedEngi
         (["ask", "q", "--ca", b"/nothing/\xff"], "--ca"),
     ],
 )
-def test_an_option_that_is_no_text(arguments: list[str | bytes], named: str) -> None:
+def test_an_undecodable_option(arguments: list[str | bytes], named: str) -> None:
     """An undecodable option is named, without a traceback."""
     status, stdout, stderr = given(*arguments)
     assert (status, stdout) == (2, b"")
@@ -236,7 +235,7 @@ def test_an_option_that_is_no_text(arguments: list[str | bytes], named: str) -> 
 
 @pytest.mark.parametrize("variable", [b"BRUNIX_URL", b"BRUNIX_API_KEY"])
 @pytest.mark.parametrize("command", [("ask", "q"), ("chat",), ("connect", "llm"), ("doctor",)])
-def test_a_variable_that_is_no_text(variable: bytes, command: tuple[str, ...]) -> None:
+def test_an_undecodable_variable(variable: bytes, command: tuple[str, ...]) -> None:
     """An undecodable variable is named, without a traceback."""
     status, stdout, stderr = given(*command, environment={variable: b"\xff"})
     assert (status, stdout) == (2, b"")

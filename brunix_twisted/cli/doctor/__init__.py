@@ -1,6 +1,6 @@
 """
-``brunix doctor``: walks from a client to the engine, and says what it finds on the way.
+``brunix doctor``: checks everything between a client and the engine.
 
-Each concern is a module with two kinds of functions: those that measure, and give values, and those named ``judge_…``,
-which make findings of the values and touch nothing else. ``visit`` has the order and the limits.
+Each topic is a module with two kinds of functions: ``measure_*`` uses the network and returns values, ``check_*`` turns
+these values into findings and is pure. ``run`` has the order of the checks.
 """

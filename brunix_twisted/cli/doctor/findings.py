@@ -1,4 +1,4 @@
-"""What a check found, as a value. Pure."""
+"""The result of a check as a value. Pure."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import attrs
 
 Level = Literal["ok", "note", "warning", "problem"]
 """
-``ok``: as it should be; ``note``: to be known, or not to be seen from here; ``warning``: some clients will have
-trouble; ``problem``: it does not work, or not as it is meant to.
+``ok``: works; ``note``: worth knowing, or not measurable from here; ``warning``: some clients will have trouble;
+``problem``: does not work, or not as intended.
 """
 
 
 @attrs.frozen
 class Finding:
-    """One thing that is so."""
+    """The result of one check. The attributes are the keys of the JSON output, a public interface."""
 
     check: str
-    """A word for the check, the same in every release."""
+    """The name of the check, the same in every release."""
     level: Level
     says: str
-    """What was found, in half a sentence."""
+    """What was found, as half a sentence."""
     means: str = ""
-    """What comes of it, in whole sentences; empty where nothing does."""
+    """What it means for clients, in whole sentences; may be empty."""
     todo: str = ""
-    """What to do about it, in whole sentences."""
+    """What to do about it, in whole sentences; may be empty."""
     figures: Mapping[str, Any] = attrs.field(factory=dict)
-    """What was measured, for programs; units stand in the names."""
+    """The measured values, for programs; their names contain the units."""
 
 
-def status(findings: Iterable[Finding]) -> int:
-    """Give the exit status: whether anything is a problem."""
+def exit_status(findings: Iterable[Finding]) -> int:
+    """Return 1 if any finding is a problem."""
     return int(any(finding.level == "problem" for finding in findings))

@@ -1,10 +1,10 @@
-"""Who answers: this gateway, something before it, or somebody else; and how the gateway says it is."""
+"""Which server responds, whether it is a healthy gateway, and which model it has."""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -14,14 +14,9 @@ from brunix_twisted.cli.doctor.findings import Finding
 from brunix_twisted.cli.http_client import FullResponse, Target, get
 
 
-def page(target: Target, path: str, timeout_s: float) -> FullResponse:
-    """Ask for a page. Raises what asking over a network raises."""
-    return get(target, path, timeout_s=timeout_s)
-
-
 @attrs.frozen
 class Identity:
-    """What the pages say by which servers can be told apart."""
+    """The responses that tell servers apart."""
 
     health: FullResponse
     models: FullResponse
@@ -30,14 +25,19 @@ class Identity:
 
 
 def measure_identity(target: Target, timeout_s: float) -> Identity:
-    """Ask for these pages. Raises what asking over a network raises."""
-    return Identity(*(page(target, path, timeout_s) for path in ("/health", "/v1/models", "/api/version")))
+    """Request the three pages. Raises network errors."""
+    return Identity(*(get(target, path, timeout_s=timeout_s) for path in ("/health", "/v1/models", "/api/version")))
+
+
+def _health(found: Identity) -> dict[str, Any]:
+    data = found.health.json()
+    return data if isinstance(data, dict) else {}
 
 
 def is_gateway(found: Identity) -> bool:
-    """Whether this is a gateway of ours."""
-    data = found.health.json()
-    if isinstance(data, dict) and data.get("status") in {"ok", "unavailable", "draining"} and "version" in data:
+    """Whether the server is a Brunix gateway."""
+    health = _health(found)
+    if health.get("status") in {"ok", "unavailable", "draining"} and "version" in health:
         return True
     return _owner(found.models) == "brunix"
 
@@ -48,8 +48,8 @@ def _owner(models: FullResponse) -> str:
     return ""
 
 
-def _other(found: Identity) -> str:
-    """Name the server that it is instead, as far as that can be told."""
+def _other_server(found: Identity) -> str:
+    """Name another server as precisely as possible."""
     owner, server = _owner(found.models), found.models.headers.get("Server")
     if owner == "vllm":
         return "vLLM"
@@ -57,151 +57,143 @@ def _other(found: Identity) -> str:
         return "llama.cpp's server"
     version = found.version.json()
     if found.version.ok and isinstance(version, dict) and isinstance(version.get("version"), str):
-        return f"Ollama {version['version']} itself"
-    said = found.health
-    what = said.headers.get("Server") or said.headers.get("Content-Type") or "it does not say what it is"
-    return f"another server ({what}; /health gives {said.status})"
+        return f"Ollama {version['version']}"
+    headers = found.health.headers
+    name = headers.get("Server") or headers.get("Content-Type") or "unknown"
+    return f"another server ({name}; /health returns {found.health.status})"
 
 
 def check_identity(where: GatewayAddress, found: Identity) -> Finding:
-    """Say who answers."""
-    refused = _refused(where, found)
-    if refused is not None:
-        return Finding("gateway", "problem", refused.message, "", refused.remedy, {"kind": refused.kind})
+    """Check whether the server is a gateway."""
+    denied = _access_denied(where, found)
+    if denied is not None:
+        return Finding("gateway", "problem", denied.message, "", denied.remedy, {"kind": denied.kind})
     if not is_gateway(found):
-        other = _other(found)
-        todo = (
-            "Ollama's port is 11434, the gateway's 8000: is the address the one that the gateway prints at its start?"
-            if other.startswith("Ollama")
-            else "Is the address the one that the gateway prints at its start, or the one of the proxy before it?"
-        )
-        return Finding(
-            "gateway", "problem", f"this is not the gateway, but {other}", "", todo, {"kind": "not_the_gateway"}
-        )
-    data = found.health.json()
-    version = data.get("version") if isinstance(data, dict) else None
-    return Finding(
-        "gateway", "ok", f"brunix_twisted {version or 'of an unknown release'}", figures={"version": version}
-    )
-
-
-def _refused(where: GatewayAddress, found: Identity) -> Diagnosis | None:
-    """Say whether nobody is let through to it at all."""
-    if is_gateway(found):
-        return None
-    for answer in (found.models, found.health):
-        diagnosis = diagnose_response(answer, where)
-        if not answer.ok and diagnosis.kind in _ACCESS_DENIED:
-            return diagnosis
-    return None
+        other = _other_server(found)
+        todo = "Use the address that the gateway prints when it starts, or the address of its proxy."
+        if other.startswith("Ollama"):
+            todo = f"Ollama's port is 11434, the gateway's is 8000. {todo}"
+        figures = {"kind": "not_the_gateway"}
+        return Finding("gateway", "problem", f"this is not the gateway, but {other}", "", todo, figures)
+    version = _health(found).get("version")
+    return Finding("gateway", "ok", f"brunix_twisted {version or '(unknown release)'}", figures={"version": version})
 
 
 _ACCESS_DENIED: Final = {"host_not_allowed", "unauthorized", "redirect", "proxy_without_gateway", "https"}
 
 
+def _access_denied(where: GatewayAddress, found: Identity) -> Diagnosis | None:
+    """Return why requests do not reach the gateway, if they do not."""
+    if is_gateway(found):
+        return None
+    for response in (found.models, found.health):
+        diagnosis = diagnose_response(response, where)
+        if not response.ok and diagnosis.kind in _ACCESS_DENIED:
+            return diagnosis
+    return None
+
+
 def check_health(where: GatewayAddress, found: Identity) -> Finding:
-    """Say how the gateway and its engine are."""
-    answer = found.health
-    data = answer.json()
-    data = data if isinstance(data, dict) else {}
-    state = data.get("status")
-    if answer.ok and state == "ok":
-        processes = data.get("processes")
+    """Check whether the gateway reports a healthy engine."""
+    health = _health(found)
+    state = health.get("status")
+    if found.health.ok and state == "ok":
+        processes = health.get("processes")
         if isinstance(processes, dict) and processes.get("running") != processes.get("configured"):
             return Finding(
                 "engine",
                 "warning",
-                f"the engine is well, but only {processes.get('running')} of {processes.get('configured')} gateway "
+                f"the engine is healthy, but only {processes.get('running')} of {processes.get('configured')} gateway "
                 "processes run",
-                "A process that died is being replaced.",
-                "Its log says how it ended.",
+                "The gateway is replacing a process that died.",
+                "Its log shows why the process ended.",
                 {"processes": processes},
             )
-        return Finding("engine", "ok", "the engine is well, says the gateway")
+        return Finding("engine", "ok", "the gateway reports a healthy engine")
     if state == "draining":
         return Finding(
             "engine",
             "problem",
-            "the gateway is stopping, and takes no more questions",
-            "It was told to stop, and lets answers under way end.",
-            "Start it again, or wait for the one that takes its place.",
+            "the gateway is stopping and accepts no new questions",
+            "It is only finishing its current answers.",
+            "Start it again, or wait for its replacement.",
         )
     if state == "unavailable":
         return Finding(
             "engine",
             "problem",
-            f"the gateway runs, its engine does not answer: {data.get('reason') or 'no reason is given'}",
-            "Every question is answered with 503 until the engine is back; the gateway need not be restarted.",
-            "Look at the engine and at BRUNIX_GRPC_TARGET. On the gateway's machine `twistd brunix --check` says more.",
+            f"the gateway runs, but its engine is unreachable: {health.get('reason') or 'no reason given'}",
+            "Every question fails with 503 until the engine is back. The gateway needs no restart.",
+            "Check the engine and BRUNIX_GRPC_TARGET. `twistd brunix --check` on the gateway's machine shows more.",
         )
     return Finding(
         "engine",
         "warning",
-        f"/health gives {answer.status} and does not say how the engine is",
-        "Something before the gateway answers in its place, or keeps the path to itself.",
+        f"/health returns {found.health.status} and no engine status",
+        "A proxy responds in place of the gateway, or blocks this path.",
         f"Let {where.root}/health through to the gateway.",
     )
 
 
-_MARKS: Final = (
+_PROXY_HEADERS: Final = (
     ("Via", r"(.+)", "{0}"),
     ("CF-Ray", r".", "Cloudflare"),
     ("X-Amz-Cf-Id", r".", "CloudFront"),
     ("X-Served-By", r"(.+)", "{0}"),
     ("Server", r"(?!TwistedWeb)(.+)", "{0}"),
 )
-"""Headers by which something in between shows itself: the name, what it holds, and who that is."""
+"""Headers that reveal a proxy: name, pattern of the value, and the proxy's name."""
 
 
-def between(found: Identity) -> list[str]:
-    """Name what shows itself between here and the gateway."""
-    seen = []
-    for name, pattern, who in _MARKS:
+def intermediaries(found: Identity) -> list[str]:
+    """Name the proxies that headers reveal."""
+    names = []
+    for name, pattern, proxy in _PROXY_HEADERS:
         if match := re.fullmatch(f"(?:{pattern}).*", found.health.headers.get(name), re.DOTALL):
-            seen.append(who.format(*match.groups()))
-    return list(dict.fromkeys(seen))
+            names.append(proxy.format(*match.groups()))
+    return list(dict.fromkeys(names))
 
 
 def check_intermediaries(found: Identity) -> Finding:
-    """Say what is between."""
-    if seen := between(found):
-        return Finding(
-            "between", "note", f"between here and the gateway stands {' and '.join(seen)}", figures={"seen": seen}
-        )
-    return Finding("between", "ok", "nothing between here and the gateway shows itself", figures={"seen": []})
+    """Report the proxies that headers reveal."""
+    if seen := intermediaries(found):
+        says = f"between this machine and the gateway: {' and '.join(seen)}"
+        return Finding("between", "note", says, figures={"seen": seen})
+    return Finding("between", "ok", "no proxy between this machine and the gateway is visible", figures={"seen": []})
 
 
 def listed(models: FullResponse) -> list[str]:
-    """Name the models that are listed."""
+    """Return the names of the listed models."""
     with suppress(LookupError, TypeError):
         return [str(each["id"]) for each in models.json()["data"]]
     return []
 
 
-def check_model(names: list[str], asked: str | None, known: bool) -> Finding:  # noqa: FBT001 - a value
+def check_model(names: list[str], requested: str | None, *, known: bool) -> Finding:
     """
-    Say whether the model's name is right.
+    Check the model's name.
 
-    :param asked: the name that somebody means to use, if they said.
-    :param known: whether the gateway takes that name; where there is none, the listed one with ``:latest``.
+    :param requested: the name that the user wants to use; None if they gave none.
+    :param known: whether the gateway accepts that name, or else the listed one with ``:latest`` appended.
     """
-    data = " and ".join(names) or "none"
-    if asked is None:
+    available = " and ".join(names) or "none"
+    if requested is None:
         if not names:
-            return Finding("model", "problem", "the gateway lists no model", "", "Is /v1/models let through?")
-        tagged = f"; with :latest behind it, as Ollama writes it, it is {'taken too' if known else 'not taken'}"
-        return Finding("model", "ok", f"the model is called {data}{tagged}", figures={"listed": names})
+            todo = "Check that the proxy lets /v1/models through."
+            return Finding("model", "problem", "the gateway lists no model", "", todo)
+        tagged = f"; {names[0]}:latest, as Ollama clients write it, is {'accepted too' if known else 'not accepted'}"
+        return Finding("model", "ok", f"the model's name is {available}{tagged}", figures={"listed": names})
+    figures = {"listed": names, "asked": requested}
     if known:
-        listed_so = asked.removesuffix(":latest") in names
-        says = f"{asked} is taken" if listed_so else f"{asked} is taken, as another name of {data}"
-        return Finding("model", "ok", says, figures={"listed": names, "asked": asked})
-    near = [name for name in names if name.lower() == asked.removesuffix(":latest").lower()]
-    todo = f"Write {near[0]}: upper and lower case count." if near else f"Write {data} in the client."
+        alias = "" if requested.removesuffix(":latest") in names else f" as another name of {available}"
+        return Finding("model", "ok", f"{requested} is accepted{alias}", figures=figures)
+    similar = [name for name in names if name.lower() == requested.removesuffix(":latest").lower()]
+    todo = f"Use {similar[0]}; names are case-sensitive." if similar else f"Use {available} in the client."
     return Finding(
         "model",
         "problem",
-        f"there is no model {asked}; the one that is listed is {data}",
-        "Every question with that name is answered with 404.",
-        f"{todo} Or let the gateway take the name too: PROXY_MODEL_ALIASES={asked}.",
-        {"listed": names, "asked": asked},
+        f"the model {requested} does not exist; the gateway lists {available}",
+        "Every question with that name fails with 404.",
+        f"{todo} Or let the gateway accept the name: PROXY_MODEL_ALIASES={requested}.",
+        figures,
     )

@@ -1,4 +1,4 @@
-"""The way to the gateway: the name, the addresses, TLS, and the proxies that clients may take instead."""
+"""The network path to the gateway: DNS, addresses, TLS, and the proxies in the environment."""
 
 from __future__ import annotations
 
@@ -11,37 +11,32 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from brunix_twisted.cli.address import GatewayAddress, shown
-from brunix_twisted.cli.diagnosis import (
-    EXPECTED,
-    Diagnosis,
-    DiagnosisError,
-    diagnose_exception,
-)
+from brunix_twisted.cli.address import GatewayAddress, redacted
+from brunix_twisted.cli.diagnosis import EXPECTED, Diagnosis, DiagnosisError, diagnose_exception
 from brunix_twisted.cli.doctor.findings import Finding
 from brunix_twisted.cli.http_client import Connection, Target
 from brunix_twisted.cli.sockets import ResolvedAddress, connect, resolve
 
 _MAX_ADDRESSES: Final = 4
-_SOON_DAYS: Final = 14
+_MIN_CERTIFICATE_DAYS: Final = 14
 
 
 @attrs.frozen
 class ConnectAttempt:
-    """What became of connecting to one of the name's addresses."""
+    """The result of connecting to one of the host's addresses."""
 
     resolved: ResolvedAddress
     took_s: float
     diagnosis: Diagnosis | None = None
     server: str = ""
-    """Who answers there, as far as that can be told apart."""
+    """Identifies the server, as far as its response tells."""
 
 
 def look_up(target: Target, timeout_s: float) -> list[ResolvedAddress]:
     """
-    Find the addresses, each once.
+    Look up the addresses, without duplicates.
 
-    :raises TroubleError: there are none.
+    :raises DiagnosisError: the lookup failed.
     """
     where = target.address
     try:
@@ -51,17 +46,17 @@ def look_up(target: Target, timeout_s: float) -> list[ResolvedAddress]:
 
 
 def measure_addresses(target: Target, addresses: Sequence[ResolvedAddress], timeout_s: float) -> list[ConnectAttempt]:
-    """Connect to each address, and ask who is there."""
+    """Connect to each address; if there are several, compare the servers."""
     attempts = []
     for resolved in addresses[:_MAX_ADDRESSES]:
-        began_s = time.monotonic()
+        started_s = time.monotonic()
         try:
             connect(resolved, timeout_s).close()
         except EXPECTED as error:
             diagnosis = diagnose_exception(error, target.address)
-            attempts.append(ConnectAttempt(resolved, time.monotonic() - began_s, diagnosis))
+            attempts.append(ConnectAttempt(resolved, time.monotonic() - started_s, diagnosis))
             continue
-        took_s = time.monotonic() - began_s
+        took_s = time.monotonic() - started_s
         server = ""
         if len(addresses) > 1:
             with suppress(*EXPECTED), Connection(target, resolved) as connection:
@@ -72,13 +67,14 @@ def measure_addresses(target: Target, addresses: Sequence[ResolvedAddress], time
 
 
 def check_addresses(where: GatewayAddress, attempts: Sequence[ConnectAttempt]) -> list[Finding]:
-    """Say which of the name's addresses can be reached."""
-    well = [each for each in attempts if each.diagnosis is None]
-    if not well:
+    """Check which of the host's addresses are reachable."""
+    reachable = [each for each in attempts if each.diagnosis is None]
+    unreachable = [each for each in attempts if each.diagnosis is not None]
+    if not reachable:
         diagnosis = attempts[0].diagnosis or Diagnosis("unreachable", f"{where.root} cannot be reached")
-        tried = ", ".join(each.resolved.address for each in attempts)
-        says = diagnosis.message if len(attempts) == 1 else f"{diagnosis.message} (tried: {tried})"
-        return [Finding("address", "problem", says, "", diagnosis.remedy, {"kind": diagnosis.kind})]
+        tried = "" if len(attempts) == 1 else f" (tried: {_addresses(attempts, ', ')})"
+        figures: dict[str, Any] = {"kind": diagnosis.kind}
+        return [Finding("address", "problem", diagnosis.message + tried, "", diagnosis.remedy, figures)]
     figures = {
         "addresses": [
             {
@@ -89,47 +85,49 @@ def check_addresses(where: GatewayAddress, attempts: Sequence[ConnectAttempt]) -
             for each in attempts
         ]
     }
-    ill = [each for each in attempts if each.diagnosis is not None]
-    names = " and ".join(each.resolved.address for each in well)
-    if ill:
-        missing = " and ".join(each.resolved.address for each in ill)
-        first = attempts[0].diagnosis is not None
+    names = _addresses(reachable)
+    if unreachable:
+        missing = _addresses(unreachable)
+        is_first = attempts[0].diagnosis is not None
+        todo = f"Remove {missing} from the host's DNS records, or let a server listen there."
+        if where.host == "localhost":
+            todo = (
+                f"Use {attrs.evolve(where, host=reachable[0].resolved.address)} in clients, or let the gateway listen "
+                f"on both: PROXY_LISTEN='tcp6:{where.port}:interface=\\:\\:'."
+            )
         return [
             Finding(
                 "address",
-                "warning" if first else "note",
-                f"{where.host} is {missing} too, where nothing answers; {names} does",
-                f"A client that tries {missing} {'first, and ' if first else 'and '}only that finds no gateway, "
-                "and one that tries all of them may lose time.",
-                f"Give clients {attrs.evolve(where, host=well[0].resolved.address)}, "
-                "or have the gateway listen on both: "
-                f"PROXY_LISTEN='tcp6:{where.port}:interface=\\:\\:'."
-                if where.host == "localhost"
-                else "Take the address that does not answer out of the name's records, or let something listen there.",
+                "warning" if is_first else "note",
+                f"{where.host} also resolves to {missing}, which does not respond; {names} does",
+                f"A client that tries only {missing} does not find the gateway"
+                f"{', and it is the first address' if is_first else ''}. One that tries all may lose time.",
+                todo,
                 figures,
             )
         ]
-    if len({each.server for each in well}) > 1:
+    if len({each.server for each in reachable}) > 1:
         return [
             Finding(
                 "address",
                 "problem",
-                f"{where.host} is {names}, and different servers answer there",
-                "Which of them a client meets depends on the client.",
-                "Write the address itself in place of the name, or stop the other server.",
+                f"{where.host} resolves to {names}, where different servers respond",
+                "Which server a client reaches depends on the client.",
+                "Use the IP address instead of the name, or stop the other server.",
                 figures,
             )
         ]
-    return [Finding("address", "ok", f"{names} answers after {well[0].took_s * 1000:.1f} ms", figures=figures)]
+    says = f"{names} accepts connections after {reachable[0].took_s * 1000:.1f} ms"
+    return [Finding("address", "ok", says, figures=figures)]
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _addresses(attempts: Sequence[ConnectAttempt], separator: str = " and ") -> str:
+    return separator.join(each.resolved.address for each in attempts)
 
 
 @attrs.frozen
 class TlsDetails:
-    """What TLS came to."""
+    """The TLS version and the server's certificate."""
 
     version: str
     issuer: str
@@ -140,53 +138,47 @@ def measure_tls(target: Target, timeout_s: float) -> TlsDetails:
     """
     Connect with TLS.
 
-    :raises TroubleError: that cannot be done.
+    :raises DiagnosisError: the connection or the handshake failed.
     """
     try:
         with Connection(target) as connection:
             connection.open(timeout_s)
             tls = connection.socket
-            assert isinstance(tls, ssl.SSLSocket)  # noqa: S101 - the address says so
+            assert isinstance(tls, ssl.SSLSocket)  # noqa: S101 - it is an https:// address
             certificate = tls.getpeercert() or {}
             issuer = _pairs(certificate.get("issuer", ()))
-            until_s = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+            expires_s = ssl.cert_time_to_seconds(str(certificate["notAfter"]))
             return TlsDetails(
                 tls.version() or "TLS",
-                str(issuer.get("organizationName") or issuer.get("commonName") or "somebody without a name"),
-                (until_s - time.time()) / 86_400,
+                str(issuer.get("organizationName") or issuer.get("commonName") or "an unnamed issuer"),
+                (expires_s - time.time()) / 86_400,
             )
     except EXPECTED as error:
         raise DiagnosisError(diagnose_exception(error, target.address)) from error
 
 
-def _pairs(name: Any) -> dict[str, str]:  # noqa: ANN401 - as ssl writes a name
+def _pairs(name: Any) -> dict[str, str]:  # noqa: ANN401 - the ssl module's form of a name
     return {key: value for part in name for key, value in part}
 
 
 def check_tls(tls: TlsDetails) -> Finding:
-    """Say how long the certificate will do."""
+    """Check how long the certificate is still valid."""
     figures = {"version": tls.version, "issuer": tls.issuer, "days_left": round(tls.days_left, 1)}
-    if tls.days_left < _SOON_DAYS:
+    if tls.days_left < _MIN_CERTIFICATE_DAYS:
         return Finding(
             "tls",
             "warning",
-            f"the certificate ends in {tls.days_left:.1f} days",
-            "From then on no client gets through.",
-            "Renew it, and see why that does not happen by itself.",
+            f"the certificate expires in {tls.days_left:.1f} days",
+            "After that, clients can no longer connect.",
+            "Renew it, and check why it was not renewed automatically.",
             figures,
         )
-    return Finding(
-        "tls",
-        "ok",
-        f"{tls.version}, the certificate is {tls.issuer}'s and holds {tls.days_left:.0f} days",
-        "",
-        "",
-        figures,
-    )
+    says = f"{tls.version}; the certificate was issued by {tls.issuer} and is valid for {tls.days_left:.0f} days"
+    return Finding("tls", "ok", says, figures=figures)
 
 
 def speaks_tls(target: Target, resolved: ResolvedAddress, timeout_s: float) -> bool:
-    """Whether TLS is spoken there. Nothing is sent over the connection, so nobody's certificate matters."""
+    """Whether the server completes a TLS handshake. No data is sent, so the certificate does not matter."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -201,18 +193,19 @@ def speaks_tls(target: Target, resolved: ResolvedAddress, timeout_s: float) -> b
 
 @attrs.frozen
 class ProxyCheck:
-    """A proxy that clients on this machine would ask in the gateway's place."""
+    """A proxy from the environment that other clients would use for this address."""
 
     variable: str
     proxy: str
-    """Without a password."""
+    """Without its password."""
     works: bool | None
-    """Whether the gateway can be reached by it; None: not tried."""
-    said: str = ""
+    """Whether the gateway is reachable through it; None if this was not tried."""
+    result: str = ""
+    """The status line of the response, or the error."""
 
 
 def proxy_for(where: GatewayAddress, environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """Find the variable that names a proxy for an address, and the proxy; None where clients go straight."""
+    """Return the variable that names a proxy for an address, and the proxy; None if clients connect directly."""
     excepted = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     for part in (part.strip().lower() for part in excepted.split(",")):
         if part == "*" or (part and _is_excepted(where, part)):
@@ -233,18 +226,19 @@ def _is_excepted(where: GatewayAddress, part: str) -> bool:
 
 
 def measure_proxy(target: Target, variable: str, proxy: str, timeout_s: float) -> ProxyCheck:
-    """Ask the proxy for the gateway, as a client would."""
+    """Request the gateway through the proxy, as other clients do."""
     where = target.address
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        return ProxyCheck(variable, "what is no address", works=False)
+        return ProxyCheck(variable, "an invalid address", works=False)
     public = f"{parts.scheme}://{host}" + (f":{port}" if port else "")
     if parts.scheme != "http" or not host:
         return ProxyCheck(variable, public, None)
+    authority = f"{f'[{where.host}]' if ':' in where.host else where.host}:{where.port}"
     head = (
-        f"CONNECT {_bracketed(where.host)}:{where.port} HTTP/1.1\r\nHost: {_bracketed(where.host)}:{where.port}\r\n\r\n"
+        f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
         if where.secure
         else f"GET {where.root}/health/live HTTP/1.1\r\nHost: {where.authority}\r\nConnection: close\r\n\r\n"
     )
@@ -253,57 +247,54 @@ def measure_proxy(target: Target, variable: str, proxy: str, timeout_s: float) -
         with connect(resolved, timeout_s) as connection:
             connection.settimeout(timeout_s)
             connection.sendall(head.encode("ascii"))
-            answer = connection.recv(4096).split(b"\r\n", 1)[0].decode("latin-1")
+            status_line = connection.recv(4096).split(b"\r\n", 1)[0].decode("latin-1")
     except OSError as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return ProxyCheck(variable, public, works=False, said=reason)
-    return ProxyCheck(variable, public, " 200" in answer, answer)
+        return ProxyCheck(variable, public, works=False, result=getattr(error, "strerror", None) or str(error))
+    return ProxyCheck(variable, public, " 200" in status_line, status_line)
 
 
-def check_proxy(where: GatewayAddress, proxy_check: ProxyCheck | None) -> Finding:
-    """Say whether clients here would go another way than this command, which goes straight."""
-    if proxy_check is None:
-        return Finding("proxies", "ok", "no proxy is set in the environment for this address")
-    figures = {"variable": proxy_check.variable, "proxy": proxy_check.proxy, "works": proxy_check.works}
-    todo = f"Set NO_PROXY={where.host} where clients run, beside what it holds already."
-    if proxy_check.works:
+def check_proxy(where: GatewayAddress, seen: ProxyCheck | None) -> Finding:
+    """Check whether other clients on this machine would use a proxy. This command connects directly."""
+    if seen is None:
+        return Finding("proxies", "ok", "the environment sets no proxy for this address")
+    figures = {"variable": seen.variable, "proxy": seen.proxy, "works": seen.works}
+    todo = f"Where clients run, add {where.host} to NO_PROXY: NO_PROXY={where.host}."
+    if seen.works:
         return Finding(
             "proxies",
             "note",
-            f"{proxy_check.variable} is set: many clients ask {proxy_check.proxy}, which does reach the gateway",
-            "What is told below is the straight way, which this command takes; that proxy may hold streams back.",
+            f"{seen.variable} is set: many clients use the proxy {seen.proxy}, which reaches the gateway",
+            "This command connects directly. The checks below do not show whether that proxy buffers streams.",
             todo,
             figures,
         )
-    outcome = (
-        "which was not tried" if proxy_check.works is None else f"which fails: {proxy_check.said or 'it says nothing'}"
-    )
+    result = "which was not tried" if seen.works is None else f"which fails: {seen.result or 'no response'}"
     return Finding(
         "proxies",
         "warning",
-        f"{proxy_check.variable} is set: many clients ask {proxy_check.proxy} for the gateway, {outcome}",
-        "Packages for Python, curl and many others heed the variable; this command goes straight.",
+        f"{seen.variable} is set: many clients use the proxy {seen.proxy}, {result}",
+        "Python packages, curl and many other clients follow the variable. This command connects directly.",
         todo,
         figures,
     )
 
 
 def check_corrections(given: str, where: GatewayAddress, corrections: Sequence[str]) -> list[Finding]:
-    """Say how the address should have been written."""
+    """Report what was corrected in the address."""
     if not corrections:
         return []
     return [
         Finding(
             "url",
             "note",
-            f"the address was read as {where.root}",
+            f"the address was corrected to {where.root}",
             " ".join(corrections),
-            f"Clients of OpenAI's API take {where.root}/v1, those of Ollama's and Anthropic's {where.root}.",
-            {"given": shown(given), "url": where.root},
+            f"Clients of OpenAI's API use {where.root}/v1, those of Ollama's and Anthropic's use {where.root}.",
+            {"given": redacted(given), "url": where.root},
         )
     ]
 
 
-def plain(target: Target) -> Target:
-    """Give the same server without TLS."""
+def without_tls(target: Target) -> Target:
+    """Return the same server with plain HTTP."""
     return attrs.evolve(target, address=attrs.evolve(target.address, scheme="http"))

@@ -1,4 +1,4 @@
-"""What the engine is asked: in each of the APIs once, then two follow-up questions, and one that is left."""
+"""The questions for the engine: one in each API, two follow-ups, and one that is cancelled."""
 
 from __future__ import annotations
 
@@ -22,100 +22,97 @@ from brunix_twisted.cli.http_client import Target
 QUESTION: Final = "What can you help me with? Answer in a few sentences."
 _FOLLOW_UP: Final = "And what else?"
 _MAX_TOKENS: Final = 24
-"""Of answers that only have to be there."""
-_AT_ONCE: Final = 3
-_WHOLE: Final = (CHAT, GENERATE)
-"""Those whose answers are read to their end, for what their pieces tell."""
+"""For answers that are only checked for existence."""
+_MAX_CONCURRENT: Final = 3
+_COMPLETE: Final = (CHAT, GENERATE)
+"""The APIs whose answers are read to the end, to check how they stream."""
 
 
 @attrs.define
 class EngineQuestions:
-    """One run's questions, and what came of them."""
+    """The questions of one run, and what was observed."""
 
     target: Target
-    limits: TimeBudget
+    budget: TimeBudget
     model: str
     question: str = QUESTION
     metrics: str | None = None
     asked: int = 0
-    """How many questions it has been so far."""
-    observation: dict[str, StreamObservation] = attrs.field(factory=dict)
-    """By dialect."""
+    """The number of questions so far."""
+    observations: dict[str, StreamObservation] = attrs.field(factory=dict)
+    """The answer to the first question, by API."""
     unnamed: StreamObservation | None = None
+    """The follow-up that sends the conversation so far."""
     named: StreamObservation | None = None
+    """The follow-up that sends a session id."""
     cancelled: CancelObservation | None = None
-    _counting: threading.Lock = attrs.field(factory=threading.Lock)
+    _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     def findings(self) -> Iterator[Finding]:
-        """Ask everything, some of it at once, and say what was found."""
-        rest = [api for api in API_FORMATS if api not in _WHOLE]
-        work: list[Callable[[], None]] = [self._converse, self._prompt]
-        work += [partial(self._ask, api, _MAX_TOKENS) for api in rest]
-        run_concurrently(work, _AT_ONCE, self.limits.left_s)
-        # Alone: an answer that ends at a number of tokens is cancelled, too.
+        """Ask all questions, some of them concurrently, and return the findings."""
+        short = [api for api in API_FORMATS if api not in _COMPLETE]
+        work: list[Callable[[], None]] = [self._ask_chat, self._ask_generate]
+        work += [partial(self._ask, api, _MAX_TOKENS) for api in short]
+        run_concurrently(work, _MAX_CONCURRENT, self.budget.remaining_s)
+        # Not concurrently: answers that reach their token limit are cancelled as well.
         with suppress(DiagnosisError):
-            self._leave()
-        return self._judged(dict(self.observation))
+            self._cancel()
+        return self._check(dict(self.observations))
 
-    def _judged(self, observation: Mapping[str, StreamObservation]) -> Iterator[Finding]:
+    def _check(self, observations: Mapping[str, StreamObservation]) -> Iterator[Finding]:
         for api in API_FORMATS:
-            if api.id in observation:
-                yield streams.check_answer(api.name, observation[api.id])
+            if api.id in observations:
+                yield streams.check_answer(api.name, observations[api.id])
             else:
-                yield Finding("answers", "note", f"{api.name}: no time was left for it", todo="--patient takes longer.")
-        for api in _WHOLE:
-            if api.id in observation and (judged := streams.check_stream(api.name, observation[api.id])):
-                yield judged
-        yield streams.check_silence(list(observation.values()), patient=self.limits.patience_s is not None)
-        if CHAT.id in observation:
-            prompted = observation.get(GENERATE.id)
-            named_id = prompted.session_id if prompted else ""
-            yield from sessions.check_sessions(observation[CHAT.id], self.unnamed, self.named, named_id)
+                yield Finding("answers", "note", f"{api.name}: not checked, no time left", todo="Use --patient.")
+        for api in _COMPLETE:
+            if api.id in observations and (finding := streams.check_stream(api.name, observations[api.id])):
+                yield finding
+        yield streams.check_silence(list(observations.values()), patient=self.budget.patience_s is not None)
+        if CHAT.id in observations:
+            generated = observations.get(GENERATE.id)
+            named_id = generated.session_id if generated else ""
+            yield from sessions.check_sessions(observations[CHAT.id], self.unnamed, self.named, named_id)
         yield sessions.check_cancellation(self.cancelled)
 
     def _ask(self, api: ApiFormat, max_tokens: int | None) -> None:
-        self.observation[api.id] = self._listen(api, _said(self.question), max_tokens)
+        self.observations[api.id] = self._observe(api, _from_user(self.question), max_tokens)
 
-    def _converse(self) -> None:
+    def _ask_chat(self) -> None:
         self._ask(CHAT, None)
-        first = self.observation[CHAT.id]
-        if not first.complete or not first.session_id:
-            return
-        so_far = [*_said(self.question), {"role": "assistant", "content": first.text}, *_said(_FOLLOW_UP)]
-        self.unnamed = self._listen(CHAT, so_far, _MAX_TOKENS)
-
-    def _prompt(self) -> None:
-        self._ask(GENERATE, None)
-        first = self.observation[GENERATE.id]
-        # Not the conversation's session: once that has been presented, its name does not lead there any more.
+        first = self.observations[CHAT.id]
         if first.complete and first.session_id:
-            self.named = self._listen(CHAT, _said(_FOLLOW_UP), _MAX_TOKENS, first.session_id)
+            history = [*_from_user(self.question), {"role": "assistant", "content": first.text}]
+            self.unnamed = self._observe(CHAT, [*history, *_from_user(_FOLLOW_UP)], _MAX_TOKENS)
 
-    def _leave(self) -> None:
+    def _ask_generate(self) -> None:
+        self._ask(GENERATE, None)
+        first = self.observations[GENERATE.id]
+        # Not the session of the chat: once its conversation was sent again, its id no longer leads there.
+        if first.complete and first.session_id:
+            self.named = self._observe(CHAT, _from_user(_FOLLOW_UP), _MAX_TOKENS, first.session_id)
+
+    def _cancel(self) -> None:
         if self.metrics is not None:
-            timeout_s = self.limits.question_s()
-            self._count()
+            timeout_s = self._next_question_s()
             self.cancelled = sessions.measure_cancellation(
                 self.target, self.model, self.question, self.metrics, timeout_s
             )
 
-    def _listen(
+    def _observe(
         self, api: ApiFormat, messages: Messages, max_tokens: int | None, session_id: str = ""
     ) -> StreamObservation:
-        timeout_s = self.limits.question_s()
-        self._count()
-        return observe(
-            self.target,
-            api,
-            api.request(self.model, messages, max_tokens),
-            session_id=session_id,
-            timeout_s=timeout_s,
-        )
+        timeout_s = self._next_question_s()
+        body = api.request(self.model, messages, max_tokens)
+        return observe(self.target, api, body, session_id=session_id, timeout_s=timeout_s)
 
-    def _count(self) -> None:
-        with self._counting:
+    def _next_question_s(self) -> float:
+        """Count a question, and return its timeout. Raises DiagnosisError if no time is left."""
+        timeout_s = self.budget.question_s()
+        with self._lock:
             self.asked += 1
+        return timeout_s
 
 
-def _said(text: str) -> Messages:
+def _from_user(text: str) -> Messages:
     return [{"role": "user", "content": text}]

@@ -1,4 +1,4 @@
-"""The findings as a person reads them, and as a program does."""
+"""Print the findings as text or as JSON."""
 
 from __future__ import annotations
 
@@ -10,63 +10,60 @@ from typing import Any, Final, TextIO
 import attrs
 
 from brunix_twisted import __version__
-from brunix_twisted.cli.doctor.findings import Finding, status
+from brunix_twisted.cli.doctor.findings import Finding, exit_status
 from brunix_twisted.cli.terminal import coloured, strip_controls
 
 _WIDTH: Final = 100
-_LEVEL: Final = 9
-_CHECK: Final = 13
-_WORDS: Final = {"problem": ("problem", "problems"), "warning": ("warning", "warnings"), "note": ("note", "notes")}
+_LEVEL_WIDTH: Final = 9
+_CHECK_WIDTH: Final = 13
+_INDENT: Final = " " * (_LEVEL_WIDTH + _CHECK_WIDTH)
+_PLURALS: Final = {"problem": ("problem", "problems"), "warning": ("warning", "warnings"), "note": ("note", "notes")}
 
 
-def block(finding: Finding, stream: TextIO, environment: Mapping[str, str], width: int = _WIDTH) -> str:
-    """Write one finding."""
-    level = coloured(f"{finding.level:{_LEVEL}}", finding.level, stream, environment)
-    indent = " " * (_LEVEL + _CHECK)
-    lines = _wrapped(finding.says, width) or [""]
-    written = [f"{level}{finding.check:{_CHECK}}{lines[0]}", *(indent + line for line in lines[1:])]
-    for text in (finding.means, finding.todo):
-        written += [indent + line for line in _wrapped(text, width)]
-    return "\n".join(written) + "\n"
+def block(finding: Finding, stream: TextIO, environment: Mapping[str, str]) -> str:
+    """Format one finding."""
+    level = coloured(f"{finding.level:{_LEVEL_WIDTH}}", finding.level, stream, environment)
+    first, *more = _wrapped(finding.says) or [""]
+    more += [line for text in (finding.means, finding.todo) for line in _wrapped(text)]
+    return "\n".join([f"{level}{finding.check:{_CHECK_WIDTH}}{first}", *(_INDENT + line for line in more)]) + "\n"
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    indent = _LEVEL + _CHECK
-    # What is to be copied, an address or a setting, stays in one piece.
-    return textwrap.wrap(text, max(30, width - indent), break_long_words=False, break_on_hyphens=False)
+def _wrapped(text: str) -> list[str]:
+    # Addresses and settings stay in one piece, so that they can be copied.
+    return textwrap.wrap(text, _WIDTH - len(_INDENT), break_long_words=False, break_on_hyphens=False)
 
 
 def heading(root: str) -> str:
-    """Say whom the findings are about."""
+    """Format the first line."""
     return f"brunix doctor {__version__} at {root}\n\n"
 
 
 def summary(_: str, findings: Sequence[Finding], questions: int, took_s: float) -> str:
-    """Write the last line."""
+    """Format the last line."""
     counts = []
-    for level, (one, several) in _WORDS.items():
+    for level, (one, several) in _PLURALS.items():
         if count := sum(finding.level == level for finding in findings):
             counts.append(f"{count} {one if count == 1 else several}")
-    found = ", ".join(counts) or "everything is well"
-    asked = {0: "nothing", 1: "1 question"}.get(questions, f"{questions} questions")
-    return f"\n{found[0].upper()}{found[1:]}. The engine was asked {asked}; it took {took_s:.1f} s.\n"
+    found = ", ".join(counts) or "No problems"
+    asked = "1 question" if questions == 1 else f"{questions or 'no'} questions"
+    return f"\n{found}. The engine received {asked}. The checks took {took_s:.1f} s.\n"
 
 
 def as_json(root: str, findings: Sequence[Finding], questions: int, took_s: float) -> str:
-    """Write everything as one JSON object."""
-    data: dict[str, Any] = {
+    """Format everything as one JSON object."""
+    report: dict[str, Any] = {
         "url": root,
         "doctor": __version__,
         "questions": questions,
         "took_s": round(took_s, 3),
-        "status": status(findings),
+        "status": exit_status(findings),
         "findings": [attrs.asdict(finding) for finding in findings],
     }
-    return json.dumps(data, ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(report, ensure_ascii=False, indent=2) + "\n"
 
 
 def clean(finding: Finding, stream: TextIO) -> Finding:
-    """Take away what a terminal would obey, in all that a server may have had a hand in."""
+    """Remove control characters from all text that a server may have influenced, if the stream is a terminal."""
     return attrs.evolve(
         finding,
         says=strip_controls(finding.says, stream),

@@ -1,4 +1,4 @@
-"""The order of the checks, from the address to the engine; one that cannot be gone beyond ends the run."""
+"""The order of the checks, from the address to the engine. A check that fails badly enough ends the run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ from urllib.parse import quote
 
 import attrs
 
-from brunix_twisted.cli.diagnosis import (
-    EXPECTED,
-    Diagnosis,
-    DiagnosisError,
-    diagnose_exception,
-    tls_diagnosis,
-)
+from brunix_twisted.cli.diagnosis import EXPECTED, Diagnosis, DiagnosisError, diagnose_exception, tls_diagnosis
 from brunix_twisted.cli.doctor import http_checks, identity, idle, network, report
-from brunix_twisted.cli.doctor.findings import Finding, status
+from brunix_twisted.cli.doctor.findings import Finding, exit_status
 from brunix_twisted.cli.doctor.questions import QUESTION, EngineQuestions
-from brunix_twisted.cli.doctor.time_budget import STEP_S, TimeBudget, start
-from brunix_twisted.cli.http_client import Target
+from brunix_twisted.cli.doctor.time_budget import STEP_S, TimeBudget, start_thread
+from brunix_twisted.cli.http_client import Target, get
 from brunix_twisted.cli.sockets import ResolvedAddress
 from brunix_twisted.cli.terminal import INTERRUPTED, print_err, write
 
@@ -32,18 +26,18 @@ class DoctorRun:
     target: Target
     environment: Mapping[str, str]
     given: str
-    """The address as somebody wrote it."""
+    """The address as the user entered it."""
     corrections: Sequence[str]
     options: Namespace
-    limits: TimeBudget
+    budget: TimeBudget
     questions: int = 0
-    """How many the engine was asked."""
+    """The number of questions that the engine received."""
 
     def findings(self) -> Iterator[Finding]:
-        """Go the whole way, and give the findings as they are made."""
+        """Run all checks, and yield the findings as they are made."""
         where = self.target.address
         yield from network.check_corrections(self.given, where, self.corrections)
-        addresses = yield from self._places()
+        addresses = yield from self._addresses()
         if not addresses:
             return
         found = yield from self._identity(addresses)
@@ -53,133 +47,133 @@ class DoctorRun:
         health = identity.check_health(where, found)
         yield health
         model = yield from self._model(found)
-        yield from self._guarded("connection", self._exchange)
+        yield from self._guarded("connection", self._round_trip)
         yield from self._guarded("body size", self._large_body)
-        yield from self._guarded("browsers", self._browsers)
-        yield from self._guarded("names", self._names)
+        yield from self._guarded("browsers", self._preflight)
+        yield from self._guarded("names", self._unknown_host)
         if not self.options.ask:
-            yield Finding("answers", "note", "the engine was asked nothing, as you wished")
+            yield Finding("answers", "note", "not checked because of --no-questions")
         elif health.level == "problem" or model is None:
-            yield Finding("answers", "note", "the engine was asked nothing, for it would not have answered")
+            yield Finding("answers", "note", "not checked: the engine would not answer")
         else:
-            yield from self._interview(model)
+            yield from self._ask_engine(model)
 
     def _guarded(self, check: str, run: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-        """Let a check that meets a broken network end with a finding."""
+        """Turn a network error within a check into a finding."""
         try:
             yield from run()
         except EXPECTED as error:
             diagnosis = diagnose_exception(error, self.target.address)
-            says = f"this could not be looked at: {diagnosis.message}"
-            yield Finding(check, "warning", says, figures={"kind": diagnosis.kind})
+            yield Finding(check, "warning", f"not checked: {diagnosis.message}", figures={"kind": diagnosis.kind})
 
-    # The way.
+    # The network and the server.
 
-    def _places(self) -> Generator[Finding, None, list[ResolvedAddress]]:
-        """Find where to connect to; nothing where nobody is."""
+    def _addresses(self) -> Generator[Finding, None, list[ResolvedAddress]]:
+        """Return the reachable addresses."""
         where = self.target.address
         try:
-            addresses = network.look_up(self.target, self.limits.step_s())
-            attempts = network.measure_addresses(self.target, addresses, self.limits.step_s() / min(len(addresses), 2))
+            addresses = network.look_up(self.target, self.budget.step_s())
+            timeout_s = self.budget.step_s() / min(len(addresses), 2)
+            attempts = network.measure_addresses(self.target, addresses, timeout_s)
         except DiagnosisError as error:
             yield _problem("address", error.diagnosis)
             return []
         yield from network.check_addresses(where, attempts)
-        yield from self._guarded("proxies", self._detour)
+        yield from self._guarded("proxies", self._proxy)
         return [each.resolved for each in attempts if each.diagnosis is None]
 
-    def _detour(self) -> Iterable[Finding]:
+    def _proxy(self) -> Iterable[Finding]:
         where = self.target.address
         proxy = network.proxy_for(where, self.environment)
-        proxy_check = None if proxy is None else network.measure_proxy(self.target, *proxy, self.limits.step_s())
-        return [network.check_proxy(where, proxy_check)]
+        seen = None if proxy is None else network.measure_proxy(self.target, *proxy, self.budget.step_s())
+        return [network.check_proxy(where, seen)]
 
     def _identity(self, addresses: Sequence[ResolvedAddress]) -> Generator[Finding, None, identity.Identity | None]:
-        """Find out who answers; None where it is not the gateway."""
+        """Return the server's identity; None if it is not the gateway."""
         try:
             if self.target.address.secure:
-                yield network.check_tls(network.measure_tls(self.target, self.limits.step_s()))
-            found = identity.measure_identity(self.target, self.limits.step_s())
+                yield network.check_tls(network.measure_tls(self.target, self.budget.step_s()))
+            found = identity.measure_identity(self.target, self.budget.step_s())
         except EXPECTED as error:
-            yield self._nobody(error, addresses[0])
+            yield self._no_response(error, addresses[0])
             return None
-        judged = identity.check_identity(self.target.address, found)
-        yield judged
-        return found if judged.level == "ok" else None
+        finding = identity.check_identity(self.target.address, found)
+        yield finding
+        return found if finding.level == "ok" else None
 
-    def _nobody(self, error: Exception, resolved: ResolvedAddress) -> Finding:
-        """Say why nothing that was understood came back."""
+    def _no_response(self, error: Exception, resolved: ResolvedAddress) -> Finding:
+        """Explain why there was no valid response."""
         where = self.target.address
         diagnosis = diagnose_exception(error, where)
         unclear = diagnosis.kind in {"closed", "no_http", "timeout", "unreachable", "broken_off"}
         if not where.secure and unclear and network.speaks_tls(self.target, resolved, STEP_S):
             diagnosis = tls_diagnosis(where)
         if diagnosis.kind == "plain_http":
-            diagnosis = attrs.evolve(diagnosis, remedy=self._try_plain(diagnosis.remedy))
+            diagnosis = attrs.evolve(diagnosis, remedy=self._try_plain_http(diagnosis.remedy))
         return _problem("tls" if where.secure else "gateway", diagnosis)
 
-    def _try_plain(self, remedy: str) -> str:
+    def _try_plain_http(self, remedy: str) -> str:
         try:
-            identity.page(network.plain(self.target), "/health/live", STEP_S)
+            get(network.without_tls(self.target), "/health/live", timeout_s=STEP_S)
         except EXPECTED:
             return remedy
-        return remedy.replace("Most likely it is plain HTTP", "It is plain HTTP")
+        return remedy.replace("It probably speaks", "It speaks")
 
-    # What costs the engine nothing.
+    # What needs no engine.
 
     def _model(self, found: identity.Identity) -> Generator[Finding, None, str | None]:
-        """Find the name to ask by; None where there is none."""
+        """Return the name of the model to ask, if any."""
         names, wanted = identity.listed(found.models), self.options.model
-        tried = wanted or f"{next(iter(names), '')}:latest"
+        name = wanted or f"{next(iter(names), '')}:latest"
+        path = f"/v1/models/{quote(name, safe='/:@+')}"
         try:
-            known = identity.page(self.target, f"/v1/models/{quote(tried, safe='/:@+')}", self.limits.step_s()).ok
+            known = get(self.target, path, timeout_s=self.budget.step_s()).ok
         except EXPECTED as error:
             yield _problem("model", diagnose_exception(error, self.target.address))
             return None
-        yield identity.check_model(names, wanted, known)
-        # Where the name is wrong, everything else can still be looked at by the right one.
+        yield identity.check_model(names, wanted, known=known)
+        # If the name is wrong, the listed one still allows all other checks.
         return wanted if wanted and known else next(iter(names), None)
 
-    def _exchange(self) -> Iterable[Finding]:
-        return http_checks.check_round_trip(http_checks.measure_round_trip(self.target, self.limits.step_s()))
+    def _round_trip(self) -> Iterable[Finding]:
+        return http_checks.check_round_trip(http_checks.measure_round_trip(self.target, self.budget.step_s()))
 
     def _large_body(self) -> Iterable[Finding]:
         try:
-            answer = http_checks.measure_large_body(self.target, self.limits.step_s())
+            response = http_checks.measure_large_body(self.target, self.budget.step_s())
         except ConnectionError:
-            answer = None
-        return [http_checks.check_large_body(answer, self.target.address)]
+            response = None
+        return [http_checks.check_large_body(response, self.target.address)]
 
-    def _browsers(self) -> Iterable[Finding]:
+    def _preflight(self) -> Iterable[Finding]:
         origin = self.options.origin
-        seen, strange = (
-            http_checks.measure_preflight(self.target, page, self.limits.step_s())
-            for page in (origin or http_checks.DEFAULT_ORIGIN, http_checks.UNKNOWN_ORIGIN)
+        seen, unknown = (
+            http_checks.measure_preflight(self.target, each, self.budget.step_s())
+            for each in (origin or http_checks.DEFAULT_ORIGIN, http_checks.UNKNOWN_ORIGIN)
         )
-        return [http_checks.check_preflight(seen, strange, asked=origin is not None)]
+        return [http_checks.check_preflight(seen, unknown, requested=origin is not None)]
 
-    def _names(self) -> Iterable[Finding]:
-        answer = http_checks.measure_unknown_host(self.target, self.limits.step_s())
-        return [http_checks.check_unknown_host(answer, self.target.address)]
+    def _unknown_host(self) -> Iterable[Finding]:
+        response = http_checks.measure_unknown_host(self.target, self.budget.step_s())
+        return [http_checks.check_unknown_host(response, self.target.address)]
 
-    # What the engine is asked, and what takes patience.
+    # What needs the engine, or patience.
 
-    def _interview(self, model: str) -> Iterator[Finding]:
-        questions = EngineQuestions(
-            self.target, self.limits, model, self.options.question or QUESTION, self.options.metrics
-        )
-        idling: list[Finding] = []
-        beside = start(lambda: idling.extend(self._guarded("idle", self._idle)))
+    def _ask_engine(self, model: str) -> Iterator[Finding]:
+        question = self.options.question or QUESTION
+        questions = EngineQuestions(self.target, self.budget, model, question, self.options.metrics)
+        idle_findings: list[Finding] = []
+        thread = start_thread(lambda: idle_findings.extend(self._guarded("idle", self._idle)))
         yield from questions.findings()
         self.questions = questions.asked
-        beside.join(self.limits.left_s)
-        yield from idling
+        thread.join(self.budget.remaining_s)
+        yield from idle_findings
 
     def _idle(self) -> Iterable[Finding]:
-        if self.limits.patience_s is None:
+        if self.budget.patience_s is None:
             return []
-        timeout_s = min(idle.MAX_IDLE_S, self.limits.patience_s)
-        return [idle.check_idle(idle.measure_idle(self.target, timeout_s), timeout_s)]
+        wait_s = min(idle.MAX_IDLE_S, self.budget.patience_s)
+        return [idle.check_idle(idle.measure_idle(self.target, wait_s), wait_s)]
 
 
 def _problem(check: str, diagnosis: Diagnosis) -> Finding:
@@ -199,9 +193,9 @@ def doctor(options: Namespace, target: Target, corrections: Sequence[str], envir
             findings.append(finding)
             if not options.json:
                 write(report.block(report.clean(finding, stdout), stdout, environment))
-        conclude = report.as_json if options.json else report.summary
-        write(conclude(root, findings, run.questions, run.limits.took_s))
+        summarise = report.as_json if options.json else report.summary
+        write(summarise(root, findings, run.questions, run.budget.elapsed_s))
     except KeyboardInterrupt:
         print_err("\nbrunix doctor: stopped")
         return INTERRUPTED
-    return status(findings)
+    return exit_status(findings)

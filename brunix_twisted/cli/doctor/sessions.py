@@ -1,4 +1,4 @@
-"""Whether a conversation goes on where it was left, and whether leaving one frees the engine."""
+"""Whether follow-up questions continue their session, and whether a disconnect frees the engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from brunix_twisted.cli.doctor.findings import Finding
 from brunix_twisted.cli.doctor.streams import StreamObservation
 from brunix_twisted.cli.http_client import Connection, Target, get
 
-_CANCEL_LIMIT_S: Final = 5.0
+_CANCEL_TIMEOUT_S: Final = 5.0
 _POLL_S: Final = 0.05
 _SLOW_S: Final = 2.0
 
@@ -24,11 +24,10 @@ def check_sessions(
     first: StreamObservation, unnamed: StreamObservation | None, named: StreamObservation | None, named_id: str
 ) -> list[Finding]:
     """
-    Say whether follow-up questions go on in the session of the first.
+    Check whether follow-up questions continue the session of the first question.
 
-    :param unnamed: asked with the conversation so far, as most clients do; None: it was not.
-    :param named: asked with a session's id; None: it was not.
-    :param named_id: that session's id.
+    :param unnamed: the follow-up that sends the conversation so far, as most clients do; None if there was none.
+    :param named: the follow-up that sends ``named_id`` as its session id; None if there was none.
     """
     if not first.session_id:
         if first.diagnosis or not first.text_s:
@@ -37,39 +36,37 @@ def check_sessions(
             Finding(
                 "sessions",
                 "warning",
-                "X-Session-Id does not arrive with an answer",
-                "Clients that keep a conversation by it cannot.",
-                "Let the proxy pass the answers' headers on.",
+                "X-Session-Id is missing from the response",
+                "Clients cannot continue a conversation by its session id.",
+                "Let the proxy pass response headers through.",
             )
         ]
     found = []
     if named is not None and named.session_id:
         if named.session_id == named_id:
-            found.append(Finding("sessions", "ok", "a follow-up question with X-Session-Id goes on in its session"))
+            found.append(Finding("sessions", "ok", "a follow-up question with X-Session-Id continues its session"))
         else:
             found.append(
                 Finding(
                     "sessions",
                     "problem",
-                    "a follow-up question with X-Session-Id is asked in another session",
-                    "The engine knows nothing of the question before it.",
-                    "The header does not reach the gateway: let the proxy pass X-Session-Id on.",
+                    "a follow-up question with X-Session-Id gets another session",
+                    "The engine does not know the previous question.",
+                    "The header does not reach the gateway. Let the proxy pass X-Session-Id through.",
                 )
             )
     if unnamed is not None and unnamed.session_id:
         if unnamed.session_id == first.session_id:
-            found.append(
-                Finding("sessions", "ok", "a follow-up question without an id is recognised by its conversation")
-            )
+            found.append(Finding("sessions", "ok", "a follow-up question without a session id continues its session"))
         else:
             found.append(
                 Finding(
                     "sessions",
                     "note",
-                    "a follow-up question without an id got a fresh session",
-                    "Each gateway process remembers its own conversations: with several, the question may have met "
-                    "another. Or PROXY_SESSION_CONTINUITY is off.",
-                    "Send a client to the same gateway always, or have it name the session.",
+                    "a follow-up question without a session id gets a new session",
+                    "With several gateway processes, another one may have received it: each remembers its own "
+                    "conversations. Or PROXY_SESSION_CONTINUITY is off.",
+                    "Route each client to the same gateway, or let it send X-Session-Id.",
                 )
             )
     return found
@@ -77,18 +74,18 @@ def check_sessions(
 
 @attrs.frozen
 class CancelObservation:
-    """What was seen of an answer that was left."""
+    """What was observed after disconnecting from an answer."""
 
     began: bool
-    """Whether there was an answer to leave."""
-    seen_s: float | None = None
-    """How long after it was left the engine was seen free; None: it was not."""
-    diagnosis: str = ""
-    """Why nothing could be seen."""
+    """Whether there was an answer to disconnect from."""
+    cancelled_s: float | None = None
+    """Seconds until the engine call was cancelled; None if it was not."""
+    error: str = ""
+    """Why nothing could be observed."""
 
 
 def _metric(text: str, name: str, label: str = "") -> float | None:
-    """Add up a metric's series in what Prometheus is given."""
+    """Sum the series of a metric in Prometheus' text format."""
     values = [
         float(line.rsplit(" ", 1)[1])
         for line in text.splitlines()
@@ -97,79 +94,72 @@ def _metric(text: str, name: str, label: str = "") -> float | None:
     return sum(values) if values else None
 
 
-def _cancelled(text: str) -> float:
-    return _metric(text, "brunix_gateway_engine_calls_total", 'code="CANCELLED"') or 0.0
-
-
 def measure_cancellation(
     target: Target, model: str, question: str, metrics: str, timeout_s: float
 ) -> CancelObservation:
-    """Begin an answer, leave it, and see in the metrics when the engine's call has ended."""
+    """Start an answer, disconnect, and wait until the metrics show that the engine call was cancelled."""
     try:
         parts = urlsplit(metrics if "://" in metrics else f"http://{metrics}")
-        where, _ = address.read(f"{parts.scheme}://{parts.netloc}")
+        where, _ = address.parse(f"{parts.scheme}://{parts.netloc}")
         watched, path = Target(where, ca=target.ca), parts.path or "/metrics"
-        before = _scrape(watched, path)
+        before = _cancelled_calls(watched, path)
         with Connection(target) as connection:
             body = CHAT.request(model, [{"role": "user", "content": question}])
             response = connection.request("POST", CHAT.path, body, timeout_s=timeout_s)
             event = next((event for event in CHAT.events(response.chunks()) if CHAT.text_of(event.data)), None)
             if event is None or CHAT.is_end(event.data):
                 return CancelObservation(began=False)
-        left_s = time.monotonic()
-        while time.monotonic() - left_s < _CANCEL_LIMIT_S:
-            if _cancelled(_scrape(watched, path)) > _cancelled(before):
-                return CancelObservation(began=True, seen_s=time.monotonic() - left_s)
+        disconnected_s = time.monotonic()
+        while time.monotonic() - disconnected_s < _CANCEL_TIMEOUT_S:
+            if _cancelled_calls(watched, path) > before:
+                return CancelObservation(began=True, cancelled_s=time.monotonic() - disconnected_s)
             time.sleep(_POLL_S)
     except (*EXPECTED, ValueError) as error:
-        return CancelObservation(began=False, diagnosis=str(error) or type(error).__name__)
+        return CancelObservation(began=False, error=str(error) or type(error).__name__)
     return CancelObservation(began=True)
 
 
-def _scrape(target: Target, path: str) -> str:
-    response = get(target, path, timeout_s=_CANCEL_LIMIT_S)
+def _cancelled_calls(target: Target, path: str) -> float:
+    response = get(target, path, timeout_s=_CANCEL_TIMEOUT_S)
     text = response.body.decode("utf-8", "replace")
     if not response.ok or _metric(text, "brunix_gateway_workers") is None:
-        raise ValueError("there are no metrics of a gateway's")
-    return text
+        raise ValueError("the address does not serve a gateway's metrics")
+    return _metric(text, "brunix_gateway_engine_calls_total", 'code="CANCELLED"') or 0.0
 
 
 def check_cancellation(seen: CancelObservation | None) -> Finding:
-    """Say whether an answer that is left frees the engine."""
+    """Check whether a disconnect frees the engine."""
     if seen is None:
         return Finding(
             "cancelling",
             "note",
-            "whether the engine stops when a client leaves cannot be seen from here",
-            todo="--metrics with the address of PROXY_METRICS_LISTEN shows it.",
+            "not checked: whether a disconnect cancels the engine call is visible only in the metrics",
+            todo="Use --metrics with the address of PROXY_METRICS_LISTEN.",
         )
-    if seen.diagnosis:
-        return Finding(
-            "cancelling", "note", f"the metrics cannot be read: {seen.diagnosis}", todo="Is --metrics right?"
-        )
+    if seen.error:
+        return Finding("cancelling", "note", f"the metrics cannot be read: {seen.error}", todo="Check --metrics.")
     if not seen.began:
-        return Finding("cancelling", "note", "there was no answer long enough to be left")
-    if seen.seen_s is None:
+        return Finding("cancelling", "note", "not checked: no answer was long enough to disconnect from")
+    if seen.cancelled_s is None:
         return Finding(
             "cancelling",
             "warning",
-            f"an answer was left, and the engine's call had not been cancelled {_CANCEL_LIMIT_S:.0f} s later",
-            "The answer had ended already, or something in between reads on for clients that have gone, and the engine "
-            "works for nobody.",
-            "HAProxy: option abortonclose; nginx: no proxy_ignore_client_abort.",
+            f"the engine call was not cancelled within {_CANCEL_TIMEOUT_S:.0f} s after a disconnect",
+            "The answer was already complete, or a proxy keeps reading it and the engine works for no client.",
+            "HAProxy: option abortonclose. nginx: no proxy_ignore_client_abort.",
         )
-    figures = {"cancelled_after_ms": round(seen.seen_s * 1000, 1)}
-    if seen.seen_s > _SLOW_S:
+    figures = {"cancelled_after_ms": round(seen.cancelled_s * 1000, 1)}
+    if seen.cancelled_s > _SLOW_S:
         return Finding(
             "cancelling",
             "warning",
-            f"an answer was left, and the engine's call was cancelled only after {seen.seen_s:.1f} s",
-            "Something in between notices late that a client has gone.",
+            f"the engine call was cancelled only {seen.cancelled_s:.1f} s after a disconnect",
+            "A proxy is slow to notice that a client has disconnected.",
             figures=figures,
         )
     return Finding(
         "cancelling",
         "ok",
-        f"an answer was left, and the engine is free {seen.seen_s * 1000:.0f} ms later",
+        f"the engine call is cancelled {seen.cancelled_s * 1000:.0f} ms after a disconnect",
         figures=figures,
     )

@@ -1,10 +1,10 @@
-"""Whether an answer arrives as it is made, piece by piece, and whole."""
+"""Whether an answer arrives complete, and piece by piece as the engine produces it."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from itertools import pairwise
@@ -13,47 +13,43 @@ from typing import Any, Final
 import attrs
 
 from brunix_twisted.cli.api_formats import ApiFormat
-from brunix_twisted.cli.diagnosis import (
-    EXPECTED,
-    Diagnosis,
-    diagnose_exception,
-    diagnose_response,
-    find_error,
-)
+from brunix_twisted.cli.diagnosis import EXPECTED, Diagnosis, diagnose_exception, diagnose_response, find_error
 from brunix_twisted.cli.doctor.findings import Finding
-from brunix_twisted.cli.http_client import MAX_PAGE_BYTES, Connection, Target
+from brunix_twisted.cli.http_client import MAX_PAGE_BYTES, Chunk, Connection, Target
 from brunix_twisted.cli.sockets import DeadlineExceededError
 
-_QUICK_S: Final = 0.25
-"""An answer that is made in less tells nothing: any network makes as much of a difference."""
-_HELD_PART: Final = 0.5
-"""Held back is what gives a client less than this of the time in which the answer was made."""
+_MIN_GENERATION_S: Final = 0.25
+"""An answer that is generated faster shows nothing: network delays make as much of a difference."""
+_MIN_SPREAD_RATIO: Final = 0.5
+"""An answer is buffered if it arrives in less than this part of the time in which it was generated."""
 _BURST_GAP_S: Final = 0.02
 _MIN_BURST_BYTES: Final = 1024
+_MAX_TEXTS_PER_BURST: Final = 8
+"""More than any engine sends at once."""
 
 
 @attrs.frozen(kw_only=True)
 class StreamObservation:
-    """One streamed answer, as it came. All times are in seconds from when the question was sent."""
+    """One streamed answer. All times are in seconds since the question was sent."""
 
     api: str
     status: int
     head_s: float = 0.0
     end_s: float = 0.0
     text_s: Sequence[float] = ()
-    """When each piece of the text came."""
+    """When each piece of text arrived."""
     heartbeat_s: Sequence[float] = ()
-    """When each sign of life came."""
+    """When each heartbeat arrived."""
     text: str = ""
     body_bytes: int = 0
     complete: bool = False
-    """Whether the stream said that it was the whole answer."""
+    """Whether the stream reported the end of the answer."""
     stopped: bool = False
-    """Whether it was the doctor who stopped reading, because time was up."""
+    """Whether reading stopped because time was up."""
     engine_first_text_s: float | None = None
-    """When the engine's first text was at the gateway, by the gateway's own account."""
+    """When the gateway received the engine's first text, as it reports in Server-Timing."""
     generation_s: float | None = None
-    """How long the engine then took, by the gateway's own account; only Ollama's API tells."""
+    """How long the engine took after that. Only Ollama's API reports it."""
     encoding: str = ""
     """The Content-Encoding."""
     session_id: str = ""
@@ -61,14 +57,14 @@ class StreamObservation:
 
     @property
     def max_silence_s(self) -> float:
-        """The longest wait for anything at all."""
+        """The longest time without any data."""
         moments = sorted([0.0, self.head_s, *self.text_s, *self.heartbeat_s, self.end_s])
         return max(after - before for before, after in pairwise(moments))
 
 
-def observe(target: Target, api: ApiFormat, body: Any, *, session_id: str = "", timeout_s: float) -> StreamObservation:  # noqa: ANN401 - JSON
-    """Ask a question, and note when what came. Fails for nothing that a network can do."""
-    # Compression is what many clients offer to take, and what a proxy then does.
+def observe(target: Target, api: ApiFormat, body: Any, *, session_id: str = "", timeout_s: float) -> StreamObservation:  # noqa: ANN401 - any JSON value
+    """Ask a question, and record what arrives when. Network errors become part of the result."""
+    # Many clients accept compression, and then a proxy may compress.
     headers = [*api.headers, ("Accept-Encoding", "gzip, deflate")]
     if session_id:
         headers.append(("X-Session-Id", session_id))
@@ -85,42 +81,41 @@ def observe(target: Target, api: ApiFormat, body: Any, *, session_id: str = "", 
         except EXPECTED as error:
             diagnosis = diagnose_exception(error, target.address)
             return StreamObservation(api=api.id, status=0, end_s=time.monotonic() - sent_s, diagnosis=diagnosis)
-        broken: Diagnosis | None = None
-        observation = _StreamRecorder(api)
+        recorder = _StreamRecorder(api)
         stopped = False
         try:
-            for event in api.events(observation.counted(response.chunks())):
-                observation.note(event.data, event.at_s - sent_s)
+            for event in api.events(recorder.count(response.chunks())):
+                recorder.record(event.data, event.at_s - sent_s)
         except DeadlineExceededError:
             stopped = True
         except ConnectionError:
-            pass  # the answer is not complete, and that is told of
+            pass  # reported as an incomplete answer
         except EXPECTED as error:
-            broken = diagnose_exception(error, target.address)
+            recorder.diagnosis = recorder.diagnosis or diagnose_exception(error, target.address)
         return StreamObservation(
             api=api.id,
             status=response.status,
             head_s=response.head_s - sent_s,
             end_s=time.monotonic() - sent_s,
-            text_s=observation.text_s,
-            heartbeat_s=observation.heartbeat_s,
-            text="".join(observation.texts),
-            body_bytes=observation.body_bytes,
-            complete=observation.complete,
+            text_s=recorder.text_s,
+            heartbeat_s=recorder.heartbeat_s,
+            text="".join(recorder.texts),
+            body_bytes=recorder.body_bytes,
+            complete=recorder.complete,
             stopped=stopped,
             engine_first_text_s=parse_server_timing(response.headers.get("Server-Timing")),
-            generation_s=observation.generation_s,
+            generation_s=recorder.generation_s,
             encoding=response.headers.get("Content-Encoding").lower().replace("identity", ""),
             session_id=response.headers.get("X-Session-Id"),
-            diagnosis=observation.diagnosis or broken,
+            diagnosis=recorder.diagnosis,
         )
 
 
 class _StreamRecorder:
-    """What is noted while a stream comes."""
+    """Collects the events of one stream."""
 
     def __init__(self, api: ApiFormat) -> None:
-        self._dialect = api
+        self._api = api
         self.texts: list[str] = []
         self.text_s: list[float] = []
         self.heartbeat_s: list[float] = []
@@ -129,216 +124,198 @@ class _StreamRecorder:
         self.generation_s: float | None = None
         self.diagnosis: Diagnosis | None = None
 
-    def counted(self, chunks: Any) -> Any:  # noqa: ANN401 - the iterator it is given
+    def count(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """Count the bytes of the body."""
         for chunk in chunks:
             self.body_bytes += len(chunk.data)
             yield chunk
 
-    def note(self, data: Any, at_s: float) -> None:  # noqa: ANN401 - whatever JSON holds
-        """Take an event."""
+    def record(self, data: Any, at_s: float) -> None:  # noqa: ANN401 - any JSON value
+        """Record an event."""
         if data is None:
             self.heartbeat_s.append(at_s)
             return
-        if failed := find_error(data):
-            self.diagnosis = Diagnosis(failed.code or "broken_off", failed.message)
+        if error := find_error(data):
+            self.diagnosis = Diagnosis(error.code or "broken_off", error.message)
             return
-        if text := self._dialect.text_of(data):
+        if text := self._api.text_of(data):
             self.texts.append(text)
             self.text_s.append(at_s)
-        self.complete = self.complete or self._dialect.is_end(data)
+        self.complete = self.complete or self._api.is_end(data)
         with suppress(LookupError, TypeError):
             self.generation_s = data["eval_duration"] / 1e9
 
 
-def parse_server_timing(server_timing: str) -> float | None:
-    """Read when the engine began to speak, from the header that browsers show among the timings of a request."""
-    found = re.search(r"(?:\A|,)\s*first;dur=([0-9.]+)", server_timing)
+def parse_server_timing(value: str) -> float | None:
+    """Return when the gateway received the engine's first text, in seconds, from a Server-Timing header."""
+    found = re.search(r"(?:\A|,)\s*first;dur=([0-9.]+)", value)
     return float(found[1]) / 1000 if found else None
 
 
-def check_answer(name: str, observation: StreamObservation) -> Finding:
-    """Say whether an API answers."""
-    diagnosis = observation.diagnosis
-    figures: dict[str, Any] = {
-        "dialect": observation.api,
-        "status": observation.status,
-        "complete": observation.complete,
-    }
+def check_answer(name: str, seen: StreamObservation) -> Finding:
+    """Check whether an API answers."""
+    diagnosis = seen.diagnosis
+    figures: dict[str, Any] = {"dialect": seen.api, "status": seen.status, "complete": seen.complete}
     if diagnosis is not None:
         if diagnosis.kind in {"unknown_url", "not_offered"}:
-            return Finding("answers", "note", f"{name}: this release does not have it", figures=figures)
+            return Finding("answers", "note", f"{name}: not implemented by this release", figures=figures)
         figures["kind"] = diagnosis.kind
         return Finding("answers", "problem", f"{name}: {diagnosis.message}", "", diagnosis.remedy, figures)
-    if observation.text_s:
-        figures["first_text_ms"] = round(observation.text_s[0] * 1000, 1)
-        figures["pieces"] = len(observation.text_s)
-    if observation.stopped and not observation.text_s:
+    if seen.text_s:
+        figures["first_text_ms"] = round(seen.text_s[0] * 1000, 1)
+        figures["pieces"] = len(seen.text_s)
+    if seen.stopped and not seen.text_s:
+        heartbeats = ""
+        if seen.heartbeat_s:
+            heartbeats = f" {len(seen.heartbeat_s)} heartbeats arrived, the first after {seen.heartbeat_s[0]:.1f} s."
         return Finding(
             "answers",
             "warning",
-            f"{name}: not a word within {observation.end_s:.0f} s",
-            "The engine is slow, or busy; that by itself breaks nothing." + _signs(observation),
-            "--patient waits for longer.",
+            f"{name}: no text within {seen.end_s:.0f} s",
+            f"The engine is slow or busy. That alone breaks nothing.{heartbeats}",
+            "--patient waits longer.",
             figures,
         )
-    if observation.complete or observation.stopped:
-        if not observation.text_s:
-            return Finding("answers", "warning", f"{name}: an answer without a word", figures=figures)
-        return Finding(
-            "answers",
-            "ok",
-            f"{name}: answers, the first word after {observation.text_s[0] * 1000:.0f} ms",
-            figures=figures,
-        )
-    return Finding("answers", "problem", f"{name}: {_cut(observation)}", _CUT_MEANS, _CUT_TODO, figures)
-
-
-def _signs(observation: StreamObservation) -> str:
-    if not observation.heartbeat_s:
-        return ""
-    return f" Signs of life come: {len(observation.heartbeat_s)}, the first after {observation.heartbeat_s[0]:.1f} s."
-
-
-def _cut(observation: StreamObservation) -> str:
-    moments = [observation.head_s, *observation.text_s, *observation.heartbeat_s]
-    silent_s = observation.end_s - max(moments)
-    return f"the answer is cut off after {observation.end_s:.1f} s, {silent_s:.1f} s after the last that came"
-
-
-_CUT_MEANS: Final = (
-    "The gateway ends an answer with its last words or with an error, never without either: what stands in between "
-    "closed the connection, most likely since nothing came for a while."
-)
-_CUT_TODO: Final = (
-    "Let it wait for longer than the gateway is silent (nginx: proxy_read_timeout 660s; HAProxy: timeout server 660s), "
-    "or set PROXY_HEARTBEAT_S well below its limit."
-)
-
-
-def bursts(moments: Sequence[float]) -> int:
-    """Count the moments at which anything came; what comes within 20 ms comes at once."""
-    return sum(after - before > _BURST_GAP_S for before, after in pairwise(moments)) + bool(moments)
-
-
-def check_stream(name: str, observation: StreamObservation) -> Finding | None:  # noqa: PLR0911 - each end has its own words
-    """Say whether an answer's pieces come when they are made. None: there is no answer to judge by."""
-    if not observation.text_s or observation.diagnosis is not None:
-        return None
-    engine_first_text_s, last_s = observation.text_s[0], observation.text_s[-1]
-    spread_s = last_s - engine_first_text_s
-    made_s = observation.generation_s
-    if made_s is None and observation.engine_first_text_s is not None:
-        made_s = max(0.0, last_s - observation.engine_first_text_s)
-    count = bursts(observation.text_s)
-    figures: dict[str, Any] = {
-        "dialect": observation.api,
-        "pieces": len(observation.text_s),
-        "lumps": count,
-        "bytes": observation.body_bytes,
-        "head_ms": round(observation.head_s * 1000, 1),
-        "first_text_ms": round(engine_first_text_s * 1000, 1),
-        "last_text_ms": round(last_s * 1000, 1),
-        "engine_first_ms": None
-        if observation.engine_first_text_s is None
-        else round(observation.engine_first_text_s * 1000, 1),
-        "made_in_ms": None if made_s is None else round(made_s * 1000, 1),
-        "content_encoding": observation.encoding or None,
-    }
-    if made_s is None:
-        return Finding(
-            "streams",
-            "note",
-            f"{name}: {len(observation.text_s)} pieces over {spread_s:.2f} s; nothing tells when they were made",
-            "Server-Timing does not arrive, or came too early to say it.",
-            "",
-            figures,
-        )
-    if made_s < _QUICK_S:
-        return Finding(
-            "streams",
-            "note",
-            f"{name}: the answer was made in {made_s * 1000:.0f} ms, too quickly to tell whether it is held back",
-            "",
-            "--question with something that takes the engine a second or more shows it.",
-            figures,
-        )
-    if spread_s < _HELD_PART * made_s:
-        return Finding(
-            "streams",
-            "problem",
-            f"{name}: it was made over {made_s:.1f} s and arrives within {spread_s:.1f} s",
-            "Something in between holds the answer back, and a reader waits for the whole of it"
-            + (f"; it compresses it, too ({observation.encoding})." if observation.encoding else "."),
-            _BUFFERS_TODO if not observation.encoding else _COMPRESSES_TODO,
-            figures,
-        )
-    pieces_in_one = len(observation.text_s) / count
-    if pieces_in_one > 8 and observation.body_bytes / count > _MIN_BURST_BYTES:  # noqa: PLR2004 - more than any engine gives at once
-        return Finding(
-            "streams",
-            "warning",
-            f"{name}: it arrives in {count} lumps of some {observation.body_bytes // count} bytes",
-            "Something in between fills a buffer each time; or the engine itself gives its words in lumps.",
-            f"Compare it with the same on the gateway's own machine. {_BUFFERS_TODO}",
-            figures,
-        )
-    if observation.encoding:
-        return Finding(
-            "streams",
-            "warning",
-            f"{name}: it arrives piece by piece, but compressed ({observation.encoding})",
-            "The gateway compresses nothing: something in between does, and may hold words back by it.",
-            _COMPRESSES_TODO,
-            figures,
-        )
+    if seen.complete or seen.stopped:
+        if not seen.text_s:
+            return Finding("answers", "warning", f"{name}: the answer has no text", figures=figures)
+        says = f"{name}: answers, first text after {seen.text_s[0] * 1000:.0f} ms"
+        return Finding("answers", "ok", says, figures=figures)
+    silent_s = seen.end_s - max(seen.head_s, *seen.text_s, *seen.heartbeat_s, 0.0)
     return Finding(
-        "streams", "ok", f"{name}: piece by piece, {len(observation.text_s)} over {spread_s:.1f} s", figures=figures
-    )
-
-
-_BUFFERS_TODO: Final = (
-    "nginx: proxy_buffering off, and no proxy_ignore_headers X-Accel-Buffering; HAProxy: option http-no-delay. A "
-    "second proxy or a content network needs its own setting."
-)
-_COMPRESSES_TODO: Final = (
-    "Turn compression off for text/event-stream and application/x-ndjson (nginx: gzip off), and buffering too: "
-    "proxy_buffering off."
-)
-
-
-def check_silence(observation: Sequence[StreamObservation], *, patient: bool) -> Finding:
-    """Say what was seen of silences, of the signs of life in them, and of what cuts them."""
-    answered = [each for each in observation if each.status == HTTPStatus.OK]
-    longest_s = max((each.max_silence_s for each in answered), default=0.0)
-    gaps = [gap for each in answered for gap in _gaps(each)]
-    figures = {"longest_silence_s": round(longest_s, 2), "signs": sum(len(each.heartbeat_s) for each in answered)}
-    if gaps:
-        return Finding(
-            "silence",
-            "ok",
-            f"signs of life come while the engine is silent, after {min(gaps):.1f} to {max(gaps):.1f} s of it",
-            figures=figures,
-        )
-    todo = (
-        "A --question that keeps the engine silent for longer shows it."
-        if patient
-        else "--patient, with a --question that takes the engine long, shows it."
-    )
-    return Finding(
-        "silence",
-        "note",
-        f"no answer was silent for longer than {max(0.1, longest_s):.1f} s, and no time-out in between was met",
-        "Whether a longer silence is cut cannot be told from that.",
-        todo,
+        "answers",
+        "problem",
+        f"{name}: the answer is truncated after {seen.end_s:.1f} s, {silent_s:.1f} s after the last data",
+        "The gateway ends every answer with its last text or with an error. Something closed the connection, probably "
+        "a proxy whose timeout passed.",
+        "Raise the proxy's timeout (nginx: proxy_read_timeout 660s; HAProxy: timeout server 660s), or set "
+        "PROXY_HEARTBEAT_S well below it.",
         figures,
     )
 
 
-def _gaps(observation: StreamObservation) -> list[float]:
-    """Give how long it was silent before each sign of life."""
-    moments = sorted([0.0, observation.head_s, *observation.text_s, *observation.heartbeat_s])
-    # The head of an answer that begins with a sign of life comes along with it.
+def bursts(moments: Sequence[float]) -> int:
+    """Count the moments at which data arrived; what arrives within 20 ms is one burst."""
+    return sum(after - before > _BURST_GAP_S for before, after in pairwise(moments)) + bool(moments)
+
+
+def check_stream(name: str, seen: StreamObservation) -> Finding | None:
+    """Check whether text arrives when it is generated. Returns None if there was no text."""
+    if not seen.text_s or seen.diagnosis is not None:
+        return None
+    first_s, last_s = seen.text_s[0], seen.text_s[-1]
+    spread_s = last_s - first_s
+    generation_s, engine_first_s = seen.generation_s, seen.engine_first_text_s
+    if generation_s is None and engine_first_s is not None:
+        generation_s = max(0.0, last_s - engine_first_s)
+    figures: dict[str, Any] = {
+        "dialect": seen.api,
+        "pieces": len(seen.text_s),
+        "lumps": bursts(seen.text_s),
+        "bytes": seen.body_bytes,
+        "head_ms": round(seen.head_s * 1000, 1),
+        "first_text_ms": round(first_s * 1000, 1),
+        "last_text_ms": round(last_s * 1000, 1),
+        "engine_first_ms": None if engine_first_s is None else round(engine_first_s * 1000, 1),
+        "made_in_ms": None if generation_s is None else round(generation_s * 1000, 1),
+        "content_encoding": seen.encoding or None,
+    }
+    if generation_s is None:
+        return Finding(
+            "streams",
+            "note",
+            f"{name}: {len(seen.text_s)} pieces in {spread_s:.2f} s; their generation time is unknown",
+            "Server-Timing is missing from the response, or was sent before the first text.",
+            "",
+            figures,
+        )
+    if generation_s < _MIN_GENERATION_S:
+        return Finding(
+            "streams",
+            "note",
+            f"{name}: generated in {generation_s * 1000:.0f} ms, too fast to detect buffering",
+            "",
+            "Use --question with something that takes the engine at least a second.",
+            figures,
+        )
+    if spread_s < _MIN_SPREAD_RATIO * generation_s:
+        return Finding(
+            "streams",
+            "problem",
+            f"{name}: generated over {generation_s:.1f} s, but arrives within {spread_s:.1f} s",
+            "A proxy buffers the answer, and users wait for all of it"
+            + (f". It also compresses it ({seen.encoding})." if seen.encoding else "."),
+            _COMPRESSION_TODO if seen.encoding else _BUFFERING_TODO,
+            figures,
+        )
+    return _check_bursts(name, seen, figures, spread_s)
+
+
+def _check_bursts(name: str, seen: StreamObservation, figures: dict[str, Any], spread_s: float) -> Finding:
+    """Check an answer that streams for small buffers and compression."""
+    count = bursts(seen.text_s)
+    if len(seen.text_s) / count > _MAX_TEXTS_PER_BURST and seen.body_bytes / count > _MIN_BURST_BYTES:
+        return Finding(
+            "streams",
+            "warning",
+            f"{name}: arrives in {count} bursts of about {seen.body_bytes // count} bytes",
+            "A proxy fills a buffer before it sends, or the engine itself sends text in bursts.",
+            f"Compare with a run on the gateway's machine. {_BUFFERING_TODO}",
+            figures,
+        )
+    if seen.encoding:
+        return Finding(
+            "streams",
+            "warning",
+            f"{name}: arrives piece by piece, but compressed ({seen.encoding})",
+            "The gateway does not compress. A proxy does, and may delay text.",
+            _COMPRESSION_TODO,
+            figures,
+        )
+    says = f"{name}: piece by piece, {len(seen.text_s)} in {spread_s:.1f} s"
+    return Finding("streams", "ok", says, figures=figures)
+
+
+_BUFFERING_TODO: Final = (
+    "nginx: proxy_buffering off, and no proxy_ignore_headers X-Accel-Buffering. HAProxy: option http-no-delay. "
+    "A second proxy or a CDN needs its own setting."
+)
+_COMPRESSION_TODO: Final = (
+    "Turn off compression for text/event-stream and application/x-ndjson (nginx: gzip off), and buffering too: "
+    "proxy_buffering off."
+)
+
+
+def check_silence(observations: Sequence[StreamObservation], *, patient: bool) -> Finding:
+    """Check for heartbeats while the engine was silent."""
+    answered = [seen for seen in observations if seen.status == HTTPStatus.OK]
+    max_s = max((seen.max_silence_s for seen in answered), default=0.0)
+    gaps = [gap for seen in answered for gap in _gaps(seen)]
+    figures = {"longest_silence_s": round(max_s, 2), "signs": sum(len(seen.heartbeat_s) for seen in answered)}
+    if gaps:
+        return Finding(
+            "silence",
+            "ok",
+            f"heartbeats arrive while the engine is silent, after {min(gaps):.1f} to {max(gaps):.1f} s",
+            figures=figures,
+        )
+    return Finding(
+        "silence",
+        "note",
+        f"no answer was silent for more than {max(0.1, max_s):.1f} s, and no timeout occurred",
+        "This does not show whether a proxy ends longer silences.",
+        "Use a --question that keeps the engine silent for longer."
+        if patient
+        else "Use --patient with a --question that takes the engine long.",
+        figures,
+    )
+
+
+def _gaps(seen: StreamObservation) -> list[float]:
+    """Return the silence before each heartbeat."""
+    moments = sorted([0.0, seen.head_s, *seen.text_s, *seen.heartbeat_s])
+    # If an answer starts with a heartbeat, its headers arrive together with it.
     return [
-        heartbeat_s - max((moment for moment in moments if moment < heartbeat_s - _BURST_GAP_S), default=0.0)
-        for heartbeat_s in observation.heartbeat_s
+        at_s - max((moment for moment in moments if moment < at_s - _BURST_GAP_S), default=0.0)
+        for at_s in seen.heartbeat_s
     ]
