@@ -108,7 +108,7 @@ class Response:
         self._connection = connection
         self.sent_s = sent_s
         """When the request had been sent, by the monotonic clock."""
-        self.head_s = time.monotonic()
+        self.head_s = connection.received_s
         """When the headers had arrived."""
         self.status = head.status_code
         self.http_version = head.http_version.decode("ascii")
@@ -274,7 +274,9 @@ class Connection:
         :raises OSError: the connection failed, ended too early, or was too slow.
         :raises ProtocolError: the server does not speak HTTP/1.1.
         """
-        connection = self.open()
+        connection = self._socket
+        if connection is None:
+            raise ConnectionAbortedError("the connection has been closed")
         ended = False
         try:
             while True:

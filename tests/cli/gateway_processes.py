@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+from contextlib import AbstractContextManager
+from pathlib import Path
+
 import attrs
 
+from cli.certificates import Party
+from scripted_engine import ScriptedEngine
 from test_tap import free_port, twistd, wait_for_port
 
-__all__ = ["Gateway", "free_port", "twistd", "wait_for_port"]
+__all__ = ["Gateway", "free_port", "tls_gateway", "twistd", "wait_for_port"]
 
 
 @attrs.frozen
@@ -21,3 +27,9 @@ class Gateway:
     def url(self) -> str:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
+
+
+def tls_gateway(folder: Path, engine: ScriptedEngine, party: Party) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Start a gateway with TLS."""
+    listen = f"ssl:0:interface=127.0.0.1:privateKey={party.key}:certKey={party.certificate}"
+    return twistd(folder, f"--listen={listen}", BRUNIX_GRPC_TARGET=engine.target)

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from brunix_twisted.cli.ask import NoQuestionError, question
-from cli.gateway_processes import Gateway, free_port, twistd, wait_for_port
+from cli.certificates import Authority
+from cli.gateway_processes import Gateway, free_port, tls_gateway, twistd, wait_for_port
 from cli.running import COMMAND, brunix
 from cli.servers import answering, faulty_proxy, http
 from fake_reactor import LIMIT_S
@@ -50,6 +51,16 @@ def test_an_answer(served: Gateway, how: list[str]) -> None:
     """The answer is printed, and nothing else."""
     done = brunix("ask", "one two three", "--url", served.url, *how)
     assert (done.returncode, done.stdout, done.stderr) == (0, "one two three \n", "")
+
+
+def test_an_answer_over_tls(shared_engine: ScriptedEngine, tmp_path: Path) -> None:
+    """The answer streams over TLS, with a certificate from a CA that --ca names; without it, it is not trusted."""
+    authority = Authority(tmp_path, "ours")
+    with tls_gateway(tmp_path, shared_engine, authority.sign("127.0.0.1")) as process:
+        url = f"https://127.0.0.1:{wait_for_port(process)}"
+        done = brunix("ask", "one two three", "--url", url, "--ca", os.fspath(authority.party.certificate))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "one two three \n", "")
+        assert "not signed by a trusted authority" in brunix("ask", "q", "--url", url).stderr
 
 
 def test_the_answer_streams(served: Gateway, shared_engine: ScriptedEngine) -> None:

@@ -11,15 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
 from brunix_twisted.cli.doctor.questions import QUESTION
-from cli.certificates import Authority, Party, shift_clock
-from cli.gateway_processes import Gateway, free_port, twistd, wait_for_port
+from cli.certificates import Authority, shift_clock
+from cli.gateway_processes import Gateway, free_port, tls_gateway, twistd, wait_for_port
 from cli.running import brunix, doctor
 from cli.servers import answering, faulty_proxy, http
 from fake_reactor import LIMIT_S
@@ -183,12 +182,6 @@ def test_ollama_at_the_address() -> None:
         report = doctor(f"http://127.0.0.1:{port}")
     assert report.status == 1
     assert report.one("gateway")["says"] == "this is not the gateway, but Ollama 0.12.3"
-
-
-def tls_gateway(folder: Path, engine: ScriptedEngine, party: Party) -> AbstractContextManager[subprocess.Popen[str]]:
-    """Start a gateway with TLS."""
-    listen = f"ssl:0:interface=127.0.0.1:privateKey={party.key}:certKey={party.certificate}"
-    return twistd(folder, f"--listen={listen}", BRUNIX_GRPC_TARGET=engine.target)
 
 
 def test_certificates(shared_engine: ScriptedEngine, tmp_path: Path) -> None:

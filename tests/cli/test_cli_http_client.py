@@ -157,6 +157,17 @@ def test_a_server_that_drips(head: bytes) -> None:
             done.set()
 
 
+def test_a_closed_connection_stays_closed() -> None:
+    """Reading on after a cancellation fails; it does not open another connection."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbody"
+    with answering(answer) as port, Connection(target_at(port)) as connection:
+        chunks = connection.request("GET", "/", timeout_s=LIMIT_S).chunks()
+        assert next(chunks).data == b"body"
+        connection.close()
+        with pytest.raises(ConnectionAbortedError):
+            next(chunks)
+
+
 def test_a_silent_server() -> None:
     """The timeout of a single read ends the wait for a server that stopped sending."""
     done = threading.Event()
