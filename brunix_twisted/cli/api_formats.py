@@ -41,7 +41,7 @@ class ApiFormat:
     text: Callable[[Any], object]
     """Return the text of an event. Raises LookupError or TypeError if it has no text."""
     ends: Callable[[Any], bool]
-    """Whether an event completes the answer. Raises LookupError or TypeError if it does not say."""
+    """Whether an event completes the answer. Raises LookupError or TypeError for other events."""
     headers: tuple[tuple[str, str], ...] = ()
 
     def request(self, model: str, messages: Messages, max_tokens: int | None = None) -> dict[str, Any]:

@@ -86,8 +86,8 @@ def parser() -> argparse.ArgumentParser:
     connect = command(
         "connect",
         "print the configuration of a client",
-        "List the clients, or print the configuration of one with this gateway's address and model. The configuration "
-        "goes to standard output, notes go to standard error.",
+        "List the clients, or print the configuration of one with this gateway's address and model.\n"
+        "The configuration goes to standard output, notes go to standard error.",
     )
     connect.add_argument("client", nargs="?", metavar="NAME", help="the client, as shown in the list")
     _common(connect)
@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = command(
         "doctor",
         "diagnose problems",
-        "Check everything between this machine and the engine: whether the gateway is reachable, whether answers "
+        "Check everything between this machine and the engine: whether the gateway is reachable, whether answers\n"
         "stream, and which proxies interfere. Asks the engine up to ten short questions.",
     )
     doctor.add_argument("address", nargs="?", metavar="URL", help="the gateway's address, as clients use it")
@@ -117,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
         type=_seconds,
         const=_PATIENT_S,
         metavar="SECONDS",
-        help=f"wait this long for slow engines and for timeouts (default: {_PATIENT_S:g})",
+        help=f"wait longer for slow engines and for timeouts ({_PATIENT_S:g} seconds, if no number is given)",
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return whole

@@ -273,6 +273,7 @@ def test_connection_refused() -> None:
         ),
         (http("404 Not Found", b"<html><title>404 Not Found</title></html>"), "404 Not Found"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "is not valid HTTP"),
         (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", "HTTP/2"),
         (b"\x15\x03\x01\x00\x02\x02\x0a", "speaks TLS"),
         (b"", "closes them without a response"),

@@ -12,7 +12,7 @@ import pytest
 
 from brunix_twisted.cli.address import parse
 from brunix_twisted.cli.api_formats import API_FORMATS, ApiFormat
-from brunix_twisted.cli.diagnosis import Diagnosis, parse_error_body
+from brunix_twisted.cli.diagnosis import Diagnosis, diagnose_response, parse_error_body
 from brunix_twisted.cli.doctor.findings import Finding
 from brunix_twisted.cli.doctor.http_checks import (
     Preflight,
@@ -456,6 +456,25 @@ def test_error_bodies(body: bytes, message: str, code: str | None) -> None:
     read_fault = parse_error_body(body)
     if code is not None:
         assert (read_fault.message, read_fault.code) == (message, code)
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("http://brunix.example", "PROXY_ALLOWED_HOSTS=brunix.example"),
+        ("http://9.9.9.9", "PROXY_ALLOWED_HOSTS=9.9.9.9"),
+        ("http://localhost:8000", "proxy_set_header Host"),
+        ("http://10.0.0.7", "proxy_set_header Host"),
+        ("http://[::1]:8000", "proxy_set_header Host"),
+        ("http://printer.local", "proxy_set_header Host"),
+    ],
+)
+def test_a_rejected_host(url: str, remedy: str) -> None:
+    """The remedy is the gateway's setting, unless the gateway always accepts this name: then a proxy changed it."""
+    response = page(403, b'{"error": {"message": "Host not allowed", "code": "host_not_allowed"}}')
+    diagnosis = diagnose_response(response, parse(url)[0])
+    assert diagnosis.kind == "host_not_allowed"
+    assert remedy in diagnosis.remedy
 
 
 def test_a_finding_is_json() -> None:

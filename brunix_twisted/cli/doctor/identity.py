@@ -16,7 +16,7 @@ from brunix_twisted.cli.http_client import FullResponse, Target, get
 
 @attrs.frozen
 class Identity:
-    """The responses that tell servers apart."""
+    """The responses that distinguish servers."""
 
     health: FullResponse
     models: FullResponse

@@ -29,7 +29,7 @@ class ConnectAttempt:
     took_s: float
     diagnosis: Diagnosis | None = None
     server: str = ""
-    """Identifies the server, as far as its response tells."""
+    """The parts of its response that identify the server."""
 
 
 def look_up(target: Target, timeout_s: float) -> list[ResolvedAddress]:
