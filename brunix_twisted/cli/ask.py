@@ -79,10 +79,10 @@ def _answer(words: str, options: Namespace, target: Target) -> int:
             answer.close()
 
 
-def _as_text(answer: ChatCompletion, read_timeout_s: float) -> int:
+def _as_text(answer: ChatCompletion, idle_timeout_s: float) -> int:
     last = ""
     try:
-        for text in answer.texts(read_timeout_s):
+        for text in answer.texts(idle_timeout_s):
             print_out(text)
             last = text or last
     finally:
@@ -92,8 +92,8 @@ def _as_text(answer: ChatCompletion, read_timeout_s: float) -> int:
     return 0
 
 
-def _as_json(answer: ChatCompletion, read_timeout_s: float) -> int:
-    text = "".join(answer.texts(read_timeout_s))
+def _as_json(answer: ChatCompletion, idle_timeout_s: float) -> int:
+    text = "".join(answer.texts(idle_timeout_s))
     print_out(
         json.dumps(
             {

@@ -33,7 +33,7 @@ class _Chat:
 
     target: Target
     model: str
-    read_timeout_s: float
+    idle_timeout_s: float
     session_id: str | None
 
     def answer(self, question: str) -> None:
@@ -41,7 +41,7 @@ class _Chat:
         answer = ChatCompletion(self.target, question, model=self.model, session_id=self.session_id, stream=True)
         last = ""
         try:
-            for text in answer.texts(self.read_timeout_s):
+            for text in answer.texts(self.idle_timeout_s):
                 print_out(text)
                 last = text or last
             ended = ""

@@ -19,7 +19,7 @@ from brunix_twisted.cli.http_client import MAX_PAGE_BYTES, Connection, Response,
 
 DEFAULT_MODEL: Final = "brunix"
 """The default of PROXY_MODEL_ID."""
-READ_TIMEOUT_S: Final = 660.0
+IDLE_TIMEOUT_S: Final = 660.0
 """Longer than a gateway with default settings waits in its queue and for the engine."""
 _MODELS_TIMEOUT_S: Final = 5.0
 
@@ -70,11 +70,11 @@ class ChatCompletion:
         """Disconnect; the gateway then cancels the engine call."""
         self._connection.close()
 
-    def texts(self, read_timeout_s: float = READ_TIMEOUT_S) -> Iterator[str]:
+    def texts(self, idle_timeout_s: float = IDLE_TIMEOUT_S) -> Iterator[str]:
         """
         Send the question, and yield the answer's text as it arrives.
 
-        :param read_timeout_s: how long the server may send nothing.
+        :param idle_timeout_s: how long the server may send nothing.
         :raises DiagnosisError: there is no answer, or it is incomplete.
         """
         try:
@@ -84,7 +84,7 @@ class ChatCompletion:
                 self._body,
                 headers=self._headers,
                 timeout_s=float("inf"),
-                read_timeout_s=read_timeout_s,
+                idle_timeout_s=idle_timeout_s,
             )
             self.request_id = response.headers.get("X-Request-Id")
             self.session_id = response.headers.get("X-Session-Id") or self.session_id

@@ -29,7 +29,7 @@ environment: BRUNIX_URL is the default of the gateway's address; BRUNIX_API_KEY 
 the gateway, sent as `Authorization: Bearer`
 """
 _DEFAULT_URL: Final = "http://127.0.0.1:8000"
-_READ_TIMEOUT_S: Final = 660.0
+_IDLE_TIMEOUT_S: Final = 660.0
 _PATIENT_S: Final = 180.0
 _PATHS: Final = frozenset({"ca", "history"})
 """Options that name files; file names may contain any bytes."""
@@ -144,9 +144,9 @@ def _asking(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--timeout",
         type=_seconds,
-        default=_READ_TIMEOUT_S,
+        default=_IDLE_TIMEOUT_S,
         metavar="SECONDS",
-        help=f"how long the gateway may send nothing (default: {_READ_TIMEOUT_S:g})",
+        help=f"how long the gateway may send nothing (default: {_IDLE_TIMEOUT_S:g})",
     )
 
 

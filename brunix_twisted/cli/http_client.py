@@ -201,7 +201,7 @@ class Connection:
         *,
         headers: Iterable[tuple[str, str]] = (),
         timeout_s: float,
-        read_timeout_s: float = float("inf"),
+        idle_timeout_s: float = float("inf"),
     ) -> Response:
         """
         Send a request and wait for the response's headers.
@@ -209,14 +209,14 @@ class Connection:
         :param path: without the prefix of the gateway's address.
         :param body: bytes, or a value to send as JSON.
         :param timeout_s: for everything until the end of the response.
-        :param read_timeout_s: for each wait within that.
+        :param idle_timeout_s: how long the server may neither send nor receive anything.
         :raises OSError: the request could not be sent, or no response arrived.
         :raises ProtocolError: the response is not HTTP/1.1.
         :raises ValueError: the path or a header cannot be sent.
         """
         self._end_previous()
         connection = self.open(min(timeout_s, CONNECT_TIMEOUT_S))
-        connection.start(timeout_s, read_timeout_s)
+        connection.start(timeout_s, idle_timeout_s)
         content = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         data = self._serialise(method, path, content, self._headers(None if body is None else content, headers))
         self._received = b""
@@ -226,6 +226,7 @@ class Connection:
         except ConnectionError as error:
             # A server may refuse a large request before it has read all of it. Its response is still worth reading.
             failure = error
+            self._http.send_failed()
         sent_s = time.monotonic()
         try:
             while not isinstance(head := self.next_event(), h11.Response):

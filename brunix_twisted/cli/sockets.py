@@ -10,8 +10,10 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -20,6 +22,8 @@ CONNECT_TIMEOUT_S: Final = 5.0
 _MAX_WAIT_S: Final = 0.5
 """Python on Windows handles Control-C only between two waits."""
 _RECEIVE_BYTES: Final = 65_536
+
+T = TypeVar("T")
 
 
 class DeadlineExceededError(TimeoutError):
@@ -129,34 +133,32 @@ class DeadlineSocket:
 
     def __init__(self, raw: socket.socket) -> None:
         self.raw = raw
-        self._timeout_s = self._deadline_s = self._read_timeout_s = float("inf")
+        self._timeout_s = self._deadline_s = self._idle_timeout_s = float("inf")
 
-    def start(self, timeout_s: float, read_timeout_s: float = float("inf")) -> None:
-        """Set the deadline, and how long each single read may take."""
-        self._timeout_s, self._read_timeout_s = timeout_s, read_timeout_s
+    def start(self, timeout_s: float, idle_timeout_s: float = float("inf")) -> None:
+        """Set the deadline, and how long each wait for the server may take."""
+        self._timeout_s, self._idle_timeout_s = timeout_s, idle_timeout_s
         self._deadline_s = time.monotonic() + timeout_s
 
     def receive(self) -> bytes:
         """Wait for the next bytes; none at the end of the connection."""
-        until_s = min(self._deadline_s, time.monotonic() + self._read_timeout_s)
-        while True:
-            remaining_s = until_s - time.monotonic()
-            if remaining_s <= 0:
-                raise DeadlineExceededError("the response", min(self._timeout_s, self._read_timeout_s))
-            self.raw.settimeout(min(remaining_s, _MAX_WAIT_S))
-            with suppress(TimeoutError):
-                return self.raw.recv(_RECEIVE_BYTES)
+        return self._wait("the response", partial(self.raw.recv, _RECEIVE_BYTES))
 
     def send(self, data: bytes) -> None:
         """Send all of it."""
         view = memoryview(data)
         while view:
-            remaining_s = self._deadline_s - time.monotonic()
+            view = view[self._wait("sending the request", partial(self.raw.send, view)) :]
+
+    def _wait(self, step: str, call: Callable[[], T]) -> T:
+        until_s = min(self._deadline_s, time.monotonic() + self._idle_timeout_s)
+        while True:
+            remaining_s = until_s - time.monotonic()
             if remaining_s <= 0:
-                raise DeadlineExceededError("sending the request", self._timeout_s)
+                raise DeadlineExceededError(step, min(self._timeout_s, self._idle_timeout_s))
             self.raw.settimeout(min(remaining_s, _MAX_WAIT_S))
             with suppress(TimeoutError):
-                view = view[self.raw.send(view) :]
+                return call()
 
     def close(self) -> None:
         """Close at once, whatever is in flight."""

@@ -152,7 +152,7 @@ def test_a_server_that_drips(head: bytes) -> None:
     with serving(drip) as port, Connection(target_at(port)) as connection:
         try:
             with pytest.raises(DeadlineExceededError, match=r"longer than 0\.3 s"):
-                connection.request("GET", "/", timeout_s=0.3, read_timeout_s=LIMIT_S).read()
+                connection.request("GET", "/", timeout_s=0.3, idle_timeout_s=LIMIT_S).read()
         finally:
             done.set()
 
@@ -177,7 +177,7 @@ def test_a_silent_server() -> None:
         done.wait(LIMIT_S)
 
     with serving(silent) as port, Connection(target_at(port)) as connection:
-        chunks = connection.request("GET", "/", timeout_s=LIMIT_S, read_timeout_s=0.2).chunks()
+        chunks = connection.request("GET", "/", timeout_s=LIMIT_S, idle_timeout_s=0.2).chunks()
         assert next(chunks).data == b"body"
         with pytest.raises(DeadlineExceededError, match=r"longer than 0\.2 s"):
             next(chunks)
@@ -193,6 +193,17 @@ def test_a_refusal_before_the_request_has_been_sent() -> None:
     with serving(refuse) as port, Connection(target_at(port)) as connection:
         response = connection.request("POST", "/", b"x" * 20_000_000, timeout_s=LIMIT_S).read()
     assert (response.status, response.body) == (413, b"too large")
+
+
+def test_a_server_that_reads_nothing() -> None:
+    """The idle timeout also ends a request that the server does not read, not only a response that does not come."""
+    done = threading.Event()
+    with serving(lambda _: done.wait(LIMIT_S)) as port, Connection(target_at(port)) as connection:
+        try:
+            with pytest.raises(DeadlineExceededError, match=r"sending the request took longer than 0\.2 s"):
+                connection.request("POST", "/", b"x" * 50_000_000, timeout_s=float("inf"), idle_timeout_s=0.2)
+        finally:
+            done.set()
 
 
 @pytest.mark.parametrize(
