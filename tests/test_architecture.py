@@ -126,6 +126,9 @@ def is_allowed(path: Path, name: str) -> bool:
     if room == "embedded" or other in {"embedded", "_pb"}:
         # The embedded engine stands in for an engine elsewhere: they share the contract and nothing else.
         return other == room or (other == "_pb" and room in {"engine", "embedded"})
+    if room == "cli":
+        # A separate program: it runs on the client's machine and sees the gateway only over HTTP.
+        return other in {room, "connect"}
     return other == room or LEVELS[other] < LEVELS[room]
 
 
