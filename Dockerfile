@@ -62,12 +62,12 @@ USER 10001:10001
 
 EXPOSE 8000
 
-# No init is installed: the gateway leaves no process behind, and entrypoint.sh buries what is left to it as process 1.
+# No init is installed: the gateway leaves no process behind, and entrypoint.sh reaps orphans as process 1.
 STOPSIGNAL SIGTERM
 
-# The probe waits two seconds for a gateway that hangs. It is unhealthy without an engine too: what restarts unhealthy
+# The check waits two seconds for a gateway that hangs. It is unhealthy without an engine too: what restarts unhealthy
 # containers should ask /health/live.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-    CMD ["python", "-m", "brunix_twisted.probe", "--once"]
+    CMD ["brunix", "health"]
 
 CMD ["twistd", "--nodaemon", "--pidfile=", "brunix"]

@@ -31,7 +31,7 @@ run: $(VENV)/installed  ## install, and serve the shipped documentation through 
 WITHOUT_THREADS := $(patsubst %,tests/test_%.py,completion faults heartbeat promises routes tracing)
 
 # Those that start no process and open no socket, by what they import.
-PURE = $(shell grep -LE '^(import|from) (socket|subprocess|cli|engine_clients|gateways|limited|scripted_engine|supervised|test_[a-z]+)\b' \
+PURE = $(shell grep -LE '^(import|from) (socket|stand_ins|subprocess|cli|engine_clients|gateways|limited|scripted_engine|supervised|test_[a-z]+)\b' \
     tests/test_*.py tests/cli/test_*.py tests/embedded/test_*.py)
 
 STATIC := "$(BIN)/ruff check" "$(BIN)/ruff format --check" "$(BIN)/mypy"

@@ -26,7 +26,8 @@ import attrs
 import pytest
 import yaml
 
-from brunix_twisted import __version__, probe
+from brunix_twisted import __version__
+from brunix_twisted.app import health_check
 from brunix_twisted.app.service import _FLUSH_S
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.embedded.options import VARIABLES
@@ -141,12 +142,12 @@ def test_image() -> None:
     environment = pairs("ENV")
     ours = {name for name in environment if name.startswith(("PROXY_", "BRUNIX_"))}
     assert ours <= {row.variable for _, row in table()}
-    assert str(probe.address(environment["PROXY_LISTEN"]).port) == value("EXPOSE")
+    assert str(health_check.address(environment["PROXY_LISTEN"]).port) == value("EXPOSE")
     # Not the loopback interface, to which nothing from outside of a container gets.
     assert "interface" not in environment["PROXY_LISTEN"]
     timeout = re.search(r"--timeout=([0-9]+)s", value("HEALTHCHECK"))
     assert timeout is not None
-    assert int(timeout[1]) > probe.ONCE_TIMEOUT_S + 1
+    assert int(timeout[1]) > health_check.ONCE_TIMEOUT_S + 1
     labels = {name.removeprefix("org.opencontainers.image."): text for name, text in pairs("LABEL").items()}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert labels == {
@@ -290,7 +291,7 @@ def ask(listen: str, *, padding: int, chunked: bool) -> tuple[int, str]:
     """Ask a question in a body that is large or sent in chunks, either of which Twisted puts into a file."""
     question = {"model": "brunix", "stream": False, "prompt": "Which variable sets the number of worker threads?"}
     body_bytes = json.dumps(question).encode() + b" " * padding
-    connection: http.client.HTTPConnection = probe.address(listen).connection(LIMIT_S)
+    connection: http.client.HTTPConnection = health_check.address(listen).connection(LIMIT_S)
     connection.request("POST", "/api/generate", iter([body_bytes]) if chunked else body_bytes, encode_chunked=chunked)
     response = connection.getresponse()
     answer = response.read().decode()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from brunix_twisted.embedded.rendezvous import free_port, meet
+from brunix_twisted.app.rendezvous import free_port, meet
 from fake_reactor import LIMIT_S
 from isolation import BARE
 from test_tap import free_port as a_port

@@ -14,8 +14,9 @@ import pytest
 import pytest_twisted
 import yaml
 
-from brunix_twisted import __version__, probe
+from brunix_twisted import __version__
 from brunix_twisted.api import health
+from brunix_twisted.app import health_check
 from brunix_twisted.app.service import _FLUSH_S
 from brunix_twisted.config.settings import Settings, table
 from gateways import RunningGateway
@@ -170,8 +171,8 @@ def test_page(tmp_path: Path) -> None:
 def test_settings() -> None:
     """A gateway would not start, or not heed a setting whose name nobody knows."""
     assert set(variables()) <= {row.variable for _, row in table()}
-    assert probe.address(variables()[METRICS]).port == ports()["metrics"]
-    assert probe.address(settings().listen).port == ports()["http"]
+    assert health_check.address(variables()[METRICS]).port == ports()["metrics"]
+    assert health_check.address(settings().listen).port == ports()["http"]
     assert "interface" not in settings().listen
 
 

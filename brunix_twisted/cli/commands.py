@@ -28,6 +28,43 @@ _ENVIRONMENT: Final = """\
 environment: BRUNIX_URL is the default of the gateway's address; BRUNIX_API_KEY is a key for a proxy in front of
 the gateway, sent as `Authorization: Bearer`
 """
+_RUN: Final = """\
+environment, in addition to the settings of the gateway and of the engine:
+
+  BRUNIX_ENGINE_COMMAND    the engine; default: python -m brunix_twisted.embedded
+  BRUNIX_GATEWAY_COMMAND   the gateway; default: twistd --nodaemon --pidfile= brunix,
+                           with --reactor=asyncio if PROXY_ENGINE_CLIENT=aio
+  BRUNIX_DRAIN_GRACE_S     seconds that the gateway has, once asked to stop, to end
+                           the answers that it has begun; default: 30
+  BRUNIX_KILL_GRACE_S      seconds from SIGTERM to SIGKILL in every other case;
+                           default: 5
+
+Commands are written as for sh. The embedded engine listens on port 50051, or on a free
+port if that is in use; BRUNIX_ENGINE_LISTEN or BRUNIX_GRPC_TARGET chooses another one,
+and one of them is enough.
+
+SIGTERM, SIGINT, SIGHUP and SIGQUIT stop the gateway first, and the engine when the gateway
+has exited. The second signal stops the engine at once and leaves both the short grace; the
+third kills. SIGUSR1 and SIGUSR2 have no effect. Signals go to whole process groups. On
+Linux, processes that left their group are stopped too, and if `brunix run` itself is killed,
+so are the two commands, but not what they have started.
+
+exit status:
+
+  0    stopped by a signal, and both exited cleanly
+  1    the engine or the gateway exited without being asked to, whatever its status
+  2    stopped by a signal, but one exited with an error or had to be killed; or the
+       command line is wrong
+  64   one of the variables above has a wrong value
+  127  a command is not found; nothing was started
+"""
+_HEALTH: Final = """\
+environment: PROXY_LISTEN is the gateway's address, as the gateway itself reads it; tcp:, tcp6:
+and unix: can be checked
+
+exit status: 0 the gateway and the engine answer; 1 one of them does not; 2 the command line or
+a setting is wrong, or PROXY_LISTEN cannot be checked; 130 interrupted by Control-C
+"""
 _DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _IDLE_TIMEOUT_S: Final = 660.0
 _PATIENT_S: Final = 180.0
@@ -49,20 +86,22 @@ def parser() -> argparse.ArgumentParser:
     """Build the parser with every command and option."""
     whole = _Parser(
         prog="brunix",
-        description="Ask a Brunix gateway, connect clients to it, and diagnose problems.",
-        epilog=f"To start the gateway: `twistd brunix`.\n\n{_ENVIRONMENT}\n{_STATUSES}",
+        description="Run and ask a Brunix gateway, connect clients to it, and diagnose problems.",
+        epilog=f"To start the gateway alone: `twistd brunix`.\n\n{_ENVIRONMENT}\n{_STATUSES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     whole.add_argument("--version", action="version", version=f"brunix {__version__}")
     commands = whole.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
-    def command(name: str, summary: str, description: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, summary: str, description: str, epilog: str = f"{_ENVIRONMENT}\n{_STATUSES}"
+    ) -> argparse.ArgumentParser:
         return commands.add_parser(
             name,
             help=summary,
             description=description,
-            epilog=f"{_ENVIRONMENT}\n{_STATUSES}",
+            epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -120,6 +159,22 @@ def parser() -> argparse.ArgumentParser:
         help=f"wait longer for slow engines and for timeouts ({_PATIENT_S:g} seconds, if no number is given)",
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
+
+    command(
+        "run",
+        "run an engine and the gateway",
+        "Start an engine and the gateway side by side, print the gateway's URL when both answer, and stop both when "
+        "either exits.",
+        _RUN,
+    )
+    health = command(
+        "health",
+        "check a gateway on this machine",
+        "Check once whether the gateway and the engine behind it answer, and print the result on one line.",
+        _HEALTH,
+    )
+    health.add_argument("--wait", action="store_true", help="wait until both answer, then print the gateway's URL")
+    health.add_argument("--json", action="store_true", help="print one JSON object")
     return whole
 
 
@@ -174,8 +229,16 @@ def _seconds(text: str) -> float:
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command and return its exit status."""
     try:
-        terminal.prepare()
-        return _run(arguments, environment)
+        # `brunix run` starts its commands even if the standard output is closed.
+        if arguments[:1] != ["run"]:
+            terminal.prepare()
+        whole = parser()
+        options = whole.parse_args(arguments)
+        if options.command is None:
+            whole.print_help()
+            return 2
+        command = _operate if options.command in {"run", "health"} else _run
+        return command(options, environment)
     except BrokenPipeError:
         return terminal.CLOSED_PIPE
     except terminal.OutputError as error:
@@ -183,12 +246,18 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return 1
 
 
-def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    whole = parser()
-    options = whole.parse_args(arguments)
-    if options.command is None:
-        whole.print_help()
-        return 2
+def _operate(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Run a command for the operator: it reads the gateway's own settings, and imports nothing of the HTTP client."""
+    if options.command == "run":
+        from brunix_twisted.app.run import run as run_both  # noqa: PLC0415 - Twisted, for this command only
+
+        return run_both(environment)
+    from brunix_twisted.app.health_check import check  # noqa: PLC0415 - see _run()
+
+    return check(environment, wait=options.wait, as_json=options.json)
+
+
+def _run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     # Imported late: --help needs no HTTP client.
     from brunix_twisted.cli import address  # noqa: PLC0415 - see above
 

@@ -11,7 +11,7 @@ from brunix_twisted.config.settings import table
 
 ELSEWHERE: Final = frozenset(
     {
-        # entrypoint.sh
+        # brunix run
         "BRUNIX_ENGINE_COMMAND",
         "BRUNIX_GATEWAY_COMMAND",
         "BRUNIX_DRAIN_GRACE_S",

@@ -15,12 +15,15 @@ from cli.running import brunix, modules_after
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "command-line.md"
 COMMANDS = ("ask", "chat", "connect", "doctor")
+OPERATOR = ("run", "health")
 # What a client's machine may lack, or what takes long to import.
 HEAVY = {"twisted", "grpc", "klein", "msgspec", "google", "opentelemetry", "prometheus_client", "zope"}
 POSIX = {"fcntl", "grp", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([command, "--help"] for command in COMMANDS + OPERATOR)], ids=" ".join
+)
 def test_help_is_fast(arguments: list[str]) -> None:
     """``--help`` loads neither Twisted, gRPC nor the HTTP client."""
     loaded = modules_after(arguments)
@@ -51,7 +54,7 @@ def test_without_a_command() -> None:
     """Without a command, ``brunix`` lists the commands, and says how to start the gateway."""
     done = brunix()
     assert done.returncode == 2
-    assert all(command in done.stdout for command in COMMANDS)
+    assert all(command in done.stdout for command in COMMANDS + OPERATOR)
     assert "twistd brunix" in done.stdout
     assert brunix("--version").stdout == f"brunix {__version__}\n"
 
@@ -105,3 +108,21 @@ def test_every_option_is_on_the_page() -> None:
         everywhere = set(re.findall(r"^\| `(--[a-z-]+)", common, re.MULTILINE))
         assert has - everywhere == rows, name
         assert everywhere - has <= {"--url"}, name
+    assert set(choices) == {*COMMANDS, *OPERATOR}
+
+
+@pytest.mark.parametrize("name", OPERATOR)
+def test_operators_commands_are_on_their_page(name: str) -> None:
+    """The options and exit statuses of `brunix run` and `brunix health` are documented, and no others."""
+    page = (ROOT / "docs" / "production.md").read_text("utf-8")
+    section = page[page.index(f"## `brunix {name}`\n") :].partition("\n## ")[0]
+    text = brunix(name, "--help").stdout
+    assert set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)) == set(
+        re.findall(r"^  (--\w+)", text, re.MULTILINE)
+    )
+    statuses = re.findall(r"^\| (\d+) \|", section, re.MULTILINE)
+    assert statuses == re.findall(r"(?:^  |[:;] )(\d+) ", text[text.index("exit status:") :], re.MULTILINE)
+    variables = dict(re.findall(r"^\| `(BRUNIX_\w+)` \| `([^`]+)`", section, re.MULTILINE))
+    assert len(variables) == (4 if name == "run" else 0)
+    for variable, default in variables.items():
+        assert re.search(rf"^  {variable} .*?default:\s+{re.escape(default)}", text, re.MULTILINE | re.DOTALL), variable

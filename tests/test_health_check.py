@@ -1,4 +1,4 @@
-"""The probe: whom it asks, what it makes of the answer, and what it says then."""
+"""`brunix health`: which address it checks, and what it reports; and its older name, `brunix_twisted.probe`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import itertools
 import json
 import os
 import shlex
+import signal
 import socket
 import socketserver
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -21,8 +22,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
-from brunix_twisted import probe
-from brunix_twisted.probe import Address, UnknownAddressError
+from brunix_twisted.app import health_check
+from brunix_twisted.app.health_check import Address, UnknownAddressError
 from isolation import CLEAN
 from threads import Threads
 
@@ -99,9 +100,19 @@ class V6Server(socketserver.TCPServer):
     address_family = socket.AF_INET6
 
 
-def run(listen: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+HEALTH = ("brunix_twisted", "health")
+WAIT = (*HEALTH, "--wait")
+# Deployments written for earlier releases have these.
+OLD_HEALTH = ("brunix_twisted.probe", "--once")
+OLD_WAIT = ("brunix_twisted.probe",)
+either = pytest.mark.parametrize("command", [HEALTH, OLD_HEALTH], ids=["health", "probe"])
+
+
+def run(
+    listen: str, *arguments: str, command: Sequence[str] = HEALTH, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - this interpreter
-        [sys.executable, "-m", "brunix_twisted.probe", *arguments],
+        [sys.executable, "-m", *command, *arguments],
         env=CLEAN | {"PROXY_LISTEN": listen} | environment,
         capture_output=True,
         text=True,
@@ -134,8 +145,8 @@ def run(listen: str, *arguments: str, **environment: str) -> subprocess.Complete
     ],
 )
 def test_where_the_gateway_listens_is_where_it_is_asked(description: str, expected: Address) -> None:
-    """The banner never came, or a health check failed, although the gateway was up: it was looked for elsewhere."""
-    assert probe.address(description) == expected
+    """The check finds the gateway at every address that it can listen on."""
+    assert health_check.address(description) == expected
 
     # Twisted, which the gateway listens with, reads the same description the same way.
     reactor = MemoryReactor()
@@ -164,15 +175,15 @@ def test_where_the_gateway_listens_is_where_it_is_asked(description: str, expect
         ("unix", "no path"),
     ],
 )
-@pytest.mark.parametrize("arguments", [(), ("--once",)])
-def test_an_address_that_no_client_can_follow_is_refused(
-    description: str, words: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("wait", [False, True])
+def test_an_address_that_cannot_be_checked(
+    description: str, words: str, capsys: pytest.CaptureFixture[str], *, wait: bool
 ) -> None:
-    """The probe asked some other address, or waited forever, in place of one line that says what is wrong."""
+    """One line says what is wrong; no other address is checked, and nothing is waited for."""
     with pytest.raises(UnknownAddressError, match=words):
-        probe.address(description)
+        health_check.address(description)
 
-    assert probe.main(arguments, {"PROXY_LISTEN": description}) == 2
+    assert health_check.check({"PROXY_LISTEN": description}, wait=wait) == 2
     written = capsys.readouterr()
     assert written.out == ""
     assert written.err.count("\n") == 1
@@ -180,25 +191,27 @@ def test_an_address_that_no_client_can_follow_is_refused(
 
 
 def test_a_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """A bad setting showed as a traceback, or as a gateway that never comes up."""
-    assert probe.main(["--once"], {"PROXY_MODEL_ID": "a b"}) == 2
+    """A wrong setting is reported in one line, and not as a gateway that never comes up."""
+    assert health_check.check({"PROXY_MODEL_ID": "a b"}, wait=False) == 2
     written = capsys.readouterr()
     assert written.err.count("\n") == 1
     assert "PROXY_MODEL_ID is 'a b'" in written.err
 
 
+@either
 @pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
-def test_once_passes_when_gateway_and_engine_answer(serve: Serve, kind: str) -> None:
-    """A container with a healthy gateway counted as unhealthy and was restarted."""
+def test_healthy(serve: Serve, kind: str, command: Sequence[str]) -> None:
+    """A container whose gateway and engine answer counts as healthy."""
     listen, asked = serve(kind)
-    done = run(listen, "--once")
+    done = run(listen, command=command)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{probe.address(listen)}: the gateway and the engine answer\n"
+    assert done.stdout == f"{health_check.address(listen)}: the gateway and the engine answer\n"
     ((path, host),) = (line.split(" ") for line in asked)
     assert path == "/health"
-    assert host in {"localhost", probe.address(listen).url.removeprefix("http://")}
+    assert host in {"localhost", health_check.address(listen).url.removeprefix("http://")}
 
 
+@either
 @pytest.mark.parametrize(
     ("status", "body_bytes", "words"),
     [
@@ -211,41 +224,41 @@ def test_once_passes_when_gateway_and_engine_answer(serve: Serve, kind: str) -> 
         (503, b'{"status":"\\u001b[2J\\n"}', r"the gateway answers, the engine does not yet: 503 '\x1b[2J\n'"),
     ],
 )
-def test_once_fails_with_the_reason(serve: Serve, status: int, body_bytes: bytes, words: str) -> None:
-    """A gateway without an engine counted as healthy, or the check did not say in one line what was missing."""
+def test_unhealthy(serve: Serve, status: int, body_bytes: bytes, words: str, command: Sequence[str]) -> None:
+    """A gateway without an engine counts as unhealthy, and one line has the reason."""
     listen, _ = serve(status=status, body_bytes=body_bytes)
-    done = run(listen, "--once")
+    done = run(listen, command=command)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout == f"{probe.address(listen)}: {words}\n"
+    assert done.stdout == f"{health_check.address(listen)}: {words}\n"
 
 
-def test_once_fails_when_nobody_listens(tmp_path: Path) -> None:
-    """A container whose gateway was gone counted as healthy, or the health check ended in a traceback."""
+def test_without_a_gateway(tmp_path: Path) -> None:
+    """A container whose gateway is gone counts as unhealthy, and one line has the reason."""
     with socket.socket() as bound:  # bound but not listening: nobody else can take the port meanwhile
         bound.bind(("127.0.0.1", 0))
-        done = run(f"tcp:{bound.getsockname()[1]}", "--once")
+        done = run(f"tcp:{bound.getsockname()[1]}")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.endswith(": the gateway does not answer: Connection refused\n")
 
-    done = run(f"unix:{tmp_path}/none.sock", "--once")
+    done = run(f"unix:{tmp_path}/none.sock")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.endswith(": the gateway does not answer: No such file or directory\n")
 
-    done = run(f"unix:{tmp_path}/{'long' * 100}", "--once")
+    done = run(f"unix:{tmp_path}/{'long' * 100}")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.endswith(": the gateway does not answer: AF_UNIX path too long\n")
 
 
-def test_a_server_that_says_nothing_is_given_up_on() -> None:
-    """A health check hung on a gateway that had stopped answering."""
+def test_a_server_that_says_nothing() -> None:
+    """A check of a gateway that hangs times out."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        done = run(f"tcp:{silent.getsockname()[1]}", "--once")
+        done = run(f"tcp:{silent.getsockname()[1]}")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.endswith(": the gateway does not answer: timed out\n")
 
 
-def test_a_server_that_speaks_no_http_is_told_of() -> None:
-    """Another program on the gateway's port made the health check end in a traceback."""
+def test_a_server_that_speaks_no_http() -> None:
+    """Another program on the gateway's port is reported as that."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -253,7 +266,7 @@ def test_a_server_that_speaks_no_http_is_told_of() -> None:
             self.wfile.write(b"220 mail.example ESMTP\r\n")
 
     with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server, serving(server):
-        missing = probe.trouble(Address("127.0.0.1", server.server_address[1]), timeout_s=LIMIT_S)
+        missing = health_check.unhealthy_reason(Address("127.0.0.1", server.server_address[1]), timeout_s=LIMIT_S)
     assert missing == "what answers there is not the gateway: it speaks no HTTP"
 
 
@@ -273,10 +286,10 @@ class Time:
 
 
 def test_waiting_has_no_end_but_is_not_silent() -> None:
-    """An engine that takes an hour to load was given up on, or nobody could tell what was being waited for."""
+    """An engine may take an hour to load, and meanwhile the log says what is missing."""
     time = Time()
     told: list[tuple[float, str]] = []
-    probe.wait_until_up(
+    health_check.wait_until_up(
         lambda: None if time.now_s >= 3600 else "no engine",
         lambda missing: told.append((time.now_s, missing)),
         time.clock,
@@ -290,19 +303,19 @@ def test_waiting_has_no_end_but_is_not_silent() -> None:
 
 
 def test_up_is_said_soon() -> None:
-    """The banner came long after the gateway was up."""
+    """The banner comes within a second of the gateway being up."""
     time = Time()
-    probe.wait_until_up(lambda: None if time.now_s >= 2 else "no engine", pytest.fail, time.clock, time.sleep)
+    health_check.wait_until_up(lambda: None if time.now_s >= 2 else "no engine", pytest.fail, time.clock, time.sleep)
     assert time.now_s < 3
 
 
 def test_an_answer_to_the_first_try_is_confirmed() -> None:
-    """A second gateway on the same port was announced as up, on the strength of the first one's answer."""
+    """A second gateway on the same port is not announced because the first one answers."""
     time = Time()
     answers = [None, "gone", "gone", None]
-    probe.wait_until_up(lambda: answers.pop(0), pytest.fail, time.clock, time.sleep)
+    health_check.wait_until_up(lambda: answers.pop(0), pytest.fail, time.clock, time.sleep)
     assert answers == []
-    assert time.now_s >= probe.CONFIRMATION_S
+    assert time.now_s >= health_check.CONFIRMATION_S
 
 
 def words_to_try(banner: str) -> list[str]:
@@ -319,8 +332,8 @@ def words_to_try(banner: str) -> list[str]:
     ],
 )
 def test_the_line_to_try_works_when_pasted(where: Address, curl: list[str], base: str) -> None:
-    """The curl line of the banner, pasted into a shell, asked the wrong address or sent something else than JSON."""
-    text = probe.banner(where, "team/model-1.5:latest")
+    """The curl line of the banner, pasted into a shell, asks the right address and sends JSON."""
+    text = health_check.banner(where, "team/model-1.5:latest")
     *command, url, option, body = words_to_try(text)
     assert (command, url, option) == (curl, f"{base}/v1/chat/completions", "-d")
     question = json.loads(body)
@@ -331,18 +344,91 @@ def test_the_line_to_try_works_when_pasted(where: Address, curl: list[str], base
     assert 4 <= len(text.splitlines()) <= 6
 
 
-def test_waiting_ends_with_the_banner(serve: Serve) -> None:
-    """Nothing said that the gateway was up, or it named another model than the one that was set."""
+@pytest.mark.parametrize("command", [WAIT, OLD_WAIT], ids=["health", "probe"])
+def test_waiting_ends_with_the_banner(serve: Serve, command: Sequence[str]) -> None:
+    """When the gateway is up, its address, its model and an example are printed."""
     listen, _ = serve()
-    done = run(listen, PROXY_MODEL_ID="mine")
+    done = run(listen, command=command, PROXY_MODEL_ID="mine")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == probe.banner(probe.address(listen), "mine") + "\n"
+    assert done.stdout == health_check.banner(health_check.address(listen), "mine") + "\n"
 
 
-def test_no_reactor_is_loaded_for_a_health_check() -> None:
-    """Each health check took most of a second of a busy machine, by loading all of Twisted to send one request."""
-    program = "import sys, brunix_twisted.probe; print([name for name in sys.modules if name.startswith('twisted')])"
-    done = subprocess.run(  # noqa: S603 - this interpreter
-        [sys.executable, "-c", program], env=CLEAN, capture_output=True, text=True, timeout=LIMIT_S, check=True
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (HEALTH, "brunix health"),
+        (WAIT, "brunix health"),
+        *((old, "brunix_twisted.probe") for old in (OLD_HEALTH, OLD_WAIT)),
+    ],
+)
+def test_a_wrong_address(command: Sequence[str], name: str) -> None:
+    """A check that cannot be made ends at once, with a status of its own."""
+    done = run("tcp:0", command=command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"{name}: PROXY_LISTEN is 'tcp:0', which has no port from 1 to 65535\n"
+
+
+def test_json(serve: Serve) -> None:
+    """A program reads the result, and what is wrong, without taking lines apart."""
+    listen, _ = serve()
+    where = str(health_check.address(listen))
+    healthy = {"healthy": True, "address": where, "model": "brunix", "reason": None}
+    for wait in ((), ("--wait",)):
+        done = run(listen, "--json", *wait)
+        assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, healthy, "")
+    listen, _ = serve(status=503, body_bytes=LOADING)
+    done = run(listen, "--json", PROXY_MODEL_ID="mine")
+    reason = "the gateway answers, the engine does not yet: 503 'engine unavailable'"
+    unhealthy = {"healthy": False, "address": str(health_check.address(listen)), "model": "mine", "reason": reason}
+    assert (done.returncode, json.loads(done.stdout)) == (1, unhealthy)
+    done = run("tcp:0", "--json")
+    reason = "PROXY_LISTEN is 'tcp:0', which has no port from 1 to 65535"
+    assert (done.returncode, json.loads(done.stdout)) == (
+        2,
+        unhealthy | {"address": None, "model": None, "reason": reason},
     )
-    assert done.stdout == "[]\n"
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C ends the wait without a traceback, with the status that shells give it."""
+    path = tmp_path / "gateway.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.fspath(path))
+        server.listen()
+        process = subprocess.Popen(  # noqa: S603 - this interpreter
+            [sys.executable, "-m", *WAIT],
+            env=CLEAN | {"PROXY_LISTEN": f"unix:{path}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = server.accept()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=LIMIT_S) == ("", "")
+        connection.close()
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("command", [HEALTH, OLD_HEALTH], ids=["health", "probe"])
+def test_little_is_loaded_for_a_check(serve: Serve, command: Sequence[str]) -> None:
+    """A check, which containers make every few seconds, takes little of a busy machine's time."""
+    listen, _ = serve()
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = {['', *command[1:]]!r}\n"
+        "try:\n"
+        f"    runpy.run_module({command[0]!r}, run_name='__main__')\n"
+        "except SystemExit as error:\n"
+        "    print(error.code, *sys.modules)\n"
+    )
+    done = subprocess.run(  # noqa: S603 - this interpreter
+        [sys.executable, "-c", program],
+        env=CLEAN | {"PROXY_LISTEN": listen},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
+    status, *modules = done.stdout.splitlines()[-1].split()
+    assert status == "0"
+    assert not {name.partition(".")[0] for name in modules} & {"twisted", "grpc", "asyncio", "OpenSSL", "zope"}

@@ -1,12 +1,11 @@
 """
-Where `entrypoint.sh` lets its engine listen, and its gateway look for it: ``LISTEN TARGET`` on one line.
+Where `brunix run` lets its engine listen, and its gateway connect to it.
 
 Either of ``BRUNIX_ENGINE_LISTEN`` and ``BRUNIX_GRPC_TARGET`` is enough to move both. Without them it is port 50051, or
-a free one if that is taken. This does not import gRPC, so that it costs the start little.
+a free one if that is taken.
 """
 
 import errno
-import os
 import re
 import socket
 from collections.abc import Callable, Mapping
@@ -72,7 +71,3 @@ def meet(environment: Mapping[str, str], free: Callable[[str, int], int] = free_
     here = f"localhost:{free('localhost', DEFAULT_PORT)}"
     # An engine that is elsewhere stays the gateway's; the one here must only not fail.
     return here, target or here
-
-
-if __name__ == "__main__":
-    print(*meet(os.environ))  # noqa: T201 - for the script

@@ -1,0 +1,245 @@
+"""
+`brunix health`: ask a running gateway whether it and the engine behind it are healthy.
+
+The address is the one in ``PROXY_LISTEN``. Twisted's own parser of endpoint descriptions takes a third of a second to
+import, too long for a container's health check, which runs every few seconds. This module reads the few forms that a
+client can connect to.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
+
+from brunix_twisted.config.settings import SettingError, Settings
+
+HEALTHY: Final = 0
+UNHEALTHY: Final = 1
+WRONG_SETTINGS: Final = 2
+INTERRUPTED: Final = 130
+
+ONCE_TIMEOUT_S = 2.0
+"""Limit of each step of a single check."""
+TIMEOUT_S = 10.0
+"""Limit of each step while waiting: the gateway may first have to ask a busy engine."""
+MIN_INTERVAL_S = 0.2
+MAX_INTERVAL_S = 1.0
+"""The interval grows: most starts take a second, and one that takes minutes should not fill the gateway's log."""
+REMINDER_INTERVAL_S = 10.0
+CONFIRMATION_S = 3.0
+"""
+An older gateway that still holds the address may answer the first try. After this time the new one has failed to start,
+and `brunix run` has ended this process too.
+"""
+
+
+class UnknownAddressError(ValueError):
+    """A description of an endpoint from which no client's address follows. The text is one line."""
+
+
+@attrs.frozen
+class Address:
+    """Where a client finds the gateway: a host and a port, or the path of a Unix socket."""
+
+    host: str = "localhost"
+    port: int | None = None
+    path: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The base of every URL; over a Unix socket the host in it is only a name."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}" if self.port is None else f"http://{host}:{self.port}"
+
+    def __str__(self) -> str:
+        """For a person who reads what is being waited for."""
+        return self.url if self.path is None else f"unix:{self.path}"
+
+    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        """One that has not connected yet."""
+        if self.path is not None:
+            return _UnixConnection(self.path, timeout_s)
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _words(description: str) -> tuple[list[str], dict[str, str]]:
+    """
+    Positional and named parts of a description, by Twisted's rules: a colon separates parts, the first equals sign of
+    a part ends its name, and a backslash makes the next character an ordinary one.
+    """
+    parts: list[list[str]] = [[""]]
+    characters = iter(description)
+    for character in characters:
+        if character == ":":
+            parts.append([""])
+        elif character == "=" and len(parts[-1]) == 1:
+            parts[-1].append("")
+        elif character == "\\":
+            parts[-1][-1] += next(characters, "")
+        else:
+            parts[-1][-1] += character
+    return [part[0] for part in parts if len(part) == 1], {part[0]: part[1] for part in parts if len(part) > 1}
+
+
+_POSITIONS = {"tcp": ("port", "interface"), "tcp6": ("port", "backlog", "interface"), "unix": ("address",)}
+"""What the parts without a name mean, for each kind of endpoint, as far as it matters here."""
+_PORTS = range(1, 0x10000)
+"""Port 0 lets the system choose, and only the gateway knows what it chose."""
+
+
+def address(description: str) -> Address:
+    """
+    The client's side of a Twisted server endpoint.
+
+    :raises UnknownAddressError: for a kind that plain HTTP cannot reach or that does not tell its address.
+    """
+    positional, named = _words(description)
+    kind = positional[0] if positional else ""
+    if kind not in _POSITIONS:
+        raise UnknownAddressError(
+            f"PROXY_LISTEN is {description!r}: its health can be asked for over tcp:, tcp6: and unix: only"
+        )
+    parts = dict(zip(_POSITIONS[kind], positional[1:], strict=False)) | named
+    if kind == "unix":
+        if not parts.get("address"):
+            raise UnknownAddressError(f"PROXY_LISTEN is {description!r}, which has no path")
+        return Address(path=parts["address"])
+    port = parts.get("port", "")
+    if not port.isdecimal() or int(port) not in _PORTS:
+        raise UnknownAddressError(f"PROXY_LISTEN is {description!r}, which has no port from 1 to 65535")
+    # An endpoint on every interface is also on this machine's own.
+    everywhere = {"": "127.0.0.1" if kind == "tcp" else "::1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to look for, nothing to listen on
+    interface = parts.get("interface", "")
+    return Address(everywhere.get(interface, interface), int(port))
+
+
+def unhealthy_reason(where: Address, timeout_s: float) -> str | None:
+    """
+    Return None if the gateway and the engine answer; otherwise the reason, in one line.
+
+    :param timeout_s: limit of each step: connecting, sending, the head, the body.
+    """
+    connection = where.connection(timeout_s)
+    try:
+        connection.request("GET", "/health")
+        response = connection.getresponse()
+        body_bytes = response.read(10_000)
+    except OSError as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return f"the gateway does not answer: {reason}"
+    except http.client.HTTPException:
+        return "what answers there is not the gateway: it speaks no HTTP"
+    finally:
+        connection.close()
+    try:
+        status = json.loads(body_bytes)["status"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return f"what answers there is not the gateway: {response.status} {response.reason!a}"
+    if response.status == http.client.OK:
+        return None
+    return f"the gateway answers, the engine does not yet: {response.status} {ascii(status)[:200]}"
+
+
+def wait_until_up(
+    look: Callable[[], str | None],
+    remind: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """
+    Return once ``look`` finds no reason to wait.
+
+    :param look: one try; see :func:`unhealthy_reason`.
+    :param remind: called with the reason now and then.
+    :param clock: seconds, as ``sleep`` takes them.
+    """
+    reminded_s = clock()
+    interval_s = MIN_INTERVAL_S
+    if look() is None:
+        sleep(CONFIRMATION_S)
+    while (reason := look()) is not None:
+        if clock() - reminded_s >= REMINDER_INTERVAL_S:
+            reminded_s = clock()
+            remind(reason)
+        sleep(interval_s)
+        interval_s = min(interval_s * 1.2, MAX_INTERVAL_S)
+
+
+def banner(where: Address, model_id: str) -> str:
+    """Where the gateway is, for whom, and a line to try."""
+    question = {
+        "model": model_id,
+        "stream": True,
+        "messages": [{"role": "user", "content": "How do I point Continue at this gateway?"}],
+    }
+    url = shlex.quote(f"{where.url}/v1/chat/completions")
+    body = shlex.quote(json.dumps(question, separators=(",", ":")))
+    socket_option, note = "", ""
+    if where.path is not None:
+        socket_option, note = f"--unix-socket {shlex.quote(where.path)} ", " over that socket"
+    return (
+        f"brunix is up: {where}  model: {model_id}\n"
+        f"  for OpenAI clients: {where.url}/v1{note}\n"
+        f"  for Ollama and Anthropic clients: {where.url}{note}\n"
+        f"  try:  curl {socket_option}{url} -d {body}"
+    )
+
+
+def check(environment: Mapping[str, str], *, wait: bool, as_json: bool = False, name: str = "brunix health") -> int:
+    """
+    Check the health once, or wait until it is good, and print the result.
+
+    :param wait: try until the gateway and the engine answer, without a limit of time.
+    :param as_json: print one JSON object in place of a text.
+    :param name: what lines on stderr begin with.
+    :return: the exit status: 0 healthy, 1 not healthy, 2 wrong settings, 130 interrupted.
+    """
+
+    def warn(line: str) -> None:
+        print(f"{name}: {line}", file=sys.stderr, flush=True)  # noqa: T201 - a command line's own output
+
+    def report(text: str, where: Address | None, model_id: str | None, reason: str | None) -> None:
+        if as_json:
+            address = None if where is None else str(where)
+            text = json.dumps({"healthy": reason is None, "address": address, "model": model_id, "reason": reason})
+        if text:
+            print(text, flush=True)  # noqa: T201 - see above
+
+    try:
+        settings = Settings.read(environment, {})
+        where = address(settings.listen)
+    except (SettingError, UnknownAddressError) as error:
+        warn(str(error))
+        report("", None, None, str(error))
+        return WRONG_SETTINGS
+    if not wait:
+        reason = unhealthy_reason(where, ONCE_TIMEOUT_S)
+        report(f"{where}: {reason or 'the gateway and the engine answer'}", where, settings.model_id, reason)
+        return HEALTHY if reason is None else UNHEALTHY
+    try:
+        wait_until_up(
+            lambda: unhealthy_reason(where, TIMEOUT_S), lambda reason: warn(f"still waiting for {where}: {reason}")
+        )
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    report(banner(where, settings.model_id), where, settings.model_id, None)
+    return HEALTHY
