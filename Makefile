@@ -37,11 +37,11 @@ PURE = $(shell grep -LE '^(import|from) (socket|stand_ins|subprocess|cli|engine_
 STATIC := "$(BIN)/ruff check" "$(BIN)/ruff format --check" "$(BIN)/mypy"
 
 test: $(VENV)/installed-dev  ## lint, format check, type check and every test
-	@$(BIN)/python tests/side_by_side.py "$(BIN)/pytest -n auto" \
+	@$(BIN)/python tests/support/side_by_side.py "$(BIN)/pytest -n auto" \
 	    "$(BIN)/pytest -n auto --reactor=asyncio $(WITHOUT_THREADS)" $(STATIC)
 
 check: $(VENV)/installed-dev  ## lint, format check, type check and the tests that start nothing, in less than a minute
-	@$(BIN)/python tests/side_by_side.py "$(BIN)/pytest --quiet -n auto $(PURE)" $(STATIC)
+	@$(BIN)/python tests/support/side_by_side.py "$(BIN)/pytest --quiet -n auto $(PURE)" $(STATIC)
 
 # The clients' own environments: see docs/clients.md.
 .venv-clients/%/installed: tests/clients/%.txt | $(BIN)/python
@@ -71,7 +71,7 @@ test-system: $(VENV)/installed-dev  ## run under a real systemd and behind real 
 	$(BIN)/pytest tests/system
 
 stress: $(VENV)/installed-dev  ## run `make test` twenty times, every second time on a busy machine
-	$(BIN)/python tests/stress.py $(STRESS)
+	$(BIN)/python tests/support/stress.py $(STRESS)
 
 format: $(VENV)/installed-dev  ## let ruff fix and format the code
 	$(BIN)/ruff check --fix
@@ -93,7 +93,7 @@ $(VENV)-fuzz/bin/st: | $(BIN)/python
 	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check 'schemathesis==4.32.*'
 
 fuzz: $(VENV)/installed-dev $(VENV)-fuzz/bin/st  ## send generated requests to the gateway
-	$(BIN)/python tests/fuzz_openapi.py $(CURDIR)/$(VENV)-fuzz/bin/st
+	$(BIN)/python tests/support/fuzz_openapi.py $(CURDIR)/$(VENV)-fuzz/bin/st
 
 gaps: $(VENV)/installed-dev  ## show that tokens reach the client as the engine sends them
 	$(BIN)/python benchmarks/token_gaps.py
@@ -148,10 +148,10 @@ docs-serve: $(VENV)-docs/installed  ## serve that site on http://127.0.0.1:8001,
 	$(VENV)-docs/bin/mkdocs serve
 
 docs-tables: $(VENV)/installed-dev  ## generate the tables in docs/ from the code
-	$(BIN)/python tests/parameter_tables.py
-	$(BIN)/python tests/settings_table.py
-	$(BIN)/python tests/metrics_table.py
-	$(BIN)/python tests/client_sections.py
+	$(BIN)/python tests/support/parameter_tables.py
+	$(BIN)/python tests/support/settings_table.py
+	$(BIN)/python tests/support/metrics_table.py
+	$(BIN)/python tests/support/client_sections.py
 
 changelog: $(VENV)/installed-dev  ## preview the changelog of the next release
 	@$(BIN)/towncrier build --draft

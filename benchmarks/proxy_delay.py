@@ -22,7 +22,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
 from proxies import KINDS, find, proxy
 from scripted_engine import ScriptedEngine, script

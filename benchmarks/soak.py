@@ -173,7 +173,7 @@ def main() -> int:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PROXY_", "BRUNIX_"))}
     environment["PYTHONPATH"] = str(ROOT)
     engine = subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "scripted_engine.py", "localhost:0"],
+        [sys.executable, ROOT / "tests" / "support" / "scripted_engine.py", "localhost:0"],
         stdout=subprocess.PIPE,
         text=True,
         env=environment,

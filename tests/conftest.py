@@ -24,6 +24,7 @@ _MARKER = new_marker()
 _HOME = isolate(_MARKER)
 
 from scripted_engine import ScriptedEngine  # noqa: E402 - as said
+from wheels import wheel as wheel  # noqa: E402, PLC0414 - a fixture, to be found by its name
 
 # Tests that are run in the background have Control-C ignored, and so would all that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -12,10 +11,11 @@ import pytest_twisted
 from brunix_twisted.dialects.endpoints import ENDPOINTS, DialectName, endpoint_of, not_offered
 from endpoints import CHAT, MESSAGES
 from gateways import RunningGateway, run_gateway, stop_gateway
+from paths import TESTS
 from scripted_engine import ScriptedEngine, script
 from wire import check, message_events
 
-OPERATIONS: Final = Path(__file__).parent / "operations"
+OPERATIONS: Final = TESTS / "support" / "operations"
 VERSION: Final = {"anthropic-version": "2023-06-01"}
 
 # Documented operations on paths that have a route for another method: they are answered with 405 and Allow.

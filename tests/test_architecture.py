@@ -8,31 +8,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "brunix_twisted"
-PLUGIN = PACKAGE.parent / "twisted" / "plugins" / "brunix_plugin.py"
+from architecture import FILES, LEVELS, PACKAGE, PLUGIN, module_of, room_of
 
-# The level of each folder and of each module at the top. A module imports only what is on a lower level than its own,
-# or in its own folder.
-LEVELS = {
-    "__main__": 10,
-    "cli": 9,
-    "tap": 9,
-    "probe": 10,
-    "processes": 8,
-    "app": 7,
-    "api": 6,
-    "http": 5,
-    "observability": 4,
-    "engine": 3,
-    "dialects": 2,
-    "page": 2,
-    "config": 1,
-    "connect": 1,
-    "runtime": 1,
-    "limits": 1,
-    "model": 0,
-    "errors": 0,
-}
 # Who may import other people's packages, by the first part of the package's name: a folder, or a module in one. Every
 # module may import the standard library and attrs.
 OUTSIDE = {
@@ -73,16 +50,6 @@ PURE = {
 }
 
 
-def module_of(path: Path) -> str:
-    """Return a module's path within the package, without its suffix: ``api/routes``; a folder for its ``__init__``."""
-    return path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__")
-
-
-def room_of(path: Path) -> str:
-    """Return the folder that a module is in, or its name if it is at the top."""
-    return module_of(path).partition("/")[0]
-
-
 def imports(path: Path) -> Iterator[str]:
     """Go through everything a file imports, by full name."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -91,13 +58,6 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports by a relative name"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-FILES = [
-    path
-    for path in sorted(PACKAGE.rglob("*.py"))
-    if path.name != "__init__.py" or path.parent != PACKAGE  # the package itself is only a name and a version
-]
 
 
 def test_every_room_has_a_level() -> None:

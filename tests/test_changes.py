@@ -12,7 +12,8 @@ from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parent.parent
+from paths import ROOT
+
 TOWNCRIER: Final = Path(sys.executable).with_name("towncrier")
 KINDS: Final = {
     kind["directory"]: kind["name"]

@@ -21,10 +21,11 @@ from brunix_twisted.config.settings import table
 from brunix_twisted.engine import Tls
 from brunix_twisted.engine.health import check_engine, remedy
 from brunix_twisted.runtime.reactors import Reactor
+from certificates import Authority
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from scripted_engine import ScriptedEngine
-from test_tap import CLEAN, TWISTD, free_port, get, twistd, wait_for_port
-from test_tls import Authority
+from twistd import TWISTD, free_port, get, twistd, wait_for_port
 
 READY = "The gateway is ready to start."
 NOT_WELL = "The gateway would start, and answer questions with an error until the engine is well."

@@ -21,13 +21,14 @@ import attrs
 import grpc
 import pytest
 
+from architecture import FILES, PACKAGE
 from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
 from endpoints import CHAT, asking, streamed
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script
 from supervised import Told, port_of
-from test_architecture import FILES, PACKAGE
-from test_tap import CLEAN, TWISTD
+from twistd import TWISTD
 from wall_clock import HOUR_S, WallClock, in_everything, in_python
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -17,7 +16,6 @@ import grpc
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.base import ReactorBase
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -44,25 +42,26 @@ from endpoints import (
     whole_text,
 )
 from fake_reactor import LIMIT_S
-from gateways import ENGINE_CLIENT, Reply, RunningGateway, in_thread, run_gateway, stop_gateway, waiting_bytes
+from gateways import ENGINE_CLIENT, RunningGateway, run_gateway, stop_gateway, waiting_bytes
 from isolation import CLEAN
-from scripted_engine import Asked, ScriptedEngine, script
-from test_tap import free_port
+from scripted_engine import ScriptedEngine, script
+from stream_clients import (
+    HANG,
+    Client,
+    call,
+    ended,
+    every_path,
+    expect_answer,
+    expect_busy,
+    running_reactor,
+    streamed_and_whole,
+    unchunked,
+    until,
+)
 from threads import Threads
+from twistd import free_port
 
-HANG = {"hang": True}
 TOO_LARGE = "The engine's answer is larger than this gateway passes on"
-
-every_path = pytest.mark.parametrize("path", PATHS)
-streamed_and_whole = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Let the reactor turn until something that it tells nobody about is so."""
-    give_up_s = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < give_up_s, f"it does not happen; waiting: {_reactor().getDelayedCalls()}"
-        await deferLater(cast("IReactorTime", reactor), 0.001)
 
 
 async def until_stalled(gateway: RunningGateway) -> None:
@@ -81,67 +80,6 @@ async def until_stalled(gateway: RunningGateway) -> None:
         await until(stalled)
         await deferLater(cast("IReactorTime", reactor), 0.001)
         looks = looks + 1 if stalled() else 0
-
-
-async def call(engine: ScriptedEngine, number: int = 0) -> Asked:
-    """Wait for the engine's call of this number."""
-    asked: Asked = await in_thread(engine.call, number)
-    return asked
-
-
-async def ended(asked: Asked) -> bool:
-    """Wait until the engine's call has ended."""
-    return bool(await in_thread(asked.ended.wait, LIMIT_S))
-
-
-class Client:
-    """A client with a socket of its own, which it can leave in every way there is."""
-
-    def __init__(self, gateway: RunningGateway, *, receive_bytes: int = 0) -> None:
-        """``receive_bytes``: how much the system takes from the gateway before anybody reads it, about."""
-        self._socket = socket.socket()
-        self._socket.settimeout(LIMIT_S)
-        if receive_bytes:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        host, _, port = gateway.url.removeprefix("http://").partition(":")
-        self._socket.connect((host, int(port)))
-        self.received = b""
-
-    def ask(self, path: str, body: dict[str, object], *, close: bool = True) -> Client:
-        body_bytes = json.dumps(body).encode()
-        connection = "close" if close else "keep-alive"
-        self._socket.sendall(
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n"
-            f"Content-Length: {len(body_bytes)}\r\n\r\n".encode()
-            + body_bytes
-        )
-        return self
-
-    async def read(self, marker: bytes) -> None:
-        """Read until this is there."""
-        await in_thread(self._read, lambda: marker in self.received)
-
-    async def read_all(self) -> bytes:
-        """Read until the gateway closes the connection."""
-        await in_thread(self._read, lambda: False)
-        return self.received
-
-    def _read(self, enough: Callable[[], bool]) -> None:
-        while not enough():
-            data_bytes = self._socket.recv(65536)
-            if not data_bytes:
-                return
-            self.received += data_bytes
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def reset(self) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
-
-    def half_close(self) -> None:
-        self._socket.shutdown(socket.SHUT_WR)
 
 
 every_leave = pytest.mark.parametrize("leave", [Client.close, Client.reset, Client.half_close])
@@ -187,7 +125,7 @@ Serve = Callable[..., Coroutine[Any, Any, RunningGateway]]
 @pytest_twisted.async_yield_fixture
 async def serve(engine: ScriptedEngine) -> AsyncIterator[Serve]:
     """Starts gateways in front of the scripted engine; holds that nothing of them is left at the end."""
-    before = set(_reactor().getDelayedCalls())
+    before = set(running_reactor().getDelayedCalls())
     running: list[RunningGateway] = []
 
     async def start(**settings: Any) -> RunningGateway:  # noqa: ANN401 - as in Settings
@@ -202,22 +140,12 @@ async def serve(engine: ScriptedEngine) -> AsyncIterator[Serve]:
         # What a client keeps open is for the process's end to close.
         server.abortConnection()
     # Each connection has its timeouts: they go when it goes.
-    await until(lambda: not _servers() and before.issuperset(_reactor().getDelayedCalls()))
-
-
-def _reactor() -> ReactorBase:
-    return cast("ReactorBase", reactor)
+    await until(lambda: not _servers() and before.issuperset(running_reactor().getDelayedCalls()))
 
 
 def _servers() -> list[Server]:
-    known = [*_reactor().getReaders(), *_reactor().getWriters()]
+    known = [*running_reactor().getReaders(), *running_reactor().getWriters()]
     return [server for server in known if isinstance(server, Server)]
-
-
-async def expect_answer(gateway: RunningGateway) -> None:
-    """Hold that a worker is free."""
-    reply = await gateway.ask("POST", CHAT, json=asking(CHAT, script("free"), stream=False))
-    assert whole_text(CHAT, reply.json()) == "free"
 
 
 # The client leaves.
@@ -299,16 +227,6 @@ async def test_slow_reader(serve: Serve, clients: Clients) -> None:
     await client.read_all()
     _, _, body_bytes = client.received.partition(b"\r\n\r\n")
     assert streamed(GENERATE, unchunked(body_bytes)) == Streamed(text, complete=True, error=None)
-
-
-def unchunked(body_bytes: bytes) -> bytes:
-    """Undo HTTP's chunks."""
-    pieces = []
-    while body_bytes:
-        size, _, body_bytes = body_bytes.partition(b"\r\n")
-        pieces.append(body_bytes[: int(size, 16)])
-        body_bytes = body_bytes[int(size, 16) + 2 :]
-    return b"".join(pieces)
 
 
 # The engine fails.
@@ -429,15 +347,6 @@ async def test_a_stop_sequence_frees_the_worker(
 
 
 # There are too many questions.
-
-
-def expect_busy(path: str, reply: Reply) -> None:
-    """Hold that a question was turned away in the way its client knows to try again."""
-    assert reply.status == busy_status(path)
-    assert reply.headers["retry-after"] == "1"
-    assert reply.headers["content-type"] == "application/json; charset=utf-8"
-    assert "x-should-retry" not in reply.headers
-    assert "try again" in error_in(path, reply.json())
 
 
 @every_path

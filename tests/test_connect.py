@@ -11,7 +11,6 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -22,14 +21,15 @@ from brunix_twisted import connect
 from brunix_twisted.config.settings import table
 from brunix_twisted.connect import Client, Snippet, UnfitValueError, UnknownClient, client, clients, filled
 from client_sections import PAGE, rewritten
+from paths import ROOT, TESTS
 
-CLIENTS: Final = Path(__file__).parent / "clients"
+CLIENTS: Final = TESTS / "clients"
 PINNED: Final = "\n".join(
     path.read_text("utf-8")
     for path in (
         *CLIENTS.glob("*.txt"),
         CLIENTS / "package.json",
-        Path(__file__).parent.parent / "benchmarks" / "baselines" / "litellm.txt",
+        ROOT / "benchmarks" / "baselines" / "litellm.txt",
     )
 )
 

@@ -31,50 +31,17 @@ from brunix_twisted.app import health_check
 from brunix_twisted.app.service import _FLUSH_S
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.embedded.options import VARIABLES
+from dockerfile import instructions, pairs, stages, value
 from isolation import OUTER
-from test_tap import free_port
+from paths import ROOT
+from twistd import free_port
 
-ROOT = Path(__file__).parent.parent
 PREFIX = "/opt/brunix"
 LIMIT_S = 120
 MARGIN_S = 5
 
 NO_INDEX = re.compile("NewConnectionError|ConnectTimeout|Max retries exceeded|Name or service not known|ProxyError")
 """What pip says when it reaches no package index."""
-
-
-def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions, each with what follows its name, on one line."""
-    text = (ROOT / "Dockerfile").read_text("utf-8")
-    lines = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", "").splitlines()
-    found = [line.partition(" ") for line in lines if line.strip()]
-    return [(name, rest.strip()) for name, _, rest in found]
-
-
-def stages() -> list[list[tuple[str, str]]]:
-    """The instructions of each stage, from its FROM on."""
-    found: list[list[tuple[str, str]]] = []
-    for name, rest in instructions():
-        if name == "FROM":
-            found.append([])
-        if found:
-            found[-1].append((name, rest))
-    return found
-
-
-def values(name: str) -> list[str]:
-    """What follows an instruction of the last stage, wherever it is given."""
-    return [rest for found, rest in stages()[-1] if found == name]
-
-
-def value(name: str) -> str:
-    (only,) = values(name)
-    return only
-
-
-def pairs(name: str) -> dict[str, str]:
-    """The names and values of ENV or LABEL in the last stage."""
-    return dict(word.split("=", 1) for rest in values(name) for word in shlex.split(rest))
 
 
 def copied(steps: Sequence[tuple[str, str]]) -> list[str]:

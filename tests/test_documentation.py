@@ -16,11 +16,11 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 
+from architecture import FILES, LEVELS, PLUGIN, module_of
 from documented import (
     ENGINE_PORT,
     GATEWAY_PORT,
     PAGES,
-    ROOT,
     RUN,
     SHELL,
     Block,
@@ -31,7 +31,7 @@ from documented import (
     is_covered,
     is_prepared,
 )
-from test_architecture import FILES, LEVELS, PLUGIN, module_of
+from paths import ROOT
 
 DRAWING: Final = ROOT / "docs" / "images" / "architecture.svg"
 SVG: Final = "{http://www.w3.org/2000/svg}"

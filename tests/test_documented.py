@@ -16,6 +16,7 @@ from documented import ENGINE_PORT, GATEWAY_PORT, Block, Shell, blocks, checkout
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
 from leftovers import MARKER, end, new_marker, running
+from paths import TESTS
 
 Write = Callable[[str], tuple[Block, ...]]
 
@@ -198,7 +199,7 @@ def test_nothing_is_left_when_a_test_is_killed(tmp_path: Path) -> None:
     marker = new_marker()
     inner = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-c", KILLED, tmp_path],
-        env=CLEAN | {"PYTHONPATH": str(Path(__file__).parent)} | marker,
+        env=CLEAN | {"PYTHONPATH": str(TESTS / "support")} | marker,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from test_tap import CLEAN, free_port
+from isolation import CLEAN
+from paths import ROOT
+from twistd import free_port
 
 # The SDKs are imported by the tests that use them: every worker imports this module, and they are large.
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
-ROOT = Path(__file__).parent.parent
 QUESTION = "Which variable sets the number of worker threads?"
 KEY_FACT = "PROXY_THREAD_WORKERS"
 

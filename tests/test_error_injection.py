@@ -28,7 +28,7 @@ from brunix_twisted.engine.blocking import BlockingCall
 from endpoints import CHAT, FRAMINGS, PATHS, asking, streamed, whole_text
 from gateways import RunningGateway, run_gateway, stop_gateway
 from scripted_engine import ScriptedEngine, script
-from test_completion import Client, until
+from stream_clients import Client, until
 
 _PACKAGE: Final = str(Path(brunix_twisted.__file__).parent)
 _GENERATED: Final = str(Path(_PACKAGE, "_pb"))

@@ -13,7 +13,6 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import attrs
@@ -25,8 +24,9 @@ from twisted.internet.defer import ensureDeferred
 from endpoints import ENDPOINTS, FRAMINGS, MESSAGES, PATHS, Streamed, asking, error_in, streamed, whole_text
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
+from paths import TESTS
 from scripted_engine import ScriptedEngine, script
-from test_completion import until
+from stream_clients import until
 from wire import check
 
 INSIDE: Final = "secret internals of the engine"
@@ -169,7 +169,7 @@ async def chosen(fault: Fault, standing: Gateways) -> AsyncIterator[tuple[Runnin
         yield standing[fault.gateway], lambda: None
         return
     process = subprocess.Popen(  # noqa: ASYNC220, S603 - it is awaited in a thread, and is this interpreter
-        [sys.executable, Path(__file__).with_name("scripted_engine.py"), "127.0.0.1:0"],
+        [sys.executable, TESTS / "support" / "scripted_engine.py", "127.0.0.1:0"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -15,10 +15,9 @@ import pytest
 from brunix_twisted.app.rendezvous import free_port, meet
 from fake_reactor import LIMIT_S
 from isolation import BARE
-from test_tap import free_port as a_port
-from test_tap import get
-
-ROOT = Path(__file__).parent.parent
+from paths import ROOT
+from twistd import free_port as a_port
+from twistd import get
 
 
 def next_free(host: str, wanted: int) -> int:

@@ -19,11 +19,12 @@ from brunix_twisted.api import health
 from brunix_twisted.app import health_check
 from brunix_twisted.app.service import _FLUSH_S
 from brunix_twisted.config.settings import Settings, table
+from dockerfile import value
 from gateways import RunningGateway
+from paths import ROOT
 from scripted_engine import ScriptedEngine
-from test_container import value
 
-FOLDER = Path(__file__).parent.parent / "deploy" / "kubernetes"
+FOLDER = ROOT / "deploy" / "kubernetes"
 BASE = FOLDER / "base"
 EXAMPLE = FOLDER / "overlays" / "embedded-engine"
 MARGIN_S = 5

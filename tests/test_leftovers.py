@@ -13,10 +13,11 @@ import pytest
 
 from fake_reactor import LIMIT_S
 from isolation import BARE, CLEAN, DEFAULT_PORTS, cleaned
-from test_tap import free_port
+from paths import TESTS
 from threads import Threads
+from twistd import free_port
 
-HERE: Final = Path(__file__).parent
+HERE: Final = TESTS
 OUTER: Final = {
     "http_proxy": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1", "PROXY_LISTEN": "tcp:8000",
     "BRUNIX_GRPC_TARGET": "localhost:50051", "OTEL_SERVICE_NAME": "other", "NOTIFY_SOCKET": "/run/notify",
@@ -120,7 +121,7 @@ def run(folder: Path, tests: str, *arguments: str) -> tuple[int, str]:
     """Run a file of tests with the guards of the real ones, and return the status and the output."""
     (folder / "conftest.py").write_text((HERE / "conftest.py").read_text("utf-8") + IMPATIENT, "utf-8")
     (folder / "test_inner.py").write_text(PREAMBLE + tests, "utf-8")
-    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {HERE}\nfilterwarnings = error\n", "utf-8")
+    (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {HERE / 'support'}\nfilterwarnings = error\n", "utf-8")
     done = subprocess.run(  # noqa: S603 - this interpreter
         ["sh", "-c", 'umask 077; exec "$@"', "-", sys.executable, "-m", "pytest", "-q", *arguments],  # noqa: S607 - POSIX
         cwd=folder,

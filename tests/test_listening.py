@@ -26,10 +26,11 @@ from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.reactors import Reactor
 from fake_reactor import LIMIT_S
 from gateways import ENGINE_CLIENT
+from isolation import CLEAN
 from log_lines import LogLines, log_lines
 from scripted_engine import ScriptedEngine
-from test_processes import hurried, supervised
-from test_tap import CLEAN, TWISTD, free_port, get, twistd, wait_for_port
+from several_processes import hurried, supervised
+from twistd import TWISTD, free_port, get, twistd, wait_for_port
 
 
 class LateEndpoint:

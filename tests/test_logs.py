@@ -16,15 +16,16 @@ from typing import Any, cast
 import pytest
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
 
+from asking import ask
 from brunix_twisted.observability import logs
 from brunix_twisted.observability.logs import Format, as_json, log_request, observer, twistd_observer
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from log_lines import log_lines
 from metrics_table import record
 from scripted_engine import ScriptedEngine
-from test_processes import serving, watched
-from test_tap import CLEAN, TWISTD, get, twistd, wait_for_port
-from test_tls import ask
+from several_processes import serving, watched
+from twistd import TWISTD, get, twistd, wait_for_port
 
 LISTEN = "tcp:0:interface=127.0.0.1"
 

@@ -22,6 +22,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import Clock
 
+from asking import ask
 from brunix_twisted import __version__
 from brunix_twisted.model import Processes
 from brunix_twisted.observability.metrics import Metrics, Sum
@@ -30,12 +31,12 @@ from brunix_twisted.runtime.reactors import Reactor
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, run_gateway, stop_gateway
 from metrics_table import PAGE, readings, record, rewritten
+from paths import ROOT
 from scripted_engine import ScriptedEngine, script
-from test_processes import Supervised, serving, supervised
-from test_tap import free_port
-from test_tls import ask
+from several_processes import Supervised, serving, supervised
+from twistd import free_port
 
-DEPLOY = Path(__file__).parent.parent / "deploy"
+DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus" / "brunix-gateway.rules.yml"
 DASHBOARD = DEPLOY / "grafana" / "brunix-gateway.json"
 LISTEN = "tcp:0:interface=127.0.0.1"

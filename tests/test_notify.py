@@ -22,11 +22,13 @@ from twisted.internet.task import Clock
 from brunix_twisted.app.systemd import Notifier, NotifyingService, where
 from brunix_twisted.runtime.reactors import Reactor
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from log_lines import log_lines
+from paths import TESTS
 from scripted_engine import ScriptedEngine, script
 from supervised import Told, port_of, supervised
-from test_tap import CLEAN, get
 from threads import Threads
+from twistd import get
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 8000)
 
@@ -279,7 +281,7 @@ def test_stopping_is_told_while_an_answer_ends(tmp_path: Path, told: Told, engin
         question = script("one", {"wait": "go"})
         asking = subprocess.Popen(  # noqa: S603 - this interpreter
             [sys.executable, "-c", ASK, str(port), question],
-            env=CLEAN | {"PYTHONPATH": str(Path(__file__).parent)},
+            env=CLEAN | {"PYTHONPATH": str(TESTS / "support")},
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from documented import ROOT
+from paths import ROOT
 
 MONITORING: Final = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
 GUIDES: Final = MONITORING + "".join(

@@ -15,17 +15,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parent.parent
+from paths import ROOT
+from wheels import pip
+
 OWN = {"brunix_twisted", "twisted", "brunix_twisted-0.1.0.dist-info"}
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel as ``pip install .`` does, but with the tools that are here."""
-    folder = tmp_path_factory.mktemp("wheel")
-    pip(Path(sys.executable), "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT)
-    (built,) = folder.glob("*.whl")
-    return built
 
 
 @pytest.fixture
@@ -36,12 +29,6 @@ def python(tmp_path: Path) -> Path:
     # A folder named in a .pth file is searched, but its own .pth files, an editable install among them, are not read.
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
     return tmp_path / "venv" / "bin" / "python"
-
-
-def pip(python: Path, *arguments: object) -> None:
-    """Run this environment's pip for another environment."""
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python, *arguments]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)  # noqa: S603 - our own
 
 
 def twistd_help(python: Path, folder: Path) -> str:

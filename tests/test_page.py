@@ -15,10 +15,10 @@ from brunix_twisted import connect
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.page import CLIENTS, FILES, HTML, load, wants_page
 from gateways import RunningGateway, run_gateway, stop_gateway
+from paths import ROOT, TESTS
 from scripted_engine import ScriptedEngine
-from test_packaging import wheel as wheel  # noqa: PLC0414 - a fixture, to be found by its name
 
-FOLDER = Path(__file__).parent.parent / "brunix_twisted" / "page"
+FOLDER = ROOT / "brunix_twisted" / "page"
 OWN = [name for name in FILES if not name.startswith("vendor/")]
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 RUNNING = b"Ollama is running"
@@ -274,7 +274,7 @@ def test_what_is_not_our_own() -> None:
     told = (FOLDER / "vendor" / "README.md").read_text("utf-8")
     (library,) = (FOLDER / name for name in FILES if name.startswith("vendor/"))
     assert sha256(library.read_bytes()).hexdigest() in told
-    package = json.loads((Path(__file__).parent / "page" / "package.json").read_text("utf-8"))
+    package = json.loads((TESTS / "page" / "package.json").read_text("utf-8"))
     release = package["devDependencies"]["markdown-it"]
     assert f"| release | {release} |" in told
     assert library.read_text("utf-8").startswith(f"/*! markdown-it {release} ")

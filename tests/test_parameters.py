@@ -765,4 +765,4 @@ def test_what_ollamas_sdk_sends_is_accepted(server_url: str, sent: list[tuple[st
 def test_the_page_says_what_the_code_says() -> None:
     """The reference page of the parameters tells a user something that is not so."""
     page = PAGE.read_text("utf-8")
-    assert page == rewritten(page), "rewrite the page: .venv/bin/python tests/parameter_tables.py"
+    assert page == rewritten(page), "rewrite the page: .venv/bin/python tests/support/parameter_tables.py"

@@ -16,9 +16,8 @@ import private_uses
 from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.private_names import NAMES, PrivateName, check_private_names
 from fake_reactor import LIMIT_S
-from test_tap import CLEAN
-
-ROOT = Path(__file__).parent.parent
+from isolation import CLEAN
+from paths import ROOT
 
 NOT_OF_OTHER_PACKAGES = {
     "_exit",  # os._exit, which is public

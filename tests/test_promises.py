@@ -19,7 +19,7 @@ from fake_reactor import LIMIT_S
 from gateways import RunningGateway, in_thread, run_gateway, stop_gateway, waiting_bytes
 from log_lines import LogLines, log_lines
 from scripted_engine import ScriptedEngine, script
-from test_completion import (
+from stream_clients import (
     HANG,
     Client,
     call,

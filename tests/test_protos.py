@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from brunix_twisted._pb import brunix_pb2
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 GENERATED = ROOT / "brunix_twisted" / "_pb"
 
 

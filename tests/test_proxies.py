@@ -14,9 +14,11 @@ import pytest
 
 from brunix_twisted.engine.proxies import goes_direct, proxy_for
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
+from paths import ROOT
 from scripted_engine import ScriptedEngine
-from test_tap import CLEAN, TWISTD, twistd
 from threads import Threads
+from twistd import TWISTD, twistd
 
 
 class Proxy:
@@ -114,7 +116,7 @@ def test_the_embedded_engine_evaluates(tmp_path: Path, proxy: Proxy) -> None:
     """The embedded engine asks itself its questions, and not a proxy."""
     documents = tmp_path / "docs"
     documents.mkdir()
-    shutil.copy(Path(__file__).parent.parent / "docs" / "monitoring.md", documents)
+    shutil.copy(ROOT / "docs" / "monitoring.md", documents)
     golden = tmp_path / "golden.jsonl"
     golden.write_text('{"question": "What is in the log?", "sources": ["monitoring.md"]}\n')
     done = subprocess.run(  # noqa: S603 - this interpreter

@@ -9,7 +9,8 @@ import pytest
 from twisted.web.http import HTTPFactory
 
 from brunix_twisted.config.settings import Settings
-from proxies import FILES, KINDS, ROOT, Kind
+from paths import ROOT
+from proxies import FILES, KINDS, Kind
 
 PAGE: Final = (ROOT / "docs" / "proxies.md").read_text("utf-8")
 DEFAULTS: Final = Settings()

@@ -6,12 +6,12 @@ import shlex
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import Final
 
 from fake_reactor import LIMIT_S
+from paths import TESTS
 
-SCRIPT: Final = Path(__file__).with_name("side_by_side.py")
+SCRIPT: Final = TESTS / "support" / "side_by_side.py"
 
 
 def python(program: str) -> str:

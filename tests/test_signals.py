@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from scripted_engine import ScriptedEngine
-from test_processes import is_whole, serving, stream, watched
-from test_tap import CLEAN, TWISTD, get
+from several_processes import is_whole, serving, stream, watched
+from twistd import TWISTD, get
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

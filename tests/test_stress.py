@@ -11,9 +11,10 @@ import pytest
 
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
+from paths import TESTS
 from stress import read
 
-STRESS = Path(__file__).with_name("stress.py")
+STRESS = TESTS / "support" / "stress.py"
 
 
 def stress(folder: Path, script: str, *arguments: str) -> tuple[int, list[str]]:

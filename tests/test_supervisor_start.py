@@ -24,8 +24,8 @@ from brunix_twisted.processes.supervisor import Supervisor
 from fake_reactor import LIMIT_S
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine
-from test_processes import Supervised, hurried, is_whole, stream, supervised, watched
-from test_tap import free_port
+from several_processes import Supervised, hurried, is_whole, stream, supervised, watched
+from twistd import free_port
 
 # Stands before every program of Python: those of the processes named in HANGS hang, before or after they have begun to
 # run the gateway's own code.

@@ -21,14 +21,15 @@ from twisted.internet.tcp import Connection
 from brunix_twisted.config.settings import Settings
 from fake_reactor import LIMIT_S
 from gateways import run_gateway
+from isolation import CLEAN
+from paths import ROOT
 from raw_http import LAST, LIVE, replies
 from received import Received, connect
 from scripted_engine import ScriptedEngine
+from stream_clients import until
 from supervised import Load, Told, ask, supervised
-from test_completion import until
-from test_tap import CLEAN, TWISTD
+from twistd import TWISTD
 
-ROOT = Path(__file__).parent.parent
 UNITS = ROOT / "deploy" / "systemd"
 RESTARTS: Final = 4
 

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
-from typing import Final
-from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -26,58 +19,7 @@ from brunix_twisted.tap import Options
 from fake_reactor import LIMIT_S
 from isolation import CLEAN as CLEAN  # noqa: PLC0414 - also for those who take it from here
 from scripted_engine import ScriptedEngine
-
-TWISTD = Path(sys.executable).with_name("twistd")
-
-# Below those that the system gives to whoever wants any, each of which may be taken again a moment after it was free.
-_PORTS: Final = range(20_000, 32_000)
-_ports: Final = count(random.randrange(len(_PORTS)))  # noqa: S311 - so that the tests of two workers seldom meet
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on now, another one each time."""
-    while True:
-        port = _PORTS[next(_ports) % len(_PORTS)]
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-
-
-@contextmanager
-def twistd(
-    folder: Path, *arguments: str, reactor: str = "default", **environment: str
-) -> Iterator[subprocess.Popen[str]]:
-    """Run twistd in the foreground in a folder of its own, and end it."""
-    process = subprocess.Popen(  # noqa: S603 - this environment's own twistd
-        [TWISTD, f"--reactor={reactor}", "--nodaemon", "--pidfile=", "brunix", *arguments],
-        cwd=folder,
-        env=CLEAN | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def wait_for_port(process: subprocess.Popen[str]) -> int:
-    """Read the log until it says where the gateway listens."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := re.search(r"Serving the model .* port=(\d+)", line):
-            return int(found[1])
-    raise AssertionError("twistd ended without listening")
-
-
-def get(port: int, path: str) -> tuple[int, bytes]:
-    """Ask for a page."""
-    try:
-        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as response:
-            return response.status, response.read()
-    except HTTPError as error:
-        return error.code, error.read()
+from twistd import TWISTD, free_port, get, twistd, wait_for_port
 
 
 def test_serves_and_stops(tmp_path: Path, engine: ScriptedEngine) -> None:

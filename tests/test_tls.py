@@ -2,96 +2,30 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import queue
-import socket
 import ssl
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection, HTTPSConnection
-from ipaddress import ip_address
+from http.client import HTTPSConnection
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import attrs
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
 
+from asking import UnixConnection, ask
 from brunix_twisted import errors
 from brunix_twisted.config.settings import SettingError, Settings
 from brunix_twisted.engine import Tls
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question
+from certificates import Authority, Party
 from engine_clients import CLIENTS
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine
-from test_tap import twistd, wait_for_port
+from twistd import twistd, wait_for_port
 
 EVERYTHING: Final = ("CA", "CERT", "KEY", "NAME")
-
-
-@attrs.frozen
-class Party:
-    """Somebody with a certificate; the files it is in, in PEM form."""
-
-    certificate: Path
-    key: Path
-
-    @property
-    def pair(self) -> tuple[bytes, bytes]:
-        """The key and the certificate, as gRPC wants them."""
-        return self.key.read_bytes(), self.certificate.read_bytes()
-
-
-@attrs.frozen
-class Authority:
-    """Signs certificates, and writes them into a folder."""
-
-    folder: Path
-    name: str
-    _key: ec.EllipticCurvePrivateKey = attrs.Factory(lambda: ec.generate_private_key(ec.SECP256R1()))
-
-    @property
-    def party(self) -> Party:
-        """The authority itself."""
-        return self.sign(self.name, authority=True)
-
-    def sign(self, name: str, *, authority: bool = False) -> Party:
-        """Make a certificate for a host name, or for the loopback interface's address."""
-        key = self._key if authority else ec.generate_private_key(ec.SECP256R1())
-        now = dt.datetime.now(dt.UTC)
-        is_address = name.replace(".", "").isdigit()
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(_named(name))
-            .issuer_name(_named(self.name))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ip_address(name)) if is_address else x509.DNSName(name)]),
-                critical=False,
-            )
-            .sign(self._key, hashes.SHA256())
-        )
-        party = Party(self.folder / f"{self.name}-{name}.crt", self.folder / f"{self.name}-{name}.key")
-        party.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        party.key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return party
-
-
-def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 @pytest.fixture
@@ -302,15 +236,6 @@ def test_start_without_a_key(authority: Authority, tmp_path: Path) -> None:
 # From the clients, through all of it.
 
 
-def ask(connection: HTTPConnection) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Ask for a whole answer."""
-    body = json.dumps({"model": "brunix", "prompt": "one two", "stream": False})
-    connection.request("POST", "/api/generate", body)
-    response = connection.getresponse()
-    assert response.status == 200
-    return json.loads(response.read())["response"]
-
-
 def test_tls_from_the_clients_and_to_the_engine(start: Start, authority: Authority, tmp_path: Path) -> None:
     """A gateway between two networks that others can read does not serve."""
     engine = start(authority.sign("engine.internal"), clients=authority)
@@ -331,19 +256,6 @@ def test_tls_from_the_clients_and_to_the_engine(start: Start, authority: Authori
         connection.close()
         (asked,) = engine.calls
         assert asked.request.query == "one two"
-
-
-class UnixConnection(HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=LIMIT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(LIMIT_S)
-        self.sock.connect(str(self._path))
 
 
 def test_a_unix_socket(engine: ScriptedEngine, tmp_path: Path) -> None:

@@ -39,10 +39,11 @@ from twisted.internet.tcp import Connection
 from endpoints import asking, limited
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, in_thread, run_gateway, stop_gateway
+from isolation import CLEAN
 from log_lines import log_lines
 from received import connect
 from scripted_engine import ScriptedEngine, script
-from test_tap import CLEAN, twistd, wait_for_port
+from twistd import twistd, wait_for_port
 
 CHAT = "/v1/chat/completions"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"

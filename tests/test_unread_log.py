@@ -23,9 +23,10 @@ from twisted.logger import Logger
 
 from brunix_twisted.observability import logs
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from scripted_engine import ScriptedEngine
-from test_processes import health, serving
-from test_tap import CLEAN, TWISTD
+from several_processes import health, serving
+from twistd import TWISTD
 
 LONG: Final = "/v1/" + "x" * 12_000
 """A path that makes a long line in the log."""

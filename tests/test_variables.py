@@ -12,11 +12,12 @@ from brunix_twisted.cli import commands
 from brunix_twisted.config.unknown_variables import ELSEWHERE, known, unknown
 from brunix_twisted.embedded.options import VARIABLES
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
+from paths import ROOT
 from scripted_engine import ScriptedEngine
-from test_processes import serving
-from test_tap import CLEAN, TWISTD
+from several_processes import serving
+from twistd import TWISTD
 
-ROOT = Path(__file__).parent.parent
 NAME = re.compile(r"\b(?:BRUNIX|PROXY)_[A-Z0-9_]*[A-Z0-9]\b")
 
 

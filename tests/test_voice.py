@@ -16,7 +16,8 @@ from typing import Final
 import attrs
 import pytest
 
-from documented import PAGES, ROOT
+from documented import PAGES
+from paths import ROOT
 
 PROSE: Final = (
     *PAGES,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.gateway_processes import Gateway, free_port, twistd, wait_for_port
+from cli_gateways import Gateway, free_port, twistd, wait_for_port
 from isolation import CLEAN
 from scripted_engine import ScriptedEngine
 

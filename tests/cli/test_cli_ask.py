@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from brunix_twisted.cli.ask import NoQuestionError, question
-from cli.certificates import Authority
-from cli.gateway_processes import Gateway, free_port, tls_gateway, twistd, wait_for_port
-from cli.running import COMMAND, brunix
-from cli.servers import answering, faulty_proxy, http
+from certificates import Authority
+from cli_commands import COMMAND, brunix
+from cli_gateways import Gateway, free_port, tls_gateway, twistd, wait_for_port
 from fake_reactor import LIMIT_S
+from fake_servers import answering, faulty_proxy, http
 from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script
 from threads import Threads

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from cli.gateway_processes import Gateway, free_port
-from cli.running import COMMAND, brunix
+from cli_commands import COMMAND, brunix
+from cli_gateways import Gateway, free_port
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script

@@ -50,7 +50,7 @@ from brunix_twisted.cli.doctor.streams import (
 )
 from brunix_twisted.cli.http_client import Chunk, FullResponse, Headers, Target
 from brunix_twisted.cli.sockets import ResolvedAddress
-from cli.gateway_processes import Gateway
+from cli_gateways import Gateway
 
 WHERE, _ = parse("http://localhost:8000")
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
 from brunix_twisted import __version__
 from brunix_twisted.cli.commands import parser
-from cli.running import brunix, modules_after
+from cli_commands import brunix, modules_after
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "command-line.md"
 COMMANDS = ("ask", "chat", "connect", "doctor")
 OPERATOR = ("run", "health")

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from brunix_twisted.connect import clients, filled
-from cli.gateway_processes import Gateway, free_port, twistd, wait_for_port
-from cli.running import brunix
+from cli_commands import brunix
+from cli_gateways import Gateway, free_port, twistd, wait_for_port
 
 SEVERAL = next(each for each in clients() if len(each.snippets) > 1)
 

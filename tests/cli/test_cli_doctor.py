@@ -17,16 +17,15 @@ from pathlib import Path
 import pytest
 
 from brunix_twisted.cli.doctor.questions import QUESTION
-from cli.certificates import Authority, shift_clock
-from cli.gateway_processes import Gateway, free_port, tls_gateway, twistd, wait_for_port
-from cli.running import brunix, doctor
-from cli.servers import answering, faulty_proxy, http
+from certificates import Authority, shift_clock
+from cli_commands import brunix, doctor
+from cli_gateways import Gateway, free_port, tls_gateway, twistd, wait_for_port
 from fake_reactor import LIMIT_S
+from fake_servers import answering, faulty_proxy, http
 from isolation import CLEAN
+from paths import ROOT
 from proxies import KINDS, Kind, find, proxy
 from scripted_engine import ScriptedEngine, script
-
-ROOT = Path(__file__).parent.parent.parent
 
 with_nginx = pytest.mark.skipif(find("nginx") is None, reason="nginx is not installed: apt-get install nginx")
 

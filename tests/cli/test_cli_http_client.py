@@ -13,9 +13,9 @@ import pytest
 from brunix_twisted.cli.address import parse
 from brunix_twisted.cli.http_client import Connection, ProtocolError, Target, TruncatedError, get
 from brunix_twisted.cli.sockets import DeadlineExceededError
-from cli.running import brunix
-from cli.servers import answering, http, request_from, serving
+from cli_commands import brunix
 from fake_reactor import LIMIT_S
+from fake_servers import answering, http, request_from, serving
 
 LARGE = 6_000_000
 

@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-from cli.gateway_processes import Gateway
-from cli.running import COMMAND, brunix
-from cli.servers import answering, http
+from cli_commands import COMMAND, brunix
+from cli_gateways import Gateway
 from fake_reactor import LIMIT_S
+from fake_servers import answering, http
 from isolation import CLEAN
 from scripted_engine import ScriptedEngine, script
 

@@ -42,7 +42,7 @@ import grpc
 
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent.parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 from brunix_twisted import connect  # noqa: E402
 from brunix_twisted._pb import brunix_pb2  # noqa: E402

@@ -6,11 +6,10 @@ import queue
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import attrs
 import grpc
 import pytest
 
-from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
+from brunix_twisted._pb import brunix_pb2_grpc
 from brunix_twisted.embedded.assistant import Assistant
 from brunix_twisted.embedded.documents import Document, lines_of, read_documents
 from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
@@ -20,28 +19,9 @@ from brunix_twisted.embedded.passages import Passage, passages_of, passages_of_a
 from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.server import Address, EngineServer
 from brunix_twisted.embedded.servicer import Servicer
+from served_engine import Served
 
 HERE = Path(__file__).parent
-
-
-@attrs.frozen
-class Served:
-    """A served engine, a channel and a stub on it, and the sessions behind it."""
-
-    server: EngineServer
-    channel: grpc.Channel
-    stub: brunix_pb2_grpc.AssistanceEngineStub
-    sessions: Sessions
-
-    def ask(self, query: str, session_id: str = "") -> str:
-        """Ask for a whole answer."""
-        request = brunix_pb2.AgentRequest(query=query, session_id=session_id)
-        return "".join(message.text for message in self.stub.AskAgent(request, timeout=20))
-
-    def evaluate(self, request: brunix_pb2.EvalRequest | None = None) -> brunix_pb2.EvalResponse:
-        """Ask for an evaluation, of everything unless told otherwise."""
-        response: brunix_pb2.EvalResponse = self.stub.EvaluateRAG(request or brunix_pb2.EvalRequest(), timeout=20)
-        return response
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from brunix_twisted.embedded.servicer import Servicer
 from threads import Threads
 
 if TYPE_CHECKING:
-    from embedded.conftest import Served
+    from served_engine import Served
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

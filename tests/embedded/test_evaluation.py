@@ -9,7 +9,7 @@ from brunix_twisted.embedded.golden import GoldenQuestion
 from brunix_twisted.embedded.retrieval import Retriever
 
 if TYPE_CHECKING:
-    from embedded.conftest import Served
+    from served_engine import Served
 
 Questions = tuple[GoldenQuestion, ...]
 

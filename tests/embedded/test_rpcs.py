@@ -18,7 +18,7 @@ from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.servicer import Servicer
 
 if TYPE_CHECKING:
-    from embedded.conftest import Served
+    from served_engine import Served
 
 LogLines = queue.SimpleQueue[str]
 

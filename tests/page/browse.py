@@ -30,7 +30,7 @@ from typing import Final
 
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent.parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "clients")]
+sys.path[:0] = [str(HERE.parent / "support"), str(HERE.parent / "clients")]
 
 from run import (  # type: ignore[import-not-found] # noqa: E402 - found by the line before, in what mypy leaves out
     CLEAN,

@@ -15,7 +15,8 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-ROOT: Final = Path(__file__).parent.parent.parent
+from paths import ROOT
+
 SITE: Final = ROOT / "site"
 KINDS: Final = ("Get started", "Guides", "Reference", "Explanation")
 PAPERS: Final = ("CONTRIBUTING", "SECURITY", "CHANGELOG")

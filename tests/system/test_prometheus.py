@@ -14,13 +14,14 @@ from urllib.parse import urlencode
 
 import pytest
 
+from asking import ask
 from fake_reactor import LIMIT_S
+from paths import ROOT
 from scripted_engine import ScriptedEngine
-from test_processes import serving
-from test_tap import free_port
-from test_tls import ask
+from several_processes import serving
+from twistd import free_port
 
-FOLDER = Path(__file__).parent.parent.parent / "deploy" / "prometheus"
+FOLDER = ROOT / "deploy" / "prometheus"
 RULES = "brunix-gateway.rules.yml"
 
 Need = Callable[..., None]

@@ -27,6 +27,7 @@ from twisted.internet.protocol import Factory
 from twisted.web.client import HTTPConnectionPool
 from twisted.web.iweb import IResponse
 
+from certificates import Authority
 from fake_reactor import LIMIT_S
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
@@ -34,7 +35,6 @@ from proxies import FILES, KINDS, Kind, Proxy, find, proxy
 from received import Received, connect
 from scripted_engine import ScriptedEngine, script
 from supervised import Told, port_of, supervised
-from test_tls import Authority
 from wire import check, ndjson_lines, sse_comments, sse_events
 
 CHAT: Final = "/v1/chat/completions"

@@ -18,15 +18,15 @@ import attrs
 import grpc
 import pytest
 
+from certificates import Authority
 from fake_reactor import LIMIT_S
 from isolation import BARE
+from paths import ROOT
 from scripted_engine import ScriptedEngine, script
 from supervised import Load, Told, ask
-from test_tap import free_port, get
-from test_tls import Authority
 from threads import Threads
+from twistd import free_port, get
 
-ROOT: Final = Path(__file__).parent.parent.parent
 SERVICE: Final = "brunix-gateway.service"
 SOCKET: Final = "brunix-gateway.socket"
 NAMESPACES: Final = ("--mount", "--pid", "--cgroup", "--ipc", "--uts")

@@ -7,12 +7,12 @@ Run as a script, it writes the table into the page.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Final
 
 from brunix_twisted.config.settings import table
+from paths import ROOT
 
-PAGE: Final = Path(__file__).parent.parent / "docs" / "settings.md"
+PAGE: Final = ROOT / "docs" / "settings.md"
 
 
 def rows() -> str:

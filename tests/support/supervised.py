@@ -14,8 +14,9 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from fake_reactor import LIMIT_S
-from test_tap import CLEAN, TWISTD
+from isolation import CLEAN
 from threads import Threads
+from twistd import TWISTD
 
 # $$ stays the same over exec: so LISTEN_PID is the gateway's own, as it has to be.
 ADOPT = 'exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=gateway exec "$0" "$@"'

@@ -14,13 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
+from paths import ROOT
 from threads import Threads
 
 LIMIT_S: Final = 60
 """Only for what would otherwise hang a failing run."""
 
 Kind = Literal["nginx", "haproxy", "lighttpd"]
-ROOT: Final = Path(__file__).parent.parent
 FILES: Final[dict[Kind, Path]] = {
     "nginx": ROOT / "deploy" / "nginx" / "brunix.conf",
     "haproxy": ROOT / "deploy" / "haproxy" / "brunix.cfg",

@@ -12,7 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-PACKAGE: Final = Path(__file__).parent.parent / "brunix_twisted"
+from paths import ROOT
+
+PACKAGE: Final = ROOT / "brunix_twisted"
 PRIVATE: Final = re.compile(r"_[A-Za-z][A-Za-z0-9_]*")
 _OURS: Final = "brunix_twisted"
 # Functions that take an attribute's name as a text.

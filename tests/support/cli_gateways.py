@@ -1,4 +1,4 @@
-"""Gateways as separate processes. The only module of these tests that imports from ``test_tap``."""
+"""Gateways in processes, for the tests of the command line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import attrs
 
-from cli.certificates import Party
+from certificates import Party
 from scripted_engine import ScriptedEngine
-from test_tap import free_port, twistd, wait_for_port
+from twistd import free_port, twistd, wait_for_port
 
 __all__ = ["Gateway", "free_port", "tls_gateway", "twistd", "wait_for_port"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import attrs
@@ -15,8 +14,9 @@ from brunix_twisted.model import Processes
 from brunix_twisted.observability.metrics import PREFIX, Metrics
 from brunix_twisted.observability.request_record import EngineCall, Readings, RequestInProgress, RequestRecord
 from brunix_twisted.runtime.reactors import Reactor
+from paths import ROOT
 
-PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
+PAGE = ROOT / "docs" / "metrics.md"
 
 
 @attrs.define

@@ -26,7 +26,7 @@ GRACE_S: Final = 20.0
 """How long a test's processes and threads may take to end after it, on a busy machine. An idle one waits for none."""
 _POLL_S: Final = 0.02
 # Frames of the standard library between a test and Thread.start.
-_LIBRARY: Final = ("/threading.py", "/concurrent/futures/thread.py", "/socketserver.py", "/tests/threads.py")
+_LIBRARY: Final = ("/threading.py", "/concurrent/futures/thread.py", "/socketserver.py", "/tests/support/threads.py")
 
 
 def new_marker() -> dict[str, str]:

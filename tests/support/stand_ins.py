@@ -22,11 +22,12 @@ from typing import IO, Any
 import pytest
 
 from isolation import BARE
+from paths import ROOT
 
 LIMIT_S = 60
 """Only for what would otherwise hang a failing run."""
 
-SCRIPT = Path(__file__).parent.parent / "entrypoint.sh"
+SCRIPT = ROOT / "entrypoint.sh"
 
 STAND_IN = """
 import os, signal, sys

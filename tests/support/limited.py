@@ -15,7 +15,8 @@ from typing import Final
 import attrs
 
 from fake_reactor import LIMIT_S
-from test_tap import CLEAN, TWISTD, wait_for_port
+from isolation import CLEAN
+from twistd import TWISTD, wait_for_port
 
 # The kernel counts threads for each user and does not count root's. So root's gateways each get a user of their own,
 # which no other test has; it may read what root may, such as the files of Python itself.

@@ -10,12 +10,12 @@ import re
 import textwrap
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Final
 
 from brunix_twisted.connect import Client, Snippet, clients, filled
+from paths import ROOT
 
-PAGE: Final = Path(__file__).parent.parent / "docs" / "clients.md"
+PAGE: Final = ROOT / "docs" / "clients.md"
 
 BEGIN: Final = "<!-- From here on written by `make docs-tables`, from brunix_twisted/connect/clients.toml. -->\n"
 END: Final = "<!-- Up to here. -->\n"

@@ -39,9 +39,10 @@ import attrs
 from markdown_it import MarkdownIt
 
 from fake_reactor import LIMIT_S
-from test_tap import CLEAN, free_port
+from isolation import CLEAN
+from paths import ROOT
+from twistd import free_port
 
-ROOT: Final = Path(__file__).parent.parent
 PAGES: Final = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "changes/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),

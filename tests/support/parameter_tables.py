@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, get_args, get_type_hints
 
 from brunix_twisted.dialects import anthropic_requests, ollama_requests, openai_requests, responses_requests
 from brunix_twisted.dialects.parameters import Ignored, Parameters, Treatment, treatments
+from paths import ROOT
 
-PAGE: Final = Path(__file__).parent.parent / "docs" / "parameters.md"
+PAGE: Final = ROOT / "docs" / "parameters.md"
 
 ENDPOINTS: Final[dict[str, type]] = {
     "POST /v1/chat/completions": openai_requests.ChatRequest,

@@ -17,7 +17,7 @@ message, as the real engine does:
 ``{"raw": "6869"}``        send these bytes, in hexadecimal, as the message
 ``{"first": {…}}``         do this step only for the first call that asks this
 ``{"die": true}``          end the process, as soon as a line is on its standard input, so only for one of its own:
-                           ``python tests/scripted_engine.py``
+                           ``python tests/support/scripted_engine.py``
 =========================  ==========================================================================
 
 Any other question is answered with its own words, one a message. ``AskAgent`` sends the texts as one message at the

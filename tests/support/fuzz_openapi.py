@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 from isolation import CLEAN
 from scripted_engine import ScriptedEngine
-from test_tap import twistd, wait_for_port
 from threads import Threads
+from twistd import twistd, wait_for_port
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
