@@ -28,11 +28,11 @@ run: $(VENV)/installed  ## install, and serve the shipped documentation through 
 	@exec env PATH="$(CURDIR)/$(BIN):$$PATH" ./entrypoint.sh
 
 # What may depend on which of its two clients asks the engine is tested with each; this reactor makes it the second one.
-WITHOUT_THREADS := $(patsubst %,tests/test_%.py,completion faults heartbeat promises routes tracing)
+WITHOUT_THREADS := $(patsubst %,tests/api/test_%.py,completion faults heartbeat promises routes) tests/observability/test_tracing.py
 
 # Those that start no process and open no socket, by what they import.
-PURE = $(shell grep -LE '^(import|from) (socket|stand_ins|subprocess|cli|engine_clients|gateways|limited|scripted_engine|supervised|test_[a-z]+)\b' \
-    tests/test_*.py tests/cli/test_*.py tests/embedded/test_*.py)
+PURE = $(shell grep -rLE --include='test_*.py' --exclude-dir=system --exclude-dir=site --exclude-dir=clients --exclude-dir=node_modules \
+    '^(import|from) (asking|certificates|cli_[a-z]+|engine_clients|fake_servers|gateways|limited|scripted_engine|served_engine|several_processes|socket|stand_ins|stream_clients|subprocess|supervised|twistd|wheels)\b' tests)
 
 STATIC := "$(BIN)/ruff check" "$(BIN)/ruff format --check" "$(BIN)/mypy"
 

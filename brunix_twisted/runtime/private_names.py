@@ -3,7 +3,7 @@ The private names of other packages that the gateway uses, and a check that the 
 
 Any release may rename what is private. Without the check that would show as an error in the middle of an answer, or as
 memory that is lost; with it the gateway does not start, and says what to install. The bounds in ``pyproject.toml``
-admit the releases that the tests have seen. ``tests/test_private_names.py`` keeps the table complete.
+admit the releases that the tests have seen. ``tests/runtime/test_private_names.py`` keeps the table complete.
 """
 
 from __future__ import annotations

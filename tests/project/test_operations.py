@@ -1,4 +1,4 @@
-"""The guides for operators name only what exists. Their commands are run by tests/test_documentation.py."""
+"""The guides for operators name only what exists. Their commands are run by tests/project/test_documentation.py."""
 
 from __future__ import annotations
 

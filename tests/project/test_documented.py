@@ -47,7 +47,7 @@ def test_blocks(write: Write) -> None:
         """\
         # A page
 
-        <!-- tested by tests/test_site.py, .ci/run -->
+        <!-- tested by tests/http/test_site.py, .ci/run -->
         ```sh
         make run
         ```
@@ -64,7 +64,7 @@ def test_blocks(write: Write) -> None:
         make run
         ```
 
-        <!-- tested by tests/test_site.py -->
+        <!-- tested by tests/http/test_site.py -->
 
         A paragraph in between.
 
@@ -74,7 +74,7 @@ def test_blocks(write: Write) -> None:
         """
     )
     assert [(block.line, block.language, block.tests, block.serves, block.is_run) for block in page] == [
-        (4, "sh", ("tests/test_site.py", ".ci/run"), (), False),
+        (4, "sh", ("tests/http/test_site.py", ".ci/run"), (), False),
         (10, "python", (), (), True),
         (16, "sh", (), ("8000", "50051"), True),
         (24, "sh", (), (), True),
@@ -87,7 +87,7 @@ def test_a_page_that_is_tested_elsewhere(write: Write) -> None:
         """\
         # A page
 
-        <!-- all code on this page is tested by tests/test_site.py -->
+        <!-- all code on this page is tested by tests/http/test_site.py -->
 
         ```sh
         make run
@@ -98,7 +98,7 @@ def test_a_page_that_is_tested_elsewhere(write: Write) -> None:
         ```
         """
     )
-    assert [block.tests for block in page] == [("tests/test_site.py",)] * 2
+    assert [block.tests for block in page] == [("tests/http/test_site.py",)] * 2
     (made,) = write("<!-- all code on this page is made from a.toml and tested by b.py, c.py -->\n\n```sh\nmake\n```\n")
     assert made.tests == ("a.toml", "b.py", "c.py")
 

@@ -98,7 +98,7 @@ def test_without_threads_on_the_wrong_reactor(tmp_path: Path) -> None:
     assert line.endswith("allowed: blocking, or aio with twistd --reactor=asyncio")
 
 
-# The endpoints are judged by Twisted, all else by the settings: tests/test_settings.py tries each of those.
+# The endpoints are judged by Twisted, all else by the settings: tests/config/test_settings.py tries each of those.
 @pytest.mark.parametrize("variable", ["PROXY_LISTEN", "PROXY_METRICS_LISTEN", "PROXY_THREAD_WORKERS"])
 def test_bad_value(tmp_path: Path, variable: str) -> None:
     """A mistyped setting would be taken silently, or answered with a traceback."""

@@ -120,7 +120,7 @@ _PARTIAL_MESSAGE: Final = {"raw": (b"\x0a\x07" + PARTIAL.encode()).hex()}
 OF_EACH_KIND: Final = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "no final message", "U+2028")
 """Told by a status of the engine's, asked again, without a status, and no failure."""
 
-# What a status means does not depend on the path: tests/test_engine.py tries each with both clients.
+# What a status means does not depend on the path: tests/engine/test_engine.py tries each with both clients.
 CASES: Final = [
     pytest.param(name, path, stream, id=f"{name}-{path}-{'streamed' if stream else 'whole'}")
     for path, stream in itertools.product(PATHS, (True, False))
