@@ -30,7 +30,7 @@ from brunix_twisted.processes.shared_sockets import SharedAcceptReactor, without
 from certificates import Authority
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
-from paths import ROOT
+from paths import ROOT, TESTS
 from scripted_engine import ScriptedEngine
 from several_processes import (
     LISTEN,
@@ -536,7 +536,7 @@ def test_entrypoint(tmp_path: Path, who: str) -> None:
             "PROXY_LISTEN": f"tcp:{free_port()}:interface=127.0.0.1",
             "PROXY_PROCESSES": "2",
             "BRUNIX_GRPC_TARGET": engine,
-            "BRUNIX_ENGINE_COMMAND": f"{sys.executable} {ROOT / 'tests' / 'scripted_engine.py'} {engine}",
+            "BRUNIX_ENGINE_COMMAND": f"{sys.executable} {TESTS / 'support' / 'scripted_engine.py'} {engine}",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

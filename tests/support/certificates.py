@@ -78,11 +78,12 @@ def _named(name: str) -> x509.Name:
 
 def shift_clock(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
     """Let authorities issue certificates as if it were later, or earlier."""
+    real, delta = dt.datetime, dt.timedelta(hours=hours)
 
     class Shifted:
         @staticmethod
         def now(zone: dt.tzinfo) -> dt.datetime:
-            return dt.datetime.now(zone) + dt.timedelta(hours=hours)
+            return real.now(zone) + delta
 
     monkeypatch.setattr(
         sys.modules[__name__], "dt", SimpleNamespace(datetime=Shifted, timedelta=dt.timedelta, UTC=dt.UTC)
