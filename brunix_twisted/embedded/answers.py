@@ -5,7 +5,7 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.embedded.parts import Unit
+from brunix_twisted.embedded.chunks import Unit
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.quoting import quoted_units
 from brunix_twisted.embedded.retrieval import Found, Retriever, covered

@@ -9,7 +9,7 @@ from brunix_twisted.embedded.followups import MOST_CONTEXT, context_of, needs_co
 from brunix_twisted.embedded.history import Sessions, Turn
 from brunix_twisted.embedded.quoting import wants_code
 from brunix_twisted.embedded.retrieval import Retriever
-from brunix_twisted.embedded.words import telling_words
+from brunix_twisted.embedded.tokenizer import telling_words
 
 # A question of this many telling words or fewer that finds nothing alone is tried with its context.
 _SHORT: Final = 2

@@ -7,7 +7,7 @@ from typing import Final
 import attrs
 
 from brunix_twisted._pb import brunix_pb2
-from brunix_twisted.embedded import measures
+from brunix_twisted.embedded import metrics
 from brunix_twisted.embedded.answers import Answer, answer
 from brunix_twisted.embedded.followups import weigh
 from brunix_twisted.embedded.golden import GoldenQuestion
@@ -52,7 +52,7 @@ class Outcome:
         within = "\n".join(
             f"{block.head}\n{block.text}" for passage in self.answer.passages for block in passage.blocks
         )
-        return measures.word_share("\n".join(self.answer.quotations), within)
+        return metrics.word_share("\n".join(self.answer.quotations), within)
 
 
 def evaluate(
@@ -86,8 +86,8 @@ def evaluate(
         elapsed_seconds=time.monotonic() - start,
         judge_model=JUDGE,
         index=INDEX_NAME,
-        context_recall=measures.mean([each.context_recall for each in outcomes]),
-        context_precision=measures.mean([measures.average_precision(each.relevant) for each in outcomes]),
+        context_recall=metrics.mean([each.context_recall for each in outcomes]),
+        context_precision=metrics.mean([metrics.average_precision(each.relevant) for each in outcomes]),
         verdict=_verdict(outcomes),
         details=[
             brunix_pb2.QuestionDetail(
@@ -114,7 +114,7 @@ def _outcome(retriever: Retriever, golden: GoldenQuestion) -> Outcome:
         golden=golden,
         rank=hits.index(True) + 1 if any(hits) else 0,
         relevant=tuple(hits[:_CONTEXT]),
-        context_recall=measures.word_share(golden.answer, context),
+        context_recall=metrics.word_share(golden.answer, context),
         answer=given,
     )
 
@@ -130,9 +130,9 @@ def _verdict(outcomes: Sequence[Outcome]) -> str:
         "answered": f"{len(answered)}",
         "hit@1": _score([float(each.rank == 1) for each in outcomes]),
         "hit@3": _score([float(1 <= each.rank <= 3) for each in outcomes]),  # noqa: PLR2004 - the 3 of hit@3
-        "MRR": _score([measures.reciprocal(each.rank) for each in outcomes]),
-        "key fact": _score([float(measures.contains(each.answer.text, each.golden.answer)) for each in outcomes]),
-        "token F1": _score([measures.token_f1(each.answer.text, each.golden.answer) for each in outcomes]),
+        "MRR": _score([metrics.reciprocal(each.rank) for each in outcomes]),
+        "key fact": _score([float(metrics.contains(each.answer.text, each.golden.answer)) for each in outcomes]),
+        "token F1": _score([metrics.token_f1(each.answer.text, each.golden.answer) for each in outcomes]),
         "lexical support": _score([each.support for each in answered]),
     }
     lines += ["", *(f"{name}: {figure}" for name, figure in figures.items()), "", _MEANING]
@@ -140,4 +140,4 @@ def _verdict(outcomes: Sequence[Outcome]) -> str:
 
 
 def _score(values: Sequence[float]) -> str:
-    return f"{measures.mean(values):.3f}"
+    return f"{metrics.mean(values):.3f}"

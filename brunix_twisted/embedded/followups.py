@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from brunix_twisted.embedded.history import Turn
-from brunix_twisted.embedded.words import telling_words, words
+from brunix_twisted.embedded.tokenizer import telling_words, words
 
 # A word of the context weighs less than one of the question: it settles which of two passages is meant and cannot
 # outvote what was asked.

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
-from brunix_twisted.embedded.parts import Part
+from brunix_twisted.embedded.chunks import Part
 from brunix_twisted.embedded.stemming import stem
 
 # What a word is worth in the headings above a part, in its prose and in its code. The index only chooses what is

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Final
 
-from brunix_twisted.embedded.parts import Entry, Unit, frequencies
+from brunix_twisted.embedded.chunks import Entry, Unit, frequencies
 from brunix_twisted.embedded.retrieval import covered
 
 # A text no longer than this, in characters, is quoted whole: cut, it would lose more than it saves.

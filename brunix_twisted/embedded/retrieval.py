@@ -6,8 +6,8 @@ from typing import Final
 
 import attrs
 
+from brunix_twisted.embedded.chunks import Entry, parts_of
 from brunix_twisted.embedded.index import Index
-from brunix_twisted.embedded.parts import Entry, parts_of
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.stemming import stem
 

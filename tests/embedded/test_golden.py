@@ -6,7 +6,7 @@ import pytest
 from brunix_twisted.embedded import __main__ as command
 from brunix_twisted.embedded.documents import read_documents
 from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
-from brunix_twisted.embedded.measures import contains
+from brunix_twisted.embedded.metrics import contains
 from brunix_twisted.embedded.options import default_docs
 from brunix_twisted.embedded.passages import Passage, passages_of_all
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from brunix_twisted.embedded.chunks import Part, parts_of
 from brunix_twisted.embedded.index import Index, SearchUnavailableError
-from brunix_twisted.embedded.parts import Part, parts_of
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.retrieval import Retriever
 from threads import Threads

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.stemming import stem
-from brunix_twisted.embedded.words import words
+from brunix_twisted.embedded.tokenizer import words
 
 SUFFIXES = (
     "",

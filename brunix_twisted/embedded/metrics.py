@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
-from brunix_twisted.embedded.words import STOP_WORDS, stems, words
+from brunix_twisted.embedded.tokenizer import STOP_WORDS, stems, words
 
 _MARKUP: Final = re.compile(r"[`*_\s]+")
 

@@ -11,7 +11,7 @@ import attrs
 
 from brunix_twisted.embedded.blocks import Block
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.words import stems
+from brunix_twisted.embedded.tokenizer import stems
 
 # How often a word in the headings counts, and one that stands only in code. An example has the words of many questions,
 # and states no fact.

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from brunix_twisted.embedded.parts import Entry, parts_of, sentences
+from brunix_twisted.embedded.chunks import Entry, parts_of, sentences
 from brunix_twisted.embedded.passages import Passage
 
 Cut = Callable[..., tuple[Passage, ...]]

@@ -1,6 +1,6 @@
 import pytest
 
-from brunix_twisted.embedded import measures
+from brunix_twisted.embedded import metrics
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from brunix_twisted.embedded import measures
 )
 def test_a_key_fact_is_found_whatever_its_dress(text: str, key_fact: str, *, expected: bool) -> None:
     """A right answer would be counted as wrong because a word of it is set as code."""
-    assert measures.contains(text, key_fact) is expected
+    assert metrics.contains(text, key_fact) is expected
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_a_key_fact_is_found_whatever_its_dress(text: str, key_fact: str, *, exp
 )
 def test_token_f1(text: str, wanted: str, expected: float) -> None:
     """The figure would mean something else than its name."""
-    assert measures.token_f1(text, wanted) == pytest.approx(expected)
+    assert metrics.token_f1(text, wanted) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_token_f1(text: str, wanted: str, expected: float) -> None:
 )
 def test_average_precision(relevant: tuple[bool, ...], expected: float) -> None:
     """The figure would mean something else than its name."""
-    assert measures.average_precision(relevant) == pytest.approx(expected)
+    assert metrics.average_precision(relevant) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -41,10 +41,10 @@ def test_average_precision(relevant: tuple[bool, ...], expected: float) -> None:
 )
 def test_word_share(text: str, within: str, expected: float) -> None:
     """The figure would mean something else than its name."""
-    assert measures.word_share(text, within) == pytest.approx(expected)
+    assert metrics.word_share(text, within) == pytest.approx(expected)
 
 
 def test_a_rank_of_nothing_counts_nothing() -> None:
     """A question that was not found would raise the mean."""
-    assert [measures.reciprocal(rank) for rank in (0, 1, 4)] == [0.0, 1.0, 0.25]
-    assert measures.mean([]) == 0.0
+    assert [metrics.reciprocal(rank) for rank in (0, 1, 4)] == [0.0, 1.0, 0.25]
+    assert metrics.mean([]) == 0.0
