@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from typing import Final
 
 DEFAULT_PORT: Final = 50051
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - what to look for, nothing to listen on
-_HERE: Final = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?((?:localhost|127\.[0-9.]+|\[::1\]):[0-9]+)")
+_WILDCARD_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - what to look for, nothing to listen on
+_LOCAL_TARGET: Final = re.compile(r"(?:dns:(?:///)?|ipv4:|ipv6:)?((?:localhost|127\.[0-9.]+|\[::1\]):[0-9]+)")
 
 
 def free_port(host: str, wanted: int) -> int:
@@ -65,8 +65,8 @@ def meet(environment: Mapping[str, str], free: Callable[[str, int], int] = free_
         if port == "0":
             listen = f"{host}:{free(host, 0)}"
         _, _, port = listen.rpartition(":")
-        return listen, f"{_EVERYWHERE.get(host, host)}:{port}"
-    if found := _HERE.fullmatch(target):
+        return listen, f"{_WILDCARD_HOSTS.get(host, host)}:{port}"
+    if found := _LOCAL_TARGET.fullmatch(target):
         return found[1], target
     here = f"localhost:{free('localhost', DEFAULT_PORT)}"
     # An engine that is elsewhere stays the gateway's; the one here must only not fail.

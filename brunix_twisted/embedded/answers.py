@@ -1,35 +1,35 @@
-"""Composing an answer of quotations, each with its source."""
+"""Compose an answer from quotations, each with its source."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
 
-from brunix_twisted.embedded.chunks import Unit
+from brunix_twisted.embedded.chunks import Segment
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.quoting import quoted_units
-from brunix_twisted.embedded.retrieval import Found, Retriever, covered
+from brunix_twisted.embedded.quoting import select_segments
+from brunix_twisted.embedded.retrieval import Retriever, SearchHit, coverage
 
-# The least confidence that the best passage must have to be an answer. Chosen by measuring, on questions that a set of
-# documents answers and others that it does not; tests/embedded/test_threshold.py keeps the measurement.
-THRESHOLD: Final = 0.42
+# Minimum confidence of the best passage. Chosen by measuring questions that a set of documents answers and questions
+# that it does not answer; tests/embedded/test_threshold.py repeats the measurement.
+CONFIDENCE_THRESHOLD: Final = 0.42
 
-# How many passages one answer quotes at most. One after the first is quoted only when a sentence of it has this share
-# of the question that the passages before it have not.
-_MOST_PASSAGES: Final = 3
-_NEWS: Final = 0.25
+# Maximum number of passages in one answer. A second or third passage must contain a sentence that covers this share of
+# the question, counting only terms that the passages before it do not contain.
+_MAX_PASSAGES: Final = 3
+_MIN_NEW_COVERAGE: Final = 0.25
 
-# An answer that would be longer than this, in characters, gets no further quotation.
-_LONG_ENOUGH: Final = 700
+# A second or third passage must not make the answer longer than this.
+_MAX_ANSWER_CHARACTERS: Final = 700
 
-NOT_SAID: Final = "The documents do not say. Nothing in them comes near enough to this question to be quoted."
+NO_ANSWER: Final = "The documents do not answer this question: no passage in them matches it closely enough."
 
 
 @attrs.frozen
 class Answer:
-    """What the engine says: Markdown, the code in it if any, and the passages that it quotes, the best first.
+    """An answer in Markdown, the code in it, and the passages that it quotes, best first.
 
-    ``quotations`` is what it quotes of each of them: the text without the citations.
+    ``quotations`` is the quoted text of each passage, without citations.
     """
 
     text: str
@@ -39,76 +39,78 @@ class Answer:
 
     @property
     def answered(self) -> bool:
-        """Whether the documents say anything."""
+        """Whether the documents answer the question."""
         return bool(self.passages)
 
 
-def is_answered(found: Sequence[Found]) -> bool:
-    """Tell whether what was found, the best first, is near enough to the question to be quoted."""
-    return bool(found) and found[0].confidence >= THRESHOLD
+def is_answered(hits: Sequence[SearchHit]) -> bool:
+    """Return whether the best hit matches the question closely enough to be quoted."""
+    return bool(hits) and hits[0].confidence >= CONFIDENCE_THRESHOLD
 
 
 def answer(retriever: Retriever, weights: Mapping[str, float], *, wants_code: bool) -> Answer:
-    """Answer a question given as words with weights. Any thread may call it."""
-    found = retriever.find(weights, _MOST_PASSAGES)
-    if not is_answered(found):
-        return Answer(NOT_SAID, "", (), ())
-    left = retriever.shares(weights)
-    quoted: list[tuple[Passage, list[Unit]]] = []
+    """Answer a question, given as words with weights. Thread-safe."""
+    hits = retriever.find(weights, _MAX_PASSAGES)
+    if not is_answered(hits):
+        return Answer(NO_ANSWER, "", (), ())
+    remaining = retriever.term_shares(weights)
+    quoted: list[tuple[Passage, list[Segment]]] = []
     text = ""
-    for each in found:
-        units = quoted_units(each.entry, left, wants_code=wants_code)
-        quotation = f"{_shown(units)}\n\n{citation(each.passage, units)}"
+    for hit in hits:
+        segments = select_segments(hit.indexed, remaining, wants_code=wants_code)
+        quotation = f"{_markdown(segments)}\n\n{citation(hit.passage, segments)}"
         if quoted:
-            new = max(covered(left, unit.frequencies) for unit in units) >= _NEWS
-            if not new or each.confidence < THRESHOLD or len(text) + len(quotation) > _LONG_ENOUGH:
+            is_new = max(coverage(remaining, segment.frequencies) for segment in segments) >= _MIN_NEW_COVERAGE
+            is_long = len(text) + len(quotation) > _MAX_ANSWER_CHARACTERS
+            if not is_new or is_long or hit.confidence < CONFIDENCE_THRESHOLD:
                 continue
         text += f"\n\n{quotation}" if text else quotation
-        quoted.append((each.passage, units))
-        left = {stem: share for stem, share in left.items() if stem not in each.entry.frequencies}
+        quoted.append((hit.passage, segments))
+        remaining = {term: share for term, share in remaining.items() if term not in hit.indexed.frequencies}
+    blocks = [segment.block for _, segments in quoted for segment in segments]
     return Answer(
         text=text,
-        code="\n\n".join(unit.block.content for _, units in quoted for unit in units if unit.block.kind == "code"),
+        code="\n\n".join(block.content for block in blocks if block.kind == "code"),
         passages=tuple(passage for passage, _ in quoted),
-        quotations=tuple(_shown(units) for _, units in quoted),
+        quotations=tuple(_markdown(segments) for _, segments in quoted),
     )
 
 
-def citation(passage: Passage, units: Sequence[Unit]) -> str:
-    """Name where a quotation stands: the file, the headings down to it, and the lines."""
-    headings = " › ".join(passage.headings)  # noqa: RUF001 - ">" would begin a quotation in Markdown
-    return "— " + ", ".join(filter(None, (f"`{passage.source}`", headings, _lines(units))))
+def citation(passage: Passage, segments: Sequence[Segment]) -> str:
+    """Name the source of a quotation: file, headings and lines."""
+    headings = " › ".join(passage.headings)  # noqa: RUF001 - ">" would start a quotation in Markdown
+    return "— " + ", ".join(filter(None, (f"`{passage.source}`", headings, _lines(segments))))
 
 
-def _lines(units: Sequence[Unit]) -> str:
-    """Name the lines of some units; what stands side by side is one range."""
+def _lines(segments: Sequence[Segment]) -> str:
+    """Name the lines of some segments; adjacent segments become one range."""
     ranges: list[tuple[int, int]] = []
-    for before, unit in zip((None, *units), units, strict=False):
-        first, last = unit.block.first_line, unit.block.last_line
-        if before and (unit.block is before.block or unit.place == before.place + 1):
+    for before, segment in zip((None, *segments), segments, strict=False):
+        first, last = segment.block.first_line, segment.block.last_line
+        if before and (segment.block is before.block or segment.position == before.position + 1):
             ranges[-1] = (ranges[-1][0], last)
         else:
             ranges.append((first, last))
-    shown = ", ".join(f"{first}" if first == last else f"{first}–{last}" for first, last in ranges)
-    return f"line {shown}" if shown.isdecimal() else f"lines {shown}"
+    text = ", ".join(f"{first}" if first == last else f"{first}–{last}" for first, last in ranges)
+    return f"line {text}" if text.isdecimal() else f"lines {text}"
 
 
-def _shown(units: Sequence[Unit]) -> str:
-    """Set units as Markdown: sentences of a paragraph on a line, items and the rows of a table under each other."""
+def _markdown(segments: Sequence[Segment]) -> str:
+    """Join segments as Markdown: the sentences of a paragraph on one line, list items and table rows one per line."""
     text = ""
-    for before, unit in zip((None, *units), units, strict=False):
-        block = unit.block
+    for before, segment in zip((None, *segments), segments, strict=False):
+        block = segment.block
         if before and block is before.block:
-            # What is left out between two sentences is marked, as in any quotation.
-            text += " " if unit.place == before.place + 1 else " … "
+            # Mark sentences that are left out, as in any quotation.
+            text += " " if segment.position == before.position + 1 else " … "
         elif (
             before
             and block.kind in ("item", "row")
-            and (block.kind, block.head) == (before.block.kind, before.block.head)
+            and (block.kind, block.header) == (before.block.kind, before.block.header)
         ):
             text += "\n"
         else:
             text += "\n\n" if before else ""
-            text += f"{block.head}\n" if block.head else ""
-        text += unit.text
+            text += f"{block.header}\n" if block.header else ""
+        text += segment.text
     return text

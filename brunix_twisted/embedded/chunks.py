@@ -1,4 +1,4 @@
-"""The parts of a passage that are searched and weighed alone, and the units that an answer quotes of it."""
+"""The chunks of a passage, which are searched and ranked, and its segments, which are quoted."""
 
 import re
 from collections import Counter
@@ -11,48 +11,48 @@ import attrs
 
 from brunix_twisted.embedded.blocks import Block
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.tokenizer import stems
+from brunix_twisted.embedded.tokenizer import stems, words
 
-# How often a word in the headings counts, and one that stands only in code. An example has the words of many questions,
-# and states no fact.
-_IN_HEADINGS: Final = 2
-_IN_CODE: Final = 0.2
+# How often a term in the headings counts, and a term that occurs only in code. An example contains the words of many
+# questions and states no fact.
+_HEADING_WEIGHT: Final = 2
+_CODE_WEIGHT: Final = 0.2
 
-# A sentence ends at its stop, with the quote or bracket that closes there, before white space and a new beginning. The
-# abbreviations that are common in technical prose end none.
+# A sentence ends at a full stop, with the quote or bracket that closes there, before white space and a new beginning.
+# Common abbreviations in technical prose do not end a sentence.
 _SENTENCE_END: Final = re.compile(
     r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bcf\.)(?<!\bvs\.)(?:(?<=[.!?])|(?<=[.!?][)\"'”’*_]))\s+(?=[^a-z\s])"  # noqa: RUF001 - a typeset quotation ends with it
 )
 
 
 @attrs.frozen
-class Unit:
-    """The least that an answer quotes: a sentence, a list item, a piece of code or a row of a table.
+class Segment:
+    """The smallest text that an answer quotes: a sentence, a list item, a piece of code or a table row.
 
-    ``place`` counts the units of a passage from 0; ``frequencies`` is how often each of its words counts.
+    ``position`` counts the segments of a passage from 0. ``frequencies`` maps each term to how often it counts.
     """
 
-    place: int
+    position: int
     block: Block
     text: str
     frequencies: Mapping[str, float]
 
 
 @attrs.frozen
-class Part:
-    """What is searched and weighed alone: a passage without its tables, or one row of them."""
+class Chunk:
+    """The text that is searched and ranked as one: a passage without its table rows, or one row."""
 
     passage: Passage
     row: Block | None = None
 
     @property
     def headings(self) -> str:
-        """What stands above it: the headings, or the title where there is none, and the head of its table."""
-        return "\n".join((*(self.passage.headings or (self.passage.title,)), self.row.head if self.row else ""))
+        """The headings above it, or else the document's title; and the header of its table."""
+        return "\n".join((*(self.passage.headings or (self.passage.title,)), self.row.header if self.row else ""))
 
     @property
     def prose(self) -> str:
-        """What it says, but for code."""
+        """Its text without code."""
         return self.row.content if self.row else self._text("prose", "item")
 
     @property
@@ -60,90 +60,98 @@ class Part:
         """The code in it."""
         return "" if self.row else self._text("code")
 
+    @property
+    def text(self) -> str:
+        """Everything that is searched."""
+        return f"{self.headings}\n{self.prose}\n{self.code}"
+
     def has(self, block: Block) -> bool:
-        """Tell whether a block of its passage belongs to it."""
+        """Return whether a block of its passage belongs to it."""
         return block is self.row if self.row else block.kind != "row"
 
     def _text(self, *kinds: str) -> str:
         return "\n".join(block.content for block in self.passage.blocks if block.kind in kinds)
 
 
-@attrs.define(slots=False, eq=False)  # cached_property keeps what it has computed in the instance's dictionary
-class Entry:
-    """A part with its words. What is computed late is computed alike by any thread, so that none needs a lock."""
+@attrs.define(slots=False, eq=False)  # cached_property stores its value in the instance's dictionary
+class IndexedChunk:
+    """A chunk, with its segments and term frequencies computed on first use.
+
+    Every thread computes the same value, so no lock is needed.
+    """
 
     number: int
-    part: Part
+    chunk: Chunk
 
     @cached_property
-    def units(self) -> tuple[Unit, ...]:
-        """What can be quoted of its passage, in the passage's order."""
-        return units_of(self.part.passage)
+    def passage_segments(self) -> tuple[Segment, ...]:
+        """All segments of its passage, in order."""
+        return segments_of(self.chunk.passage)
 
     @cached_property
-    def own_units(self) -> tuple[Unit, ...]:
-        """What can be quoted of the part itself."""
-        return tuple(unit for unit in self.units if self.part.has(unit.block))
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments of the chunk itself, in order."""
+        return tuple(segment for segment in self.passage_segments if self.chunk.has(segment.block))
 
     @cached_property
-    def spoken(self) -> tuple[Mapping[str, float], ...]:
-        """How often each word counts in what is said in one breath: a sentence, an item, or a row under its head."""
-        if self.part.row:
-            return (frequencies(f"{self.part.row.head}\n{self.part.row.content}"),)
-        return tuple(unit.frequencies for unit in self.own_units)
+    def sentence_terms(self) -> tuple[Mapping[str, float], ...]:
+        """Term frequencies of each sentence, list item or piece of code; of a row together with its header."""
+        if self.chunk.row:
+            return (frequencies(f"{self.chunk.row.header}\n{self.chunk.row.content}"),)
+        return tuple(segment.frequencies for segment in self.segments)
 
     @cached_property
     def frequencies(self) -> dict[str, float]:
-        """How often each of its words counts."""
-        return frequencies(self.part.prose, self.part.code, self.part.headings)
+        """How often each term counts."""
+        return frequencies(self.chunk.prose, self.chunk.code, self.chunk.headings)
 
     @cached_property
     def length(self) -> int:
-        """How many words it has."""
-        return len(stems(f"{self.part.headings}\n{self.part.prose}\n{self.part.code}"))
+        """Number of words."""
+        return len(words(self.chunk.text))
 
 
-def parts_of(passage: Passage) -> Iterator[Part]:
-    """Give the parts of a passage: what is no table, then row by row what is."""
+def chunks_of(passage: Passage) -> Iterator[Chunk]:
+    """Split a passage into chunks: the text without tables, then each table row."""
     if any(block.kind != "row" for block in passage.blocks):
-        yield Part(passage)
+        yield Chunk(passage)
     for block in passage.blocks:
         if block.kind == "row":
-            yield Part(passage, block)
+            yield Chunk(passage, block)
 
 
-def units_of(passage: Passage) -> tuple[Unit, ...]:
-    """Cut a passage into what can be quoted of it: prose into sentences, any other block not at all."""
+def segments_of(passage: Passage) -> tuple[Segment, ...]:
+    """Split a passage into segments: prose into sentences, every other block whole."""
     quotable = [
         (block, text)
         for block in passage.blocks
         for text in (sentences(block.text) if block.kind == "prose" else [block.text])
     ]
-    # Code is weighed without its fence: the name of a language is no word of it.
+    # Count the terms of code without its fence: the name of the language is not part of the code.
     return tuple(
-        Unit(
-            place,
+        Segment(
+            position,
             block,
             text,
             frequencies(code=block.content) if block.kind == "code" else frequencies(text),
         )
-        for place, (block, text) in enumerate(quotable)
+        for position, (block, text) in enumerate(quotable)
     )
 
 
 def frequencies(prose: str = "", code: str = "", headings: str = "") -> dict[str, float]:
-    """Count the stems of a text. One that stands only in code counts once, and as a part of one."""
-    counts = Counter(stems(prose) + stems(headings) * _IN_HEADINGS)
-    return dict.fromkeys(stems(code), _IN_CODE) | counts
+    """Count the terms of a text. A term that occurs only in code counts 0.2, however often it occurs."""
+    counts = Counter(stems(prose) + stems(headings) * _HEADING_WEIGHT)
+    return dict.fromkeys(stems(code), _CODE_WEIGHT) | counts
 
 
 def sentences(text: str) -> list[str]:
-    """Cut a paragraph into sentences; joined with a space they are the paragraph again, but for white space."""
+    """Split a paragraph into sentences. Joined with spaces they are the paragraph, except for white space."""
     ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
     pieces = [text[start:end].strip() for start, end in pairwise(ends)]
     joined: list[str] = []
     for piece in filter(None, pieces):
-        # A stop inside a span of code ends no sentence.
+        # A full stop inside a code span does not end a sentence.
         if joined and joined[-1].count("`") % 2:
             joined[-1] += " " + piece
         else:

@@ -1,4 +1,4 @@
-"""The folder of documents: which files are read, and how their bytes become text."""
+"""Read the folder of documents: choose the files and decode their bytes."""
 
 import os
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ TEXT_SUFFIXES: Final = frozenset({".txt"})
 
 @attrs.frozen
 class Document:
-    """One file: its path below the folder, with slashes, and its lines without their ends."""
+    """One file: its path relative to the folder, with slashes, and its lines without line ends."""
 
     source: str
     lines: tuple[str, ...]
     is_markdown: bool
 
 
-def decoded(content_bytes: bytes) -> str:
-    """Give the text of a file of unknown encoding; it never fails.
+def decode(content_bytes: bytes) -> str:
+    """Decode a file of unknown encoding; never fails.
 
-    UTF-8 is tried first, then UTF-16 where a byte order mark says so. What is neither is read as Windows-1252, the
-    likeliest of the old encodings, so that a stray byte costs one letter and not the document.
+    Try UTF-16 after a byte order mark, then UTF-8, then Windows-1252, the most common of the older encodings. So a
+    stray byte affects one letter and not the document.
     """
     if content_bytes.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = content_bytes.decode("utf-16", "replace")
@@ -37,20 +37,19 @@ def decoded(content_bytes: bytes) -> str:
 
 
 def lines_of(text: str) -> tuple[str, ...]:
-    """Cut a text at the line ends that an editor counts: LF, CRLF and CR, and no other."""
+    """Split a text at LF, CRLF and CR only, as editors count lines."""
     return tuple(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))
 
 
 def read_documents(folder: Path) -> tuple[Document, ...]:
-    """Read every Markdown and text file below a folder, in the order of their paths.
+    """Read every Markdown and text file below a folder, sorted by path.
 
-    Hidden files and folders are left out, and links to folders are not followed. Raises OSError when a folder or a
-    file cannot be read.
+    Skip hidden files and folders; do not follow links to folders. Raises OSError if a folder or a file cannot be read.
     """
     return tuple(
         Document(
             source=path.relative_to(folder).as_posix(),
-            lines=lines_of(decoded(path.read_bytes())),
+            lines=lines_of(decode(path.read_bytes())),
             is_markdown=path.suffix.lower() in MARKDOWN_SUFFIXES,
         )
         for path in sorted(_files(folder))
@@ -68,5 +67,5 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _raise(error: OSError) -> None:
-    """Let a folder that cannot be listed be an error: os.walk passes over it in silence otherwise."""
+    """Report a folder that cannot be listed; os.walk ignores it by default."""
     raise error

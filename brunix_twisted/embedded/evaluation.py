@@ -1,4 +1,4 @@
-"""EvaluateRAG: the golden questions, asked one by one outside every session, and what came of them."""
+"""EvaluateRAG: ask the golden questions one by one, outside all sessions, and measure the results."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import attrs
 from brunix_twisted._pb import brunix_pb2
 from brunix_twisted.embedded import metrics
 from brunix_twisted.embedded.answers import Answer, answer
-from brunix_twisted.embedded.followups import weigh
+from brunix_twisted.embedded.followups import weighted_terms
 from brunix_twisted.embedded.golden import GoldenQuestion
 from brunix_twisted.embedded.quoting import wants_code
 from brunix_twisted.embedded.retrieval import Retriever
@@ -17,28 +17,28 @@ from brunix_twisted.embedded.retrieval import Retriever
 INDEX_NAME: Final = "embedded"
 JUDGE: Final = "none (lexical)"
 
-# How deep a ranking is looked through for its first hit; deeper counts as not found.
-_DEPTH: Final = 10
-# What the scores of the context look at: as many passages as an answer quotes at most.
-_CONTEXT: Final = 3
+# Number of passages that are searched for the golden source; a source that ranks lower counts as not found.
+_RANKING_DEPTH: Final = 10
+# Number of passages in the context scores: the maximum that an answer quotes.
+_CONTEXT_PASSAGES: Final = 3
 
 _PREVIEW_CHARACTERS: Final = 200
 
 _MEANING: Final = """\
-All of it is counted, nothing is judged:
+Every figure is counted; no model judges the answers:
   hit@k               share of the questions with a passage of the golden source among the first k
-  MRR                 mean of 1/rank of the first such passage, 0 past rank 10
-  key fact            share of the answers that have the golden answer in them word for word
-  token F1            overlap of the answer's and the golden answer's words, as bags of stems
-  lexical support     share of an answer's words, citations apart, that stand in the passages it quotes
-  context_recall      here: mean share of the golden answer's words that stand in the first 3 passages
+  MRR                 mean of 1/rank of the first such passage, 0 below rank 10
+  key fact            share of the answers that contain the golden answer word for word
+  token F1            overlap of the words of the answer and the golden answer, as bags of stems
+  lexical support     share of an answer's words, without citations, that occur in the passages it quotes
+  context_recall      here: mean share of the golden answer's words that occur in the first 3 passages
   context_precision   here: mean average precision of the first 3 passages, relevant = of the golden source
-faithfulness, answer_relevancy and global_score need a judge and stay 0."""
+faithfulness, answer_relevancy and global_score require a judge and are always 0."""
 
 
 @attrs.frozen
-class Outcome:
-    """What came of one question. ``rank`` is that of the first passage from the golden source, 0 for none."""
+class QuestionResult:
+    """The result of one question. ``rank`` is that of the first passage from the golden source; 0: not found."""
 
     golden: GoldenQuestion
     rank: int
@@ -48,92 +48,93 @@ class Outcome:
 
     @property
     def support(self) -> float:
-        """The share of the answer's words, its citations apart, that stand in the passages it quotes."""
+        """The share of the answer's words, without citations, that occur in the passages it quotes."""
         within = "\n".join(
-            f"{block.head}\n{block.text}" for passage in self.answer.passages for block in passage.blocks
+            f"{block.header}\n{block.text}" for passage in self.answer.passages for block in passage.blocks
         )
-        return metrics.word_share("\n".join(self.answer.quotations), within)
+        return metrics.term_recall("\n".join(self.answer.quotations), within)
 
 
 def evaluate(
     retriever: Retriever,
     golden: Sequence[GoldenQuestion],
     request: brunix_pb2.EvalRequest,
-    goes_on: Callable[[], bool],
+    should_continue: Callable[[], bool],
 ) -> brunix_pb2.EvalResponse:
-    """Evaluate as a request asks. Any thread may call it; it stops early when ``goes_on`` says no.
+    """Evaluate as requested; stop early when ``should_continue`` returns False. Thread-safe.
 
-    A category that no question has, or an index other than this engine's one, is told in ``status``, with no question
-    evaluated.
+    If no question has the requested category, or the index is not this engine's, ``status`` reports it and no question
+    is evaluated.
     """
-    start = time.monotonic()
+    start_s = time.monotonic()
     chosen = [question for question in golden if request.category in ("", question.category)]
     if request.index not in ("", INDEX_NAME):
-        status = f"unknown index {request.index!r}: there is {INDEX_NAME!r}"
+        status = f"unknown index {request.index!r}; available: {INDEX_NAME!r}"
         return brunix_pb2.EvalResponse(status=status, judge_model=JUDGE, index=request.index)
     if not chosen:
         known = ", ".join(sorted({question.category for question in golden}))
-        status = f"unknown category {request.category!r}: there are {known}"
+        status = f"unknown category {request.category!r}; available: {known}"
         return brunix_pb2.EvalResponse(status=status, judge_model=JUDGE, index=INDEX_NAME)
-    outcomes: list[Outcome] = []
+    results: list[QuestionResult] = []
     for question in chosen[: request.limit or None]:
-        if not goes_on():
+        if not should_continue():
             break
-        outcomes.append(_outcome(retriever, question))
+        results.append(_result(retriever, question))
     return brunix_pb2.EvalResponse(
         status="ok",
-        questions_evaluated=len(outcomes),
-        elapsed_seconds=time.monotonic() - start,
+        questions_evaluated=len(results),
+        elapsed_seconds=time.monotonic() - start_s,
         judge_model=JUDGE,
         index=INDEX_NAME,
-        context_recall=metrics.mean([each.context_recall for each in outcomes]),
-        context_precision=metrics.mean([metrics.average_precision(each.relevant) for each in outcomes]),
-        verdict=_verdict(outcomes),
+        context_recall=metrics.mean([result.context_recall for result in results]),
+        context_precision=metrics.mean([metrics.average_precision(result.relevant) for result in results]),
+        verdict=_verdict(results),
         details=[
             brunix_pb2.QuestionDetail(
-                id=each.golden.id,
-                category=each.golden.category,
-                question=each.golden.question,
-                answer_preview=each.answer.text[:_PREVIEW_CHARACTERS],
-                n_chunks=len(each.answer.passages),
+                id=result.golden.id,
+                category=result.golden.category,
+                question=result.golden.question,
+                answer_preview=result.answer.text[:_PREVIEW_CHARACTERS],
+                n_chunks=len(result.answer.passages),
             )
-            for each in outcomes
+            for result in results
         ],
     )
 
 
-def _outcome(retriever: Retriever, golden: GoldenQuestion) -> Outcome:
-    weights = weigh(golden.question)
-    found = retriever.find(weights, _DEPTH)
-    hits = [golden.is_answered_by(each.passage) for each in found]
-    given = answer(retriever, weights, wants_code=wants_code(golden.question))
-    # Of a table only the row that was found is context: the rest of it is not what the answer is drawn from.
-    parts = [each.entry.part for each in found[:_CONTEXT]]
-    context = "\n".join(f"{part.headings}\n{part.prose}\n{part.code}" for part in parts)
-    return Outcome(
+def _result(retriever: Retriever, golden: GoldenQuestion) -> QuestionResult:
+    weights = weighted_terms(golden.question)
+    hits = retriever.find(weights, _RANKING_DEPTH)
+    relevant = [golden.is_answered_by(hit.passage) for hit in hits]
+    # The context of a table is the row that was found: the answer is not taken from the other rows.
+    context = "\n".join(hit.indexed.chunk.text for hit in hits[:_CONTEXT_PASSAGES])
+    return QuestionResult(
         golden=golden,
-        rank=hits.index(True) + 1 if any(hits) else 0,
-        relevant=tuple(hits[:_CONTEXT]),
-        context_recall=metrics.word_share(golden.answer, context),
-        answer=given,
+        rank=relevant.index(True) + 1 if any(relevant) else 0,
+        relevant=tuple(relevant[:_CONTEXT_PASSAGES]),
+        context_recall=metrics.term_recall(golden.answer, context),
+        answer=answer(retriever, weights, wants_code=wants_code(golden.question)),
     )
 
 
-def _verdict(outcomes: Sequence[Outcome]) -> str:
-    """Tell the whole as text: a line a question, the measures, and what each of them says."""
-    width = max((len(each.golden.question) for each in outcomes), default=0)
+def _verdict(results: Sequence[QuestionResult]) -> str:
+    """Write the report: one line per question, then the figures and what they mean."""
+    width = max((len(result.golden.question) for result in results), default=0)
     lines = [f"{'question':{width}}  rank  source"]
-    lines += [f"{each.golden.question:{width}}  {each.rank or '-':>4}  {each.golden.source}" for each in outcomes]
-    answered = [each for each in outcomes if each.answer.answered]
+    lines += [
+        f"{result.golden.question:{width}}  {result.rank or '-':>4}  {result.golden.source}" for result in results
+    ]
+    pairs = [(result.answer.text, result.golden.answer) for result in results]
+    answered = [result for result in results if result.answer.answered]
     figures = {
-        "questions": f"{len(outcomes)}",
+        "questions": f"{len(results)}",
         "answered": f"{len(answered)}",
-        "hit@1": _score([float(each.rank == 1) for each in outcomes]),
-        "hit@3": _score([float(1 <= each.rank <= 3) for each in outcomes]),  # noqa: PLR2004 - the 3 of hit@3
-        "MRR": _score([metrics.reciprocal(each.rank) for each in outcomes]),
-        "key fact": _score([float(metrics.contains(each.answer.text, each.golden.answer)) for each in outcomes]),
-        "token F1": _score([metrics.token_f1(each.answer.text, each.golden.answer) for each in outcomes]),
-        "lexical support": _score([each.support for each in answered]),
+        "hit@1": _score([float(result.rank == 1) for result in results]),
+        "hit@3": _score([float(1 <= result.rank <= 3) for result in results]),  # noqa: PLR2004 - the 3 of hit@3
+        "MRR": _score([metrics.reciprocal_rank(result.rank) for result in results]),
+        "key fact": _score([float(metrics.contains_fact(text, fact)) for text, fact in pairs]),
+        "token F1": _score([metrics.token_f1(text, fact) for text, fact in pairs]),
+        "lexical support": _score([result.support for result in answered]),
     }
     lines += ["", *(f"{name}: {figure}" for name, figure in figures.items()), "", _MEANING]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The golden file: questions whose answers are known, one JSON object a line."""
+"""The golden file: questions with known answers, one JSON object per line."""
 
 import json
 from collections import Counter
@@ -11,7 +11,7 @@ from brunix_twisted.embedded.passages import Passage
 
 @attrs.frozen
 class GoldenQuestion:
-    """A question, the key fact that an answer must have, and where it stands: a file, or ``file#anchor``."""
+    """A question, the key fact of its answer, and where the answer is: ``file`` or ``file#anchor``."""
 
     id: str
     category: str
@@ -20,7 +20,7 @@ class GoldenQuestion:
     source: str
 
     def is_answered_by(self, passage: Passage) -> bool:
-        """Tell whether a passage is where the answer stands: in that file, and under that heading if one is named."""
+        """Return whether a passage is in the source's file and, if the source has an anchor, under that heading."""
         source, _, anchor = self.source.partition("#")
         return passage.source == source and (not anchor or anchor in passage.anchors)
 
@@ -29,9 +29,9 @@ _FIELDS = tuple(field.name for field in attrs.fields(GoldenQuestion))
 
 
 def read_golden(path: Path) -> tuple[GoldenQuestion, ...]:
-    """Read a golden file; empty lines are passed over.
+    """Read a golden file; skip empty lines.
 
-    Raises OSError when it cannot be read, and ValueError with the line's number when a line is no such question.
+    Raises OSError if it cannot be read, and ValueError with the line number if a line is invalid.
     """
     questions = []
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
@@ -40,11 +40,11 @@ def read_golden(path: Path) -> tuple[GoldenQuestion, ...]:
                 questions.append(_question(line))
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from error
-    twice = [each for each, count in Counter(question.id for question in questions).items() if count > 1]
-    if twice:
-        raise ValueError(f"the id {twice[0]!r} stands there more than once")
+    duplicates = [each for each, count in Counter(question.id for question in questions).items() if count > 1]
+    if duplicates:
+        raise ValueError(f"duplicate id {duplicates[0]!r}")
     if not questions:
-        raise ValueError("there is no question in it")
+        raise ValueError("it contains no questions")
     return tuple(questions)
 
 
@@ -52,11 +52,11 @@ def _question(line: str) -> GoldenQuestion:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError("no JSON object") from error
+        raise ValueError("not a JSON object") from error
     if not isinstance(fields, dict) or set(fields) != set(_FIELDS):
-        raise ValueError(f"an object with just {', '.join(_FIELDS)} is wanted")
+        raise ValueError(f"the fields must be {', '.join(_FIELDS)}")
     for name, value in fields.items():
         if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"{name} must be text, and not empty")
-        value.encode()  # JSON can escape half a character, which gRPC could not carry
+            raise ValueError(f"{name} must be a non-empty string")
+        value.encode()  # JSON can contain a lone surrogate, which gRPC cannot send
     return GoldenQuestion(**fields)

@@ -1,4 +1,4 @@
-"""What was asked in each session, for the follow-up that comes next."""
+"""The history of each session, used as the context of follow-ups."""
 
 import hashlib
 import threading
@@ -7,37 +7,36 @@ from typing import Final
 
 import attrs
 
-# The session of everybody who names none, as the engine's contract has it.
+# All calls without a session id share this session, as the engine's contract specifies.
 DEFAULT_SESSION: Final = "default"
 
-MOST_TURNS: Final = 16
-MOST_SESSIONS: Final = 4096
+MAX_TURNS: Final = 16
+MAX_SESSIONS: Final = 4096
 
 
 @attrs.frozen
 class Turn:
-    """One question that was answered to its end: the words it was searched by, and whether the documents said any."""
+    """One completed question: its search terms, and whether the documents answered it."""
 
-    words: tuple[str, ...]
+    terms: tuple[str, ...]
     answered: bool
 
 
-class Sessions:
-    """The turns of every session, the oldest forgotten first. Any thread may call any method.
+class SessionHistory:
+    """The last turns of the sessions that were used last. Thread-safe.
 
-    A session past the bound of sessions is forgotten whole, the one longest unused first. Only digests of the ids are
-    kept: an id may be as long as a message.
+    Session ids are stored as digests, because an id may be as long as a message.
     """
 
-    def __init__(self, most_turns: int = MOST_TURNS, most_sessions: int = MOST_SESSIONS) -> None:
-        """Keep at most so many turns of each session, and so many sessions."""
-        self._most_turns = most_turns
-        self._most_sessions = most_sessions
+    def __init__(self, max_turns: int = MAX_TURNS, max_sessions: int = MAX_SESSIONS) -> None:
+        """Limit the turns per session and the number of sessions."""
+        self._max_turns = max_turns
+        self._max_sessions = max_sessions
         self._lock = threading.Lock()
         self._turns: OrderedDict[bytes, deque[Turn]] = OrderedDict()
 
     def turns(self, session_id: str) -> tuple[Turn, ...]:
-        """Give the turns of a session, the oldest first; an empty id is the session named ``default``."""
+        """Return the turns of a session, oldest first. An empty id means the session ``default``."""
         key = _key(session_id)
         with self._lock:
             if key not in self._turns:
@@ -46,12 +45,12 @@ class Sessions:
             return tuple(self._turns[key])
 
     def remember(self, session_id: str, turn: Turn) -> None:
-        """Add a turn to a session, which begins with it if it is new."""
+        """Add a turn to a session, creating the session if necessary."""
         key = _key(session_id)
         with self._lock:
-            self._turns.setdefault(key, deque(maxlen=self._most_turns)).append(turn)
+            self._turns.setdefault(key, deque(maxlen=self._max_turns)).append(turn)
             self._turns.move_to_end(key)
-            if len(self._turns) > self._most_sessions:
+            if len(self._turns) > self._max_sessions:
                 self._turns.popitem(last=False)
 
 

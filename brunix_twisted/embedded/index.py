@@ -6,16 +6,15 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
-from brunix_twisted.embedded.chunks import Part
+from brunix_twisted.embedded.chunks import Chunk
 from brunix_twisted.embedded.stemming import stem
 
-# What a word is worth in the headings above a part, in its prose and in its code. The index only chooses what is
-# weighed again, so that little depends on it.
-_WEIGHTS: Final = (2.0, 1.0, 0.2)
+# BM25 weights of a chunk's headings, prose and code. The index only selects candidates, which are ranked again, so
+# these weights have little influence.
+_COLUMN_WEIGHTS: Final = (2.0, 1.0, 0.2)
 
-# A question longer than this, in words, is searched by its first ones: SQLite bounds the depth of an expression, and
-# nobody's question is about more things.
-MOST_WORDS: Final = 64
+# Maximum number of words in one search: SQLite limits the depth of an expression.
+MAX_QUERY_TERMS: Final = 64
 
 
 class SearchUnavailableError(Exception):
@@ -23,78 +22,78 @@ class SearchUnavailableError(Exception):
 
 
 class Index:
-    """Parts of passages by their words. Any thread may call any method.
+    """A full-text index of chunks. Thread-safe.
 
-    There is one connection, and a lock around it: the database lives in memory and belongs to the connection, and a
-    question holds it for a fraction of a millisecond over a few hundred parts, for some milliseconds over tens of
-    thousands.
+    All threads share one connection, because an in-memory database belongs to its connection, and a lock protects it.
+    A search holds the lock for a fraction of a millisecond with a few hundred chunks, and for some milliseconds with
+    tens of thousands.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        """Index the parts; their places in the sequence are their numbers from now on.
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        """Index the chunks. Their positions in the sequence become their numbers.
 
-        Raises SearchUnavailableError when SQLite has no FTS5.
+        Raises SearchUnavailableError if SQLite lacks FTS5.
         """
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         try:
             self._connection.execute(
-                "CREATE VIRTUAL TABLE parts USING fts5("
+                "CREATE VIRTUAL TABLE chunks USING fts5("
                 "headings, prose, code, content = '', tokenize = 'porter unicode61 remove_diacritics 2')"
             )
         except sqlite3.OperationalError as error:
             self._connection.close()
             raise SearchUnavailableError(str(error)) from error
-        self._connection.execute("CREATE VIRTUAL TABLE vocabulary USING fts5vocab(parts, row)")
+        self._connection.execute("CREATE VIRTUAL TABLE vocabulary USING fts5vocab(chunks, row)")
         self._connection.execute("BEGIN")
         self._connection.executemany(
-            "INSERT INTO parts (rowid, headings, prose, code) VALUES (?, ?, ?, ?)",
-            ((number, part.headings, part.prose, part.code) for number, part in enumerate(parts)),
+            "INSERT INTO chunks (rowid, headings, prose, code) VALUES (?, ?, ?, ?)",
+            ((number, chunk.headings, chunk.prose, chunk.code) for number, chunk in enumerate(chunks)),
         )
         self._connection.execute("COMMIT")
         vocabulary = self._connection.execute("SELECT term, doc, cnt FROM vocabulary").fetchall()
-        self._parts_with: dict[str, int] = {term: count for term, count, _ in vocabulary}
-        self._size = len(parts)
+        self._document_frequencies: dict[str, int] = {term: count for term, count, _ in vocabulary}
+        self._size = len(chunks)
         self.mean_length: Final = sum(count for _, _, count in vocabulary) / max(1, self._size)
 
     def __enter__(self) -> Self:
-        """Give the index itself."""
+        """Return the index."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """Close the index."""
         self.close()
 
     def close(self) -> None:
-        """Free the database. No search may follow."""
+        """Free the database. Do not search afterwards."""
         with self._lock:
             self._connection.close()
 
-    def rarity(self, word: str) -> float:
-        """Weigh a word by how few parts have it: 0 and up. One that none has weighs the most.
+    def idf(self, word: str) -> float:
+        """Return the square root of a word's inverse document frequency in BM25, at least 0.
 
-        It is the root of what BM25 takes. Measured: the whole of it lets one rare word of a question decide, whatever
-        the others say.
+        With the full value, one rare word would outweigh all other words of a question; the root was measured to find
+        more.
         """
-        count = self._parts_with.get(stem(word), 0)
+        count = self._document_frequencies.get(stem(word), 0)
         return math.sqrt(math.log(1 + (self._size - count + 0.5) / (count + 0.5)))
 
-    def knows(self, word: str) -> bool:
-        """Tell whether any part has the word."""
-        return stem(word) in self._parts_with
+    def has_term(self, word: str) -> bool:
+        """Return whether any chunk contains the word."""
+        return stem(word) in self._document_frequencies
 
     def search(self, words: Iterable[str], limit: int) -> list[int]:
-        """Find the parts that have any of the words: their numbers, the best by BM25 first.
+        """Return the numbers of the chunks that contain any of the words, best first by BM25.
 
-        A word is letters and digits of any script; anything else in it is searched for and never obeyed.
+        FTS5's query syntax inside a word has no effect.
         """
-        quoted = ('"' + word.replace('"', '""').replace("\0", " ") + '"' for word in list(words)[:MOST_WORDS])
+        quoted = ('"' + word.replace('"', '""').replace("\0", " ") + '"' for word in list(words)[:MAX_QUERY_TERMS])
         expression = " OR ".join(quoted).encode("utf-8", "replace").decode()
         if not expression:
             return []
         with self._lock:
             rows = self._connection.execute(
-                "SELECT rowid FROM parts WHERE parts MATCH ? ORDER BY bm25(parts, ?, ?, ?), rowid LIMIT ?",
-                (expression, *_WEIGHTS, limit),
+                "SELECT rowid FROM chunks WHERE chunks MATCH ? ORDER BY bm25(chunks, ?, ?, ?), rowid LIMIT ?",
+                (expression, *_COLUMN_WEIGHTS, limit),
             )
             return [int(number) for (number,) in rows]

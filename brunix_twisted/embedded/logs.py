@@ -1,4 +1,7 @@
-"""The engine's log: written to standard error by a thread, so that no call waits for whoever reads it."""
+"""The engine's log: a thread writes it to standard error, so that a slow reader never blocks a call.
+
+The gateway has the same in ``brunix_twisted.background``; the engine is a separate program and shares no code with it.
+"""
 
 import logging
 import os
@@ -10,11 +13,11 @@ from typing import Final
 
 MAX_LINES: Final = 4096
 FLUSH_S: Final = 1.0
-"""How long the end of the process waits for lines that have not been written."""
+"""Maximum time that the end of the process waits for lines that have not been written."""
 
 
 class BackgroundHandler(logging.Handler):
-    """Writes to a descriptor. While too many lines wait, more are dropped; then it tells how many."""
+    """Write to a descriptor on a separate thread. When the queue is full, drop lines, then log how many."""
 
     def __init__(self, descriptor: int) -> None:
         """Start the thread; it ends with the process."""
@@ -25,10 +28,10 @@ class BackgroundHandler(logging.Handler):
         Thread(target=self._run, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line. The handler's lock is held."""
+        """Queue a line. Called with the handler's lock held."""
         try:
             if self._dropped:
-                self._lines.put_nowait(b"%d log lines dropped: they were not read in time\n" % self._dropped)
+                self._lines.put_nowait(b"%d log lines dropped: standard error was not read in time\n" % self._dropped)
                 self._dropped = 0
             self._lines.put_nowait(f"{self.format(record)}\n".encode("utf-8", "backslashreplace"))
         except Full:
@@ -37,15 +40,15 @@ class BackgroundHandler(logging.Handler):
     def _run(self) -> None:
         while True:
             rest = self._lines.get()
-            # A reader that is gone cannot be told.
+            # If the reader has closed the pipe, there is nowhere to report it.
             with suppress(OSError):
-                # Not by sys.stderr, whose lock Python takes when it ends.
+                # Do not use sys.stderr: Python acquires its lock at exit.
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
             self._lines.task_done()
 
     def finish(self) -> None:
-        """Wait a short time until everything is written."""
+        """Wait until all lines are written, for at most FLUSH_S."""
         with self._lines.all_tasks_done:
             self._lines.all_tasks_done.wait_for(lambda: not self._lines.unfinished_tasks, FLUSH_S)
 

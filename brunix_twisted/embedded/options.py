@@ -1,67 +1,14 @@
-"""What the engine is told at its start: the command line, and behind it the environment."""
+"""The engine's options: the command line, then the environment, then the defaults."""
 
 import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Final, NoReturn, Self, TypeVar
 
 import attrs
 
-from brunix_twisted.embedded.server import Address
-
-_PACKAGE: Final = Path(__file__).resolve().parent
-_MOST_PORTS: Final = 65535
-
-T = TypeVar("T")
-
-
-class OptionError(Exception):
-    """A value that cannot be used; the text names it, and what is allowed, on one line."""
-
-
-@attrs.frozen
-class Options:
-    """The engine's settings. ``evaluate`` is a command, the rest has defaults."""
-
-    listen: Address
-    docs: Path
-    tokens_per_second: float
-    golden: Path
-    evaluate: bool
-
-
-def default_docs() -> Path:
-    """Give the project's own documentation: beside this package in a wheel, in the repository otherwise."""
-    shipped = _PACKAGE.parent / "docs"
-    return shipped if shipped.is_dir() else _PACKAGE.parent.parent / "docs"
-
-
-def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
-    """Read the options; the command line beats the environment, and an empty variable counts as unset.
-
-    Raises OptionError. Like every program, it prints and leaves for ``--help`` (SystemExit).
-    """
-    given = _parser().parse_args(argv)
-
-    def value(name: str, default: str, convert: Callable[[str], T], allowed: str) -> T:
-        variable = VARIABLES[name]
-        text = getattr(given, name)
-        if text is None:
-            text = environ.get(variable) or default
-        try:
-            return convert(text)
-        except ValueError as error:
-            raise OptionError(complaint(name, text, allowed)) from error
-
-    return Options(
-        listen=value("listen", "localhost:50051", _address, "it must be host:port, the port 0 (any free one) to 65535"),
-        docs=value("docs", str(default_docs()), Path, "it must be a folder"),
-        tokens_per_second=value("tokens_per_second", "0", _rate, "it must be a number, 0 (as fast as it can) or more"),
-        golden=value("golden", str(_PACKAGE / "golden.jsonl"), Path, "it must be a file"),
-        evaluate=given.evaluate,
-    )
-
+from brunix_twisted.embedded.server import ListenAddress
 
 VARIABLES: Final = {
     "listen": "BRUNIX_ENGINE_LISTEN",
@@ -69,16 +16,69 @@ VARIABLES: Final = {
     "tokens_per_second": "BRUNIX_ENGINE_TOKENS_PER_SECOND",
     "golden": "BRUNIX_GOLDEN",
 }
+"""The environment variable of each option."""
+
+_PACKAGE: Final = Path(__file__).resolve().parent
+_MAX_PORT: Final = 65535
+
+T = TypeVar("T")
 
 
-def complaint(name: str, text: object, allowed: str) -> str:
-    """Say on one line what is wrong with the value of an option."""
-    return " ".join(f"{VARIABLES[name]} (--{name.replace('_', '-')}) is {str(text)!r}: {allowed}".split())
+class OptionError(Exception):
+    """An option is invalid. The text is one line that names the option and what is allowed."""
+
+    @classmethod
+    def of(cls, name: str, value: object, allowed: str) -> Self:
+        """Name an option, its value and what is allowed."""
+        text = f"{VARIABLES[name]} (--{name.replace('_', '-')}) is {str(value)!r}: {allowed}"
+        return cls(" ".join(text.split()))
+
+
+@attrs.frozen
+class Options:
+    """The engine's options. ``evaluate`` makes the command evaluate the engine instead of serving it."""
+
+    listen: ListenAddress
+    docs: Path
+    tokens_per_second: float
+    golden: Path
+    evaluate: bool
+
+
+def default_docs() -> Path:
+    """Return the folder of the project's documentation: next to this package in a wheel, in a checkout at its top."""
+    shipped = _PACKAGE.parent / "docs"
+    return shipped if shipped.is_dir() else _PACKAGE.parent.parent / "docs"
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
+    """Read the options. The command line beats the environment; an empty variable counts as unset.
+
+    Raises OptionError. ``--help`` prints the usage and raises SystemExit.
+    """
+    arguments = _parser().parse_args(argv)
+
+    def value(name: str, default: str, convert: Callable[[str], T], allowed: str) -> T:
+        text = getattr(arguments, name)
+        if text is None:
+            text = environ.get(VARIABLES[name]) or default
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise OptionError.of(name, text, allowed) from error
+
+    return Options(
+        listen=value("listen", "localhost:50051", _address, "it must be host:port, with a port from 0 (any) to 65535"),
+        docs=value("docs", str(default_docs()), Path, "it must be a folder"),
+        tokens_per_second=value("tokens_per_second", "0", _rate, "it must be a number, 0 (no limit) or more"),
+        golden=value("golden", str(_PACKAGE / "golden.jsonl"), Path, "it must be a file"),
+        evaluate=arguments.evaluate,
+    )
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Leave the saying to the caller, who says everything on one line."""
+        """Raise OptionError instead of printing the usage and exiting."""
         raise OptionError(f"{message}; see --help")
 
 
@@ -88,29 +88,41 @@ def _parser() -> argparse.ArgumentParser:
         description="The embedded engine: answers from a folder of documents, over gRPC.",
         allow_abbrev=False,
     )
-    parser.add_argument("--listen", metavar="HOST:PORT", help="where to listen (BRUNIX_ENGINE_LISTEN, localhost:50051)")
-    parser.add_argument("--docs", metavar="FOLDER", help="the documents (BRUNIX_DOCS, the project's own)")
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="address to listen on (BRUNIX_ENGINE_LISTEN; default: localhost:50051)",
+    )
+    parser.add_argument(
+        "--docs",
+        metavar="FOLDER",
+        help="folder of documents to answer from (BRUNIX_DOCS; default: the project's documentation)",
+    )
     parser.add_argument(
         "--tokens-per-second",
         metavar="N",
-        help="how fast a stream is sent (BRUNIX_ENGINE_TOKENS_PER_SECOND, 0: as fast as it can)",
+        help="speed of a stream (BRUNIX_ENGINE_TOKENS_PER_SECOND; default: 0, no limit)",
     )
-    parser.add_argument("--golden", metavar="FILE", help="the questions of EvaluateRAG (BRUNIX_GOLDEN, the shipped)")
-    parser.add_argument("--evaluate", action="store_true", help="ask those questions, print what came of it, and leave")
+    parser.add_argument(
+        "--golden",
+        metavar="FILE",
+        help="questions for an evaluation (BRUNIX_GOLDEN; default: those that are shipped)",
+    )
+    parser.add_argument("--evaluate", action="store_true", help="run an evaluation, print its result and exit")
     return parser
 
 
-def _address(text: str) -> Address:
+def _address(text: str) -> ListenAddress:
     host, colon, port = text.strip().rpartition(":")
     if not colon:
         host, colon = "localhost", ":"
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError(text)  # an IPv6 address without brackets: its last group would pass for a port
-    if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 <= int(port) <= _MOST_PORTS:
+        raise ValueError(text)  # an IPv6 address without brackets, whose last group would be read as a port
+    if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 <= int(port) <= _MAX_PORT:
         raise ValueError(text)
-    return Address(host, int(port))
+    return ListenAddress(host, int(port))
 
 
 def _rate(text: str) -> float:

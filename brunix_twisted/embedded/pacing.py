@@ -1,4 +1,4 @@
-"""Cutting an answer into tokens, and giving each its time."""
+"""Split an answer into tokens and send them at a given rate."""
 
 import re
 import time
@@ -11,27 +11,27 @@ _TOKEN: Final = re.compile(r"\s*\S+\s*|\s+")
 
 
 def tokens(text: str) -> list[str]:
-    """Cut a text into words, each with the white space around it; joined they are the text."""
+    """Split a text into words with the white space around them; joined, they are the text."""
     return _TOKEN.findall(text)
 
 
 @attrs.frozen
 class Pace:
-    """How fast tokens are sent, in tokens a second; 0 is as fast as they are read."""
+    """The rate at which tokens are sent; 0 means without delay."""
 
     tokens_per_second: float
     clock: Callable[[], float] = time.monotonic
 
-    def spread(self, text: str, wait: Callable[[float], bool]) -> Iterator[str]:
-        """Give the tokens of a text, each when it is due, the first at once.
+    def stream(self, text: str, wait: Callable[[float], bool]) -> Iterator[str]:
+        """Yield the tokens of a text when they are due, the first immediately.
 
-        Every token is due at a time counted from the first, so that a late one does not make the next one later.
-        ``wait`` is given seconds to wait and tells whether the call has ended meanwhile: then no more tokens come.
+        All due times are counted from the first token, so a delayed token does not delay the next one. ``wait`` waits
+        for a number of seconds and returns whether the call has ended; if it has, no more tokens are sent.
         """
-        start = self.clock()
-        for place, token in enumerate(tokens(text)):
+        start_s = self.clock()
+        for index, token in enumerate(tokens(text)):
             if self.tokens_per_second:
-                delay_s = start + place / self.tokens_per_second - self.clock()
+                delay_s = start_s + index / self.tokens_per_second - self.clock()
                 if delay_s > 0 and wait(delay_s):
                     return
             yield token

@@ -1,4 +1,4 @@
-"""Cutting documents into passages: what is found, and what an answer quotes and cites."""
+"""Split documents into passages, which are found, quoted and cited."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,17 +10,17 @@ import attrs
 from brunix_twisted.embedded.blocks import Block, Section, markdown_sections, text_sections
 from brunix_twisted.embedded.documents import Document
 
-# A section longer than this, in characters, becomes several passages, cut between blocks. Long passages drown a good
-# sentence; short ones lose the context that its words are found by.
-LONGEST_PASSAGE: Final = 1200
+# A longer section becomes several passages, split between blocks. In a long passage, a good sentence is hard to find; a
+# short one lacks context.
+MAX_PASSAGE_CHARACTERS: Final = 1200
 
-# What GitHub and most other renderers of Markdown leave out of a heading's anchor.
+# Characters that GitHub and most other Markdown renderers remove from a heading's anchor.
 _NOT_IN_ANCHOR: Final = re.compile(r"[^\w\- ]")
 
 
 @attrs.frozen
 class Passage:
-    """Some blocks under one heading of one document. Lines count from 1, the last included."""
+    """Some blocks under one heading of one document. Lines count from 1; the last line is included."""
 
     source: str
     title: str
@@ -31,22 +31,22 @@ class Passage:
 
     @property
     def body(self) -> str:
-        """What it says, without its headings."""
+        """Its text without headings."""
         return "\n".join(block.content for block in self.blocks)
 
     @property
     def anchors(self) -> frozenset[str]:
-        """The anchors of its heading and of those above it, as a web page of the document would have them."""
+        """The anchors of its heading and of the headings above, as on a rendered page."""
         return frozenset(anchor(heading) for heading in self.headings)
 
 
 def anchor(heading: str) -> str:
-    """Turn a heading into the name that a link to it uses."""
+    """Return the anchor of a heading, as a link to it uses."""
     return _NOT_IN_ANCHOR.sub("", heading.strip().lower()).replace(" ", "-")
 
 
 def passages_of(document: Document) -> tuple[Passage, ...]:
-    """Cut one document into passages, in its order; a section with nothing but its heading gives none."""
+    """Split a document into passages, in order; skip sections without text."""
     sections = tuple(markdown_sections(document.lines) if document.is_markdown else text_sections(document.lines))
     title = next(
         (section.headings[0] for section in sections if section.headings),
@@ -62,26 +62,26 @@ def passages_of(document: Document) -> tuple[Passage, ...]:
             blocks=blocks,
         )
         for section in sections
-        for blocks in _cut(section)
+        for blocks in _pack(section)
     )
 
 
 def passages_of_all(documents: Iterable[Document]) -> tuple[Passage, ...]:
-    """Cut every document into passages, in their order."""
+    """Split documents into passages, in order."""
     return tuple(passage for document in documents for passage in passages_of(document))
 
 
-def _cut(section: Section) -> Iterator[tuple[Block, ...]]:
-    """Pack a section's blocks into passages. What a colon announces stays with the announcement.
+def _pack(section: Section) -> Iterator[tuple[Block, ...]]:
+    """Pack a section's blocks into passages. A block that a colon introduces stays with its introduction.
 
-    The rows of a table stay together, and count nothing: each is searched alone.
+    The rows of a table stay together and do not count towards the length, because each row is searched separately.
     """
     packed: list[Block] = []
     length = 0
     for block in section.blocks:
         size = 0 if block.kind == "row" else len(block.content)
-        announced = bool(packed) and packed[-1].text.endswith(":")
-        if packed and not announced and length + size > LONGEST_PASSAGE:
+        introduced = bool(packed) and packed[-1].text.endswith(":")
+        if packed and not introduced and length + size > MAX_PASSAGE_CHARACTERS:
             yield tuple(packed)
             packed, length = [], 0
         packed.append(block)

@@ -21,7 +21,7 @@ SERVICE: Final = brunix_pb2.DESCRIPTOR.services_by_name["AssistanceEngine"].full
 # A call holds a thread for as long as it lasts, and a paced stream lasts: with fewer threads than streams some would
 # wait for others to end. Threads are started when they are needed and take about 0.1 MB each. One call more is refused
 # with RESOURCE_EXHAUSTED, not left to wait unseen.
-CALLS_AT_ONCE: Final = 1024
+MAX_CONCURRENT_CALLS: Final = 1024
 
 # How long a stop waits for the calls that run before it cancels them.
 GRACE_S: Final = 2.0
@@ -42,7 +42,7 @@ class ListenError(Exception):
 
 
 @attrs.frozen
-class Address:
+class ListenAddress:
     """A host and a port. Port 0 takes a free one."""
 
     host: str
@@ -56,10 +56,10 @@ class Address:
 class EngineServer:
     """A running engine. Its methods are for the thread that made it."""
 
-    def __init__(self, servicer: Servicer, address: Address) -> None:
+    def __init__(self, servicer: Servicer, address: ListenAddress) -> None:
         """Listen, serve, and say so to who asks for the health. Raises ListenError."""
-        self._pool = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="call")
-        self._server = grpc.server(self._pool, options=_OPTIONS, maximum_concurrent_rpcs=CALLS_AT_ONCE)
+        self._pool = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, thread_name_prefix="call")
+        self._server = grpc.server(self._pool, options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
         self._health = health.HealthServicer()
         brunix_pb2_grpc.add_AssistanceEngineServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -83,25 +83,25 @@ class EngineServer:
             steps.callback(self._health.enter_graceful_shutdown)
 
 
-def _listen(server: grpc.Server, address: Address) -> Address:
+def _listen(server: grpc.Server, address: ListenAddress) -> ListenAddress:
     """Bind every address of a host to the one port, or fail.
 
     grpc, given a name with an IPv4 and an IPv6 address, is content with the one whose port is free, and the clients of
     the other would talk to a stranger. So they are tried by hand first, which also gives the system's plain reason.
     """
     try:
-        port, hosts = _free(_resolved(address), address.port)
+        port, hosts = _find_port(_resolve(address), address.port)
     except OSError as error:
         raise ListenError(error.strerror or str(error)) from error
     try:
         for host in hosts:
-            server.add_insecure_port(str(Address(host, port)))
+            server.add_insecure_port(str(ListenAddress(host, port)))
     except RuntimeError as error:  # taken since it was tried
         raise ListenError(os.strerror(errno.EADDRINUSE)) from error
-    return Address(address.host, port)
+    return ListenAddress(address.host, port)
 
 
-def _resolved(address: Address) -> list[tuple[socket.AddressFamily, str]]:
+def _resolve(address: ListenAddress) -> list[tuple[socket.AddressFamily, str]]:
     """Resolve a host, IPv4 first: the order in which most clients try."""
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -111,18 +111,18 @@ def _resolved(address: Address) -> list[tuple[socket.AddressFamily, str]]:
     return sorted(unique, key=lambda each: (each[0] != socket.AF_INET, each[1]))
 
 
-def _free(resolved: Sequence[tuple[socket.AddressFamily, str]], port: int) -> tuple[int, list[str]]:
+def _find_port(resolved: Sequence[tuple[socket.AddressFamily, str]], port: int) -> tuple[int, list[str]]:
     """Try the port; for port 0 again if the one that the system gave for an address is taken on another."""
     for _ in range(_PORT_ATTEMPTS if port == 0 else 0):
         try:
-            return _tried(resolved, port)
+            return _bind(resolved, port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-    return _tried(resolved, port)
+    return _bind(resolved, port)
 
 
-def _tried(resolved: Sequence[tuple[socket.AddressFamily, str]], port: int) -> tuple[int, list[str]]:
+def _bind(resolved: Sequence[tuple[socket.AddressFamily, str]], port: int) -> tuple[int, list[str]]:
     """Bind all addresses for a moment: give the port, the same for all, and the hosts that this machine has.
 
     Raises OSError when the port cannot be had on one of them, or when there is none.

@@ -1,4 +1,4 @@
-"""The three rpcs of ``brunix.AssistanceEngine``. Everything here runs on the threads of the gRPC server."""
+"""The three rpcs of ``brunix.AssistanceEngine``. All code here runs on the threads of the gRPC server."""
 
 import base64
 import logging
@@ -20,16 +20,16 @@ log: Final = logging.getLogger("brunix_twisted.embedded")
 
 _REQUEST_ID: Final = "x-request-id"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:/+=@-]")
-_LONGEST_REQUEST_ID: Final = 128
+_MAX_REQUEST_ID_CHARACTERS: Final = 128
 
 _EDITOR_FIELDS: Final = ("editor_content", "selected_text", "extra_context")
 
 
 class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
-    """The engine behind its contract."""
+    """The rpcs of the engine's contract."""
 
     def __init__(self, assistant: Assistant, golden: tuple[GoldenQuestion, ...], pace: Pace) -> None:
-        """Answer with the assistant, at the pace; evaluate with the golden questions."""
+        """Answer with the assistant at the given pace; evaluate with the golden questions."""
         self._assistant = assistant
         self._golden = golden
         self._pace = pace
@@ -37,73 +37,73 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
     def AskAgent(  # noqa: N802 - the contract's name
         self, request: brunix_pb2.AgentRequest, context: grpc.ServicerContext
     ) -> Iterator[brunix_pb2.AgentResponse]:
-        """Send one message with the whole answer."""
-        with _Logged("AskAgent", context) as logged:
-            reply = self._reply(request, logged)
+        """Send the complete answer in one message."""
+        with _CallLog("AskAgent", context) as call_log:
+            reply = self._reply(request, call_log)
             yield brunix_pb2.AgentResponse(text=reply.answer.text, avap_code=reply.answer.code, is_final=True)
-            self._keep(request, context, reply, logged)
+            self._remember(request, context, reply, call_log)
 
     def AskAgentStream(  # noqa: N802 - the contract's name
         self, request: brunix_pb2.AgentRequest, context: grpc.ServicerContext
     ) -> Iterator[brunix_pb2.AgentResponse]:
-        """Send one message a token, then an empty one that is final."""
-        with _Logged("AskAgentStream", context) as logged:
-            reply = self._reply(request, logged)
+        """Send one message per token, then an empty final message."""
+        with _CallLog("AskAgentStream", context) as call_log:
+            reply = self._reply(request, call_log)
             ended = threading.Event()
             if not context.add_callback(ended.set):
                 return
-            for token in self._pace.spread(reply.answer.text, ended.wait):
+            for token in self._pace.stream(reply.answer.text, ended.wait):
                 yield brunix_pb2.AgentResponse(text=token)
-                logged.tokens += 1
+                call_log.tokens += 1
             if not ended.is_set():
                 yield brunix_pb2.AgentResponse(is_final=True)
-                self._keep(request, context, reply, logged)
+                self._remember(request, context, reply, call_log)
 
     def EvaluateRAG(  # noqa: N802 - the contract's name
         self, request: brunix_pb2.EvalRequest, context: grpc.ServicerContext
     ) -> brunix_pb2.EvalResponse:
-        """Ask the golden questions and measure what is found and said. No session is read or written."""
-        with _Logged("EvaluateRAG", context) as logged:
+        """Ask the golden questions and measure the results. Does not read or write any session."""
+        with _CallLog("EvaluateRAG", context) as call_log:
             if request.limit < 0:
-                logged.refuse("limit must be 0 (all) or more")
+                call_log.refuse("limit must be 0 (no limit) or more")
             response = evaluate(self._assistant.retriever, self._golden, request, context.is_active)
-            logged.outcome = response.status if context.is_active() else "CANCELLED"
+            call_log.outcome = response.status if context.is_active() else "CANCELLED"
             return response
 
-    def _reply(self, request: brunix_pb2.AgentRequest, logged: "_Logged") -> Reply:
-        """Answer, or refuse a question without words and an editor's text that is not base64 of UTF-8."""
+    def _reply(self, request: brunix_pb2.AgentRequest, call_log: "_CallLog") -> Reply:
+        """Answer; refuse an empty question, and an editor field that is not base64 of UTF-8."""
         if not request.query.strip():
-            logged.refuse("query must not be empty")
+            call_log.refuse("query must not be empty")
         selected = ""
         for name in _EDITOR_FIELDS:
             try:
                 text = base64.b64decode(getattr(request, name), validate=True).decode()
-            except ValueError:  # binascii.Error and UnicodeDecodeError both are
-                logged.refuse(f"{name} must be base64 of UTF-8 text")
+            except ValueError:  # the base class of binascii.Error and UnicodeDecodeError
+                call_log.refuse(f"{name} must be base64 of UTF-8 text")
             if name == "selected_text":
                 selected = text
         return self._assistant.reply(request.query, request.session_id, selected)
 
-    def _keep(
+    def _remember(
         self,
         request: brunix_pb2.AgentRequest,
         context: grpc.ServicerContext,
         reply: Reply,
-        logged: "_Logged",
+        call_log: "_CallLog",
     ) -> None:
-        """Remember the turn, now that the last message has been taken. A call that was broken off loses its turn.
+        """Remember the turn after its last message was sent. The turn of a cancelled call is not remembered.
 
-        gRPC asks for what follows a message only when that message has left, and drops the iterator of a call that
-        was cancelled: then nothing gets here. The turn is in the history before the caller sees the end of the call,
-        so that its next question finds it.
+        gRPC resumes the iterator only after it has sent a message, and drops the iterator of a cancelled call, which
+        then does not get here. The turn is remembered before the caller sees the end of the call, so that its next
+        question finds it.
         """
         if context.is_active():
             self._assistant.remember(request.session_id, reply.turn)
-            logged.outcome = "OK"
+            call_log.outcome = "OK"
 
 
-class _Logged:
-    """One line in the log for a call, whatever its end. It tells nothing of what was asked or answered."""
+class _CallLog:
+    """Log one line per call, however it ends. The line contains neither the question nor the answer."""
 
     def __init__(self, rpc: str, context: grpc.ServicerContext) -> None:
         self.tokens = 0
@@ -111,14 +111,14 @@ class _Logged:
         self._rpc = rpc
         self._context = context
         self._request_id = _request_id(context)
-        self._start = time.monotonic()
+        self._start_s = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # GeneratorExit: grpc dropped the iterator of a cancelled call. What else was not refused is a fault of ours,
-        # and grpc logs its traceback.
+        # GeneratorExit means that gRPC dropped the iterator of a cancelled call. Any other exception, unless the call
+        # was refused, is a bug; gRPC logs its traceback.
         if kind not in (None, GeneratorExit) and self.outcome == "CANCELLED":
             self.outcome = "FAILED"
         log.info(
@@ -127,7 +127,7 @@ class _Logged:
             self._request_id,
             self.outcome,
             self.tokens,
-            (time.monotonic() - self._start) * 1000,
+            (time.monotonic() - self._start_s) * 1000,
         )
 
     def refuse(self, reason: str) -> NoReturn:
@@ -137,8 +137,8 @@ class _Logged:
 
 
 def _request_id(context: grpc.ServicerContext) -> str:
-    """Give the caller's id of the request, fit for a log line: no spaces, no control characters, not long."""
+    """Return the caller's request id, shortened, with unsafe characters replaced; ``-`` if there is none."""
     for name, value in context.invocation_metadata():
         if name == _REQUEST_ID and isinstance(value, str):
-            return _UNSAFE.sub("?", value[:_LONGEST_REQUEST_ID]) or "-"
+            return _UNSAFE.sub("?", value[:_MAX_REQUEST_ID_CHARACTERS]) or "-"
     return "-"

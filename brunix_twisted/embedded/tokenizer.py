@@ -1,4 +1,4 @@
-"""What counts as a word, and which words of a question say what it is about."""
+"""Split texts into words, and select the content terms of a question."""
 
 import re
 import unicodedata
@@ -9,8 +9,8 @@ from brunix_twisted.embedded.stemming import stem
 _WORD: Final = re.compile(r"[^\W_]+")
 _MARKS_CATEGORY: Final = "Mn"
 
-# Words that questions are made of, whatever they are about. "off", "up", "down", "without" and the like stay out of
-# the list: they are often the point of a question.
+# Words that occur in questions about any subject. "off", "up", "down", "without" and similar words are not in the list,
+# because they are often essential to a question.
 STOP_WORDS: Final = frozenset(
     """
     a about after afterwards all along already also although am among an and any anybody anyone anything are as at be
@@ -28,7 +28,7 @@ STOP_WORDS: Final = frozenset(
 
 
 def words(text: str) -> list[str]:
-    """Cut a text into words as the index does: letters and digits, lower case, without accents."""
+    """Split a text into words as the index does: letters and digits, in lower case, without accents."""
     if not text.isascii():
         apart = unicodedata.normalize("NFKD", text)
         text = "".join(letter for letter in apart if unicodedata.category(letter) != _MARKS_CATEGORY)
@@ -36,12 +36,12 @@ def words(text: str) -> list[str]:
 
 
 def stems(text: str) -> list[str]:
-    """Give the stems of every word of a text, in its order, stop words with them."""
+    """Return the stem of every word of a text, in order, including stop words."""
     return [stem(word) for word in words(text)]
 
 
-def telling_words(text: str) -> tuple[str, ...]:
-    """Give the words that say what a question is about: no stop words, each stem once, in the question's order."""
+def content_terms(text: str) -> tuple[str, ...]:
+    """Return the words that say what a question is about, in order: no stop words, and each stem once."""
     by_stem: dict[str, str] = {}
     for word in words(text):
         if word not in STOP_WORDS:

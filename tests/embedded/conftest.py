@@ -1,4 +1,4 @@
-"""A small retriever of documents, and engines that serve it over loopback."""
+"""Fixtures: the test documents, a retriever for them, and engines that serve it over loopback."""
 
 import json
 import logging
@@ -13,15 +13,35 @@ from brunix_twisted._pb import brunix_pb2_grpc
 from brunix_twisted.embedded.assistant import Assistant
 from brunix_twisted.embedded.documents import Document, lines_of, read_documents
 from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
-from brunix_twisted.embedded.history import Sessions
+from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.pacing import Pace
 from brunix_twisted.embedded.passages import Passage, passages_of, passages_of_all
 from brunix_twisted.embedded.retrieval import Retriever
-from brunix_twisted.embedded.server import Address, EngineServer
+from brunix_twisted.embedded.server import EngineServer, ListenAddress
 from brunix_twisted.embedded.servicer import Servicer
 from served_engine import Served
 
 HERE = Path(__file__).parent
+
+
+@attrs.frozen
+class Served:
+    """A running engine, with a channel, a stub and its session history."""
+
+    server: EngineServer
+    channel: grpc.Channel
+    stub: brunix_pb2_grpc.AssistanceEngineStub
+    sessions: SessionHistory
+
+    def ask(self, query: str, session_id: str = "") -> str:
+        """Call AskAgent and return the answer."""
+        request = brunix_pb2.AgentRequest(query=query, session_id=session_id)
+        return "".join(message.text for message in self.stub.AskAgent(request, timeout=20))
+
+    def evaluate(self, request: brunix_pb2.EvalRequest | None = None) -> brunix_pb2.EvalResponse:
+        """Call EvaluateRAG."""
+        response: brunix_pb2.EvalResponse = self.stub.EvaluateRAG(request or brunix_pb2.EvalRequest(), timeout=20)
+        return response
 
 
 @pytest.fixture(scope="session")
@@ -53,13 +73,13 @@ def questions(questions_file: Path) -> tuple[GoldenQuestion, ...]:
 
 @pytest.fixture
 def serve(retriever: Retriever, questions: tuple[GoldenQuestion, ...]) -> Iterator[Callable[..., Served]]:
-    """Give a function that serves the retriever at a number of tokens a second, 0 for as fast as it can."""
+    """Return a function that serves the retriever at a number of tokens per second; 0 means no limit."""
     started: list[Served] = []
 
     def start(tokens_per_second: float = 0) -> Served:
-        sessions = Sessions()
+        sessions = SessionHistory()
         servicer = Servicer(Assistant(retriever, sessions), questions, Pace(tokens_per_second))
-        server = EngineServer(servicer, Address("127.0.0.1", 0))
+        server = EngineServer(servicer, ListenAddress("127.0.0.1", 0))
         channel = grpc.insecure_channel(str(server.address))
         started.append(Served(server, channel, brunix_pb2_grpc.AssistanceEngineStub(channel), sessions))
         return started[-1]
@@ -77,7 +97,7 @@ def served(serve: Callable[..., Served]) -> Served:
 
 @pytest.fixture
 def log_lines() -> Iterator[queue.SimpleQueue[str]]:
-    """Give the lines that the engine logs from now on, one a call, when the call has ended."""
+    """Return the queue of lines that the engine logs from now on, one per ended call."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     class Keep(logging.Handler):
@@ -95,8 +115,8 @@ def log_lines() -> Iterator[queue.SimpleQueue[str]]:
 
 
 @pytest.fixture
-def cut() -> Callable[..., tuple[Passage, ...]]:
-    """Give a function that cuts a text into passages."""
+def split() -> Callable[..., tuple[Passage, ...]]:
+    """Return a function that splits a text into passages."""
 
     def passages(text: str, source: str = "page.md") -> tuple[Passage, ...]:
         return passages_of(Document(source, lines_of(text), is_markdown=source.endswith(".md")))
@@ -106,7 +126,7 @@ def cut() -> Callable[..., tuple[Passage, ...]]:
 
 @pytest.fixture
 def golden_line() -> Callable[..., str]:
-    """Give a function that writes one line of a golden file, with some fields other than usual."""
+    """Return a function that writes one line of a golden file, with the given fields changed."""
 
     def line(**other: object) -> str:
         usual = {"id": "1", "category": "c", "question": "q?", "answer": "a", "source": "s.md"}

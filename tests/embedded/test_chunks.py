@@ -2,10 +2,10 @@ from collections.abc import Callable
 
 import pytest
 
-from brunix_twisted.embedded.chunks import Entry, parts_of, sentences
+from brunix_twisted.embedded.chunks import IndexedChunk, chunks_of, sentences
 from brunix_twisted.embedded.passages import Passage
 
-Cut = Callable[..., tuple[Passage, ...]]
+Split = Callable[..., tuple[Passage, ...]]
 
 
 @pytest.mark.parametrize(
@@ -20,53 +20,53 @@ Cut = Callable[..., tuple[Passage, ...]]
         ("", []),
     ],
 )
-def test_sentences_are_cut_where_they_end(text: str, expected: list[str]) -> None:
-    """Answers would begin or end in the middle of a sentence."""
+def test_sentences(text: str, expected: list[str]) -> None:
+    """A paragraph is split at the ends of its sentences, not at abbreviations, numbers or code."""
     assert sentences(text) == expected
 
 
-def test_each_row_is_a_part_and_the_rest_is_another(cut: Cut) -> None:
-    """A row could not be found among its neighbours, or a text would be found by the words of its tables."""
-    [passage] = cut("# A\n\nprose\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\n```\ncode\n```\n\n- item\n")
+def test_rows_are_separate_chunks(split: Split) -> None:
+    """Each table row is a chunk, and the remaining text is another."""
+    [passage] = split("# A\n\nprose\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\n```\ncode\n```\n\n- item\n")
     head = ["A", "|", "a", "|", "b", "|", "|---|---|"]
-    assert [(part.headings.split(), part.prose, part.code) for part in parts_of(passage)] == [
+    assert [(chunk.headings.split(), chunk.prose, chunk.code) for chunk in chunks_of(passage)] == [
         (["A"], "prose\nitem", "code"),
         (head, "| 1 | 2 |", ""),
         (head, "| 3 | 4 |", ""),
     ]
 
 
-def test_a_table_alone_has_no_other_part(cut: Cut) -> None:
-    """An empty text would be found by its headings and quoted as nothing."""
-    [passage] = cut("# A\n\n| a |\n|---|\n| 1 |\n")
-    assert [part.prose for part in parts_of(passage)] == ["| 1 |"]
+def test_table_only(split: Split) -> None:
+    """A passage that contains only a table has no empty chunk."""
+    [passage] = split("# A\n\n| a |\n|---|\n| 1 |\n")
+    assert [chunk.prose for chunk in chunks_of(passage)] == ["| 1 |"]
 
 
-def test_a_document_without_headings_is_found_by_its_title(cut: Cut) -> None:
-    """A text file could not be found by its name."""
-    [passage] = cut("text", "kettle-care.txt")
-    assert [part.headings.split() for part in parts_of(passage)] == [["kettle", "care"]]
+def test_title_instead_of_headings(split: Split) -> None:
+    """A document without headings is indexed with its title."""
+    [passage] = split("text", "kettle-care.txt")
+    assert [chunk.headings.split() for chunk in chunks_of(passage)] == [["kettle", "care"]]
 
 
-def test_words_count_by_where_they_stand(cut: Cut) -> None:
-    """An example would outdo the text that it belongs to."""
-    [passage] = cut("# Lamps\n\nA kettle, a kettle.\n\n```\nkettle toaster toaster\n```\n")
-    [part] = parts_of(passage)
-    counts = Entry(0, part).frequencies
+def test_term_weights(split: Split) -> None:
+    """A term in a heading counts twice; a term that occurs only in code counts a fraction."""
+    [passage] = split("# Lamps\n\nA kettle, a kettle.\n\n```\nkettle toaster toaster\n```\n")
+    [chunk] = chunks_of(passage)
+    counts = IndexedChunk(0, chunk).frequencies
     assert (counts["lamp"], counts["kettl"]) == (2, 2)
     assert 0 < counts["toaster"] < 0.5
 
 
-def test_names_are_found_by_their_words(cut: Cut) -> None:
-    """A question in plain words would not find the setting that is named with underscores."""
-    [passage] = cut("`PROXY_THREAD_WORKERS` and `--queue-size`\n")
-    [part] = parts_of(passage)
-    assert {"proxi", "thread", "worker", "queue", "size"} <= set(Entry(0, part).frequencies)
+def test_words_of_names(split: Split) -> None:
+    """A name with underscores or hyphens is indexed by its words."""
+    [passage] = split("`PROXY_THREAD_WORKERS` and `--queue-size`\n")
+    [chunk] = chunks_of(passage)
+    assert {"proxi", "thread", "worker", "queue", "size"} <= set(IndexedChunk(0, chunk).frequencies)
 
 
-def test_a_row_says_its_head_and_itself_in_one_breath(cut: Cut) -> None:
-    """Asking for the default of a setting, a row under "default" would lose to one that has the word in its text."""
-    [passage] = cut("| name | default |\n|---|---|\n| kettle | 3 |\n")
-    [part] = parts_of(passage)
-    [spoken] = Entry(0, part).spoken
-    assert {"default", "kettl"} <= set(spoken)
+def test_row_with_its_header(split: Split) -> None:
+    """A row and its table header count as one sentence."""
+    [passage] = split("| name | default |\n|---|---|\n| kettle | 3 |\n")
+    [chunk] = chunks_of(passage)
+    [sentence_terms] = IndexedChunk(0, chunk).sentence_terms
+    assert {"default", "kettl"} <= set(sentence_terms)

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from brunix_twisted.embedded.documents import decoded, lines_of, read_documents
+from brunix_twisted.embedded.documents import decode, lines_of, read_documents
 
 UNREADABLE = Path("/proc/self/mem")
 
 
-def test_documents_are_read_from_all_folders_but_hidden_ones(corpus: Path) -> None:
-    """Half of the documentation would be missing, or a file that was put out of sight would be quoted."""
+def test_subfolders(corpus: Path) -> None:
+    """Documents are read from all folders except hidden ones."""
     assert [document.source for document in read_documents(corpus)] == sorted(
         path.relative_to(corpus).as_posix()
         for path in corpus.rglob("*.*")
@@ -16,8 +16,8 @@ def test_documents_are_read_from_all_folders_but_hidden_ones(corpus: Path) -> No
     )
 
 
-def test_hidden_files_are_left_out(tmp_path: Path) -> None:
-    """An editor's backup copy would be quoted beside the document."""
+def test_hidden_files(tmp_path: Path) -> None:
+    """Hidden files and folders are skipped."""
     (tmp_path / ".page.md").write_text("old")
     (tmp_path / ".drafts").mkdir()
     (tmp_path / ".drafts" / "page.md").write_text("older")
@@ -37,25 +37,25 @@ def test_hidden_files_are_left_out(tmp_path: Path) -> None:
         (b"\xff\xfea", "\ufffd"),
     ],
 )
-def test_bytes_of_any_encoding_become_text(content_bytes: bytes, text: str) -> None:
-    """One old file in the folder would keep the engine from starting, or its words would not be found."""
-    assert decoded(content_bytes) == text
+def test_encodings(content_bytes: bytes, text: str) -> None:
+    """UTF-8, UTF-16 and Windows-1252 are decoded, and invalid bytes are replaced."""
+    assert decode(content_bytes) == text
 
 
-def test_lines_are_those_of_an_editor() -> None:
-    """Citations would name lines that are not where the reader looks."""
+def test_line_ends() -> None:
+    """Lines are counted as editors count them."""
     assert lines_of("a\r\nb\rc\nd\x0ce\u2028f") == ("a", "b", "c", "d\x0ce\u2028f")
 
 
 @pytest.mark.skipif(not UNREADABLE.exists(), reason="there is no file that not even the superuser can read")
-def test_a_document_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    """The engine would start without a document and say that nothing is known."""
+def test_unreadable_document(tmp_path: Path) -> None:
+    """An unreadable document is an error."""
     (tmp_path / "page.md").symlink_to(UNREADABLE)
     with pytest.raises(OSError, match=r".+"):
         read_documents(tmp_path)
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
-    """The engine would start without a folder and say that nothing is known."""
+def test_unreadable_folder(tmp_path: Path) -> None:
+    """A folder that cannot be listed is an error."""
     with pytest.raises(FileNotFoundError):
         read_documents(tmp_path / "missing")

@@ -1,4 +1,4 @@
-"""The engine as a process of its own."""
+"""The engine as a separate process."""
 
 import fcntl
 import re
@@ -22,7 +22,7 @@ LISTENING = re.compile(r"embedded engine listening on (\S+): (\d+) passages of (
 
 @pytest.fixture
 def start(corpus: Path, questions_file: Path, tmp_path: Path) -> Iterator[Start]:
-    """Give a function that starts the engine on a free port, with some options and variables other than usual."""
+    """Return a function that starts the engine on a free port, with the given options and variables changed."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*argv: str, ignoring: str = "", **environ: str) -> "subprocess.Popen[str]":
@@ -50,8 +50,8 @@ def start(corpus: Path, questions_file: Path, tmp_path: Path) -> Iterator[Start]
 
 
 @pytest.fixture
-def bad_files(tmp_path: Path, golden_line: Callable[..., str]) -> None:
-    """Put what cannot be used where the engine is started."""
+def invalid_files(tmp_path: Path, golden_line: Callable[..., str]) -> None:
+    """Create invalid documents and golden files in the engine's working directory."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "page.md").write_text("# Only a heading\n")
     (tmp_path / "unreadable").mkdir()
@@ -70,12 +70,12 @@ def listening(process: "subprocess.Popen[str]") -> re.Match[str]:
 
 def ask(stub: brunix_pb2_grpc.AssistanceEngineStub) -> str:
     return "".join(
-        part.text for part in stub.AskAgent(brunix_pb2.AgentRequest(query="What is a checkpoint?"), timeout=20)
+        message.text for message in stub.AskAgent(brunix_pb2.AgentRequest(query="What is a checkpoint?"), timeout=20)
     )
 
 
-def test_a_log_that_is_not_read(start: Start) -> None:
-    """The engine goes on answering when its standard error is not read, and SIGTERM still stops it."""
+def test_log_is_not_read(start: Start) -> None:
+    """The engine answers while its standard error is not read, and SIGTERM stops it."""
     process = start()
     assert process.stderr is not None
     fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
@@ -87,8 +87,8 @@ def test_a_log_that_is_not_read(start: Start) -> None:
     assert process.wait(60) == 0
 
 
-def test_signals_that_stop_nothing(start: Start) -> None:
-    """SIGUSR1 does nothing, and neither does SIGHUP under nohup."""
+def test_ignored_signals(start: Start) -> None:
+    """SIGUSR1 has no effect, and neither has SIGHUP under nohup."""
     process = start(ignoring="HUP")
     with grpc.insecure_channel(listening(process)[1]) as channel:
         process.send_signal(signal.SIGUSR1)
@@ -99,8 +99,8 @@ def test_signals_that_stop_nothing(start: Start) -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_the_engine_starts_answers_and_stops(start: Start, stop: signal.Signals) -> None:
-    """The engine could not be run at all, or not be stopped without being killed."""
+def test_start_answer_stop(start: Start, stop: signal.Signals) -> None:
+    """The engine starts, answers, stops with status 0 on each stop signal, and logs one line per call."""
     process = start()
     address, passages, documents = listening(process).groups()
     assert (int(passages), int(documents)) == (45, 10)
@@ -115,8 +115,8 @@ def test_the_engine_starts_answers_and_stops(start: Start, stop: signal.Signals)
     assert re.fullmatch(r"\S+ \S+ INFO AskAgentStream request=- outcome=OK tokens=\d+ ms=[\d.]+\n", errors)
 
 
-def test_a_stop_in_the_middle_of_a_stream_is_clean(start: Start) -> None:
-    """A stop would hang until the last stream ends, or end in a traceback."""
+def test_stop_during_a_stream(start: Start) -> None:
+    """A stop during a stream ends the call, with status 0 and no traceback."""
     process = start("--tokens-per-second", "0.001")
     with grpc.insecure_channel(listening(process)[1]) as channel:
         stub = brunix_pb2_grpc.AssistanceEngineStub(channel)
@@ -130,8 +130,8 @@ def test_a_stop_in_the_middle_of_a_stream_is_clean(start: Start) -> None:
     assert "Traceback" not in errors
 
 
-def test_an_evaluation_prints_its_table_and_leaves(start: Start) -> None:
-    """Nobody could tell how good the search is."""
+def test_evaluation_report(start: Start) -> None:
+    """--evaluate prints a line per question and the figures."""
     out, _ = start("--evaluate").communicate(timeout=60)
     lines = out.splitlines()
     assert re.fullmatch(r"question +rank  source", lines[0])
@@ -142,15 +142,15 @@ def test_an_evaluation_prints_its_table_and_leaves(start: Start) -> None:
     assert sum(bool(re.fullmatch(r"(hit@1|hit@3|MRR): [01]\.\d{3}", each)) for each in lines) == 3
 
 
-def test_an_evaluation_ends_well(start: Start) -> None:
-    """A build that evaluates would fail for no reason."""
+def test_evaluation_exit_status(start: Start) -> None:
+    """--evaluate exits with status 0."""
     process = start("--evaluate")
     process.communicate(timeout=60)
     assert process.returncode == 0
 
 
-def test_the_shipped_documentation_is_served_by_default(start: Start) -> None:
-    """A fresh machine would have nothing to answer from."""
+def test_default_documents(start: Start) -> None:
+    """Without settings, the engine serves the project's documentation."""
     process = start(BRUNIX_DOCS="", BRUNIX_GOLDEN="")
     assert int(listening(process)[2]) > 0
 
@@ -158,11 +158,11 @@ def test_the_shipped_documentation_is_served_by_default(start: Start) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("BRUNIX_DOCS", "/no/such/folder", "a folder that exists"),
+        ("BRUNIX_DOCS", "/no/such/folder", "an existing folder"),
         ("BRUNIX_DOCS", "empty", "documents with text"),
         ("BRUNIX_DOCS", "unreadable", "every document in it must be readable"),
-        ("BRUNIX_GOLDEN", "/no/such/file", "a file that can be read"),
-        ("BRUNIX_GOLDEN", "empty", "a file that can be read"),
+        ("BRUNIX_GOLDEN", "/no/such/file", "a readable file"),
+        ("BRUNIX_GOLDEN", "empty", "a readable file"),
         ("BRUNIX_GOLDEN", "malformed", "line 2: "),
         ("BRUNIX_GOLDEN", "binary", "UTF-8"),
         ("BRUNIX_ENGINE_LISTEN", "nonsense", "host:port"),
@@ -170,11 +170,9 @@ def test_the_shipped_documentation_is_served_by_default(start: Start) -> None:
         ("BRUNIX_ENGINE_TOKENS_PER_SECOND", "fast", "a number"),
     ],
 )
-def test_a_bad_value_stops_the_start_with_one_line(
-    start: Start, bad_files: None, name: str, value: str, allowed: str
-) -> None:
-    """Somebody with a typing error would read a traceback, or run an engine that does something else."""
-    del bad_files  # in the engine's working directory
+def test_invalid_option(start: Start, invalid_files: None, name: str, value: str, allowed: str) -> None:
+    """An invalid option is reported in one line that names it, with status 2."""
+    del invalid_files  # in the engine's working directory
     process = start(**{name: value})
     out, errors = process.communicate(timeout=20)
     assert process.returncode == 2
@@ -184,19 +182,19 @@ def test_a_bad_value_stops_the_start_with_one_line(
     )
 
 
-def test_a_taken_port_stops_the_start_with_one_line(start: Start) -> None:
-    """A second engine would seem to start and answer half of the questions."""
+def test_port_in_use(start: Start) -> None:
+    """A port that is in use is reported in one line, with status 2."""
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         process = start(BRUNIX_ENGINE_LISTEN=f"localhost:{stranger.getsockname()[1]}")
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 2
-    assert re.fullmatch(r"embedded engine: BRUNIX_ENGINE_LISTEN [^\n]* free \(Address already in use\)\n", errors)
+    assert re.fullmatch(r"embedded engine: BRUNIX_ENGINE_LISTEN [^\n]* free port \(Address already in use\)\n", errors)
 
 
 def test_two_engines_cannot_share_a_port(start: Start) -> None:
-    """Half of the questions would go to an engine with other documents."""
+    """A second engine on the same port does not start."""
     address = listening(start())[1]
     _, errors = start(BRUNIX_ENGINE_LISTEN=address).communicate(timeout=20)
     assert "Address already in use" in errors

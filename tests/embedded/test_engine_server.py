@@ -13,10 +13,10 @@ from brunix_twisted._pb import brunix_pb2
 from brunix_twisted.embedded import server as server_module
 from brunix_twisted.embedded.assistant import Assistant
 from brunix_twisted.embedded.golden import GoldenQuestion
-from brunix_twisted.embedded.history import Sessions
+from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.pacing import Pace
 from brunix_twisted.embedded.retrieval import Retriever
-from brunix_twisted.embedded.server import Address, EngineServer, ListenError
+from brunix_twisted.embedded.server import EngineServer, ListenAddress, ListenError
 from brunix_twisted.embedded.servicer import Servicer
 from threads import Threads
 
@@ -29,22 +29,22 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 @pytest.fixture
 def servicer(retriever: Retriever, questions: tuple[GoldenQuestion, ...]) -> Servicer:
-    return Servicer(Assistant(retriever, Sessions()), questions, Pace(0))
+    return Servicer(Assistant(retriever, SessionHistory()), questions, Pace(0))
 
 
 def health(served: "Served") -> Any:  # noqa: ANN401 - the generated stub has no annotations
-    """Give a stub of the health service."""
+    """Return a stub of the health service."""
     return health_pb2_grpc.HealthStub(served.channel)
 
 
 @pytest.mark.parametrize("service", ["", "brunix.AssistanceEngine"])
-def test_the_health_says_serving(served: "Served", service: str) -> None:
-    """A supervisor would take a running engine for a dead one."""
+def test_health_serving(served: "Served", service: str) -> None:
+    """A running engine reports SERVING."""
     assert health(served).Check(health_pb2.HealthCheckRequest(service=service), timeout=20).status == SERVING
 
 
-def test_the_health_says_when_the_engine_stops(served: "Served") -> None:
-    """A supervisor would send calls to an engine that is going away."""
+def test_health_while_stopping(served: "Served") -> None:
+    """A stopping engine reports NOT_SERVING to a watching client."""
     watch = health(served).Watch(health_pb2.HealthCheckRequest(), timeout=20)
     assert next(watch).status == SERVING
     with Threads() as threads:
@@ -53,8 +53,8 @@ def test_the_health_says_when_the_engine_stops(served: "Served") -> None:
         watch.cancel()
 
 
-def test_reflection_tells_of_the_engine(served: "Served") -> None:
-    """Grpcurl and its like could not call the engine without the proto file."""
+def test_reflection(served: "Served") -> None:
+    """Server reflection describes the service, so that grpcurl works without the proto file."""
     database = ProtoReflectionDescriptorDatabase(served.channel)
     assert "brunix.AssistanceEngine" in database.get_services()
     file = database.FindFileContainingSymbol("brunix.AssistanceEngine")
@@ -62,8 +62,8 @@ def test_reflection_tells_of_the_engine(served: "Served") -> None:
     assert [method.name for method in file.service[0].method] == ["AskAgent", "AskAgentStream", "EvaluateRAG"]
 
 
-def test_a_stop_lets_a_call_end(serve: Callable[..., "Served"]) -> None:
-    """An answer would be cut off when the engine is stopped."""
+def test_stop_waits_for_calls(serve: Callable[..., "Served"]) -> None:
+    """A stop waits for a running call."""
     served = serve(tokens_per_second=200)
     call = served.stub.AskAgentStream(brunix_pb2.AgentRequest(query="What does exit status 143 mean?"), timeout=20)
     next(call)
@@ -72,8 +72,8 @@ def test_a_stop_lets_a_call_end(serve: Callable[..., "Served"]) -> None:
         assert list(call)[-1].is_final
 
 
-def test_a_stop_does_not_wait_for_ever(serve: Callable[..., "Served"]) -> None:
-    """The engine would have to be killed."""
+def test_stop_cancels_long_calls(serve: Callable[..., "Served"]) -> None:
+    """After its grace period, a stop cancels the calls that are still running."""
     served = serve(tokens_per_second=0.001)
     call = served.stub.AskAgentStream(brunix_pb2.AgentRequest(query="What does exit status 143 mean?"), timeout=60)
     next(call)
@@ -82,9 +82,9 @@ def test_a_stop_does_not_wait_for_ever(serve: Callable[..., "Served"]) -> None:
         next(call)
 
 
-def test_one_call_too_many_is_refused(serve: Callable[..., "Served"], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would wait unseen until another ends, however long that takes."""
-    monkeypatch.setattr(server_module, "CALLS_AT_ONCE", 2)
+def test_too_many_calls(serve: Callable[..., "Served"], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call above the limit is rejected with RESOURCE_EXHAUSTED."""
+    monkeypatch.setattr(server_module, "MAX_CONCURRENT_CALLS", 2)
     served = serve(tokens_per_second=0.001)
     question = brunix_pb2.AgentRequest(query="What does exit status 143 mean?")
     calls = [served.stub.AskAgentStream(question, timeout=60) for _ in range(2)]
@@ -97,32 +97,32 @@ def test_one_call_too_many_is_refused(serve: Callable[..., "Served"], monkeypatc
 
 
 def test_two_engines_cannot_share_a_port(servicer: Servicer, served: "Served") -> None:
-    """Half of the questions would go to an engine with other documents."""
+    """A second engine on the same port does not start."""
     with pytest.raises(ListenError):
         EngineServer(servicer, served.server.address)
 
 
-def test_a_port_taken_on_one_of_the_hosts_addresses_is_taken(servicer: Servicer) -> None:
-    """Clients that dial localhost over IPv4 would talk to a stranger, those over IPv6 to the engine."""
+def test_port_in_use_on_one_address(servicer: Servicer) -> None:
+    """A port that is in use on one of a name's addresses is an error."""
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         with pytest.raises(ListenError, match="in use"):
-            EngineServer(servicer, Address("localhost", stranger.getsockname()[1]))
+            EngineServer(servicer, ListenAddress("localhost", stranger.getsockname()[1]))
 
 
 @pytest.mark.parametrize(
     ("host", "reason"), [("host.invalid", "no address"), ("192.0.2.1", "assign"), ("a" * 300, "no address")]
 )
-def test_a_host_that_is_not_this_machine_is_refused(servicer: Servicer, host: str, reason: str) -> None:
-    """The engine would seem to run and be reached by nobody."""
+def test_host_of_another_machine(servicer: Servicer, host: str, reason: str) -> None:
+    """A host that is not this machine is an error."""
     with pytest.raises(ListenError, match=reason):
-        EngineServer(servicer, Address(host, 0))
+        EngineServer(servicer, ListenAddress(host, 0))
 
 
-def test_every_address_of_a_name_is_served_on_one_port(servicer: Servicer) -> None:
-    """A client that tries IPv4 first would find nothing where one that tries IPv6 finds the engine."""
-    server = EngineServer(servicer, Address("localhost", 0))
+def test_all_addresses_share_a_port(servicer: Servicer) -> None:
+    """All addresses of a name are served on the same port."""
+    server = EngineServer(servicer, ListenAddress("localhost", 0))
     try:
         for family, _, _, _, where in socket.getaddrinfo("localhost", server.address.port, type=socket.SOCK_STREAM):
             try:
@@ -136,22 +136,22 @@ def test_every_address_of_a_name_is_served_on_one_port(servicer: Servicer) -> No
         server.stop(0)
 
 
-def test_an_address_is_written_as_it_is_dialled() -> None:
-    """The printed address could not be copied into a client."""
-    assert [str(Address(host, 1)) for host in ("localhost", "::1")] == ["localhost:1", "[::1]:1"]
+def test_address_format() -> None:
+    """An IPv6 address is written in brackets."""
+    assert [str(ListenAddress(host, 1)) for host in ("localhost", "::1")] == ["localhost:1", "[::1]:1"]
 
 
-def test_calls_are_logged_once_each(served: "Served", log_lines: "queue.SimpleQueue[str]") -> None:
-    """The log would not add up."""
+def test_one_log_line_per_call(served: "Served", log_lines: "queue.SimpleQueue[str]") -> None:
+    """Each call is logged once."""
     served.ask("What is a checkpoint?")
     served.evaluate(brunix_pb2.EvalRequest(limit=1))
     assert [log_lines.get(timeout=20).split()[0] for _ in range(2)] == ["AskAgent", "EvaluateRAG"]
     assert log_lines.empty()
 
 
-def test_a_stop_runs_every_step(servicer: Servicer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine that cannot tell its health that it stops still closes its port and ends its threads."""
-    server = EngineServer(servicer, Address("127.0.0.1", 0))
+def test_stop_runs_every_step(servicer: Servicer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If setting the health fails, a stop still closes the port and ends the threads."""
+    server = EngineServer(servicer, ListenAddress("127.0.0.1", 0))
 
     def broken() -> None:
         raise RuntimeError("broken on purpose")

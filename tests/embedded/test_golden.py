@@ -6,15 +6,15 @@ import pytest
 from brunix_twisted.embedded import __main__ as command
 from brunix_twisted.embedded.documents import read_documents
 from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
-from brunix_twisted.embedded.metrics import contains
+from brunix_twisted.embedded.metrics import contains_fact
 from brunix_twisted.embedded.options import default_docs
 from brunix_twisted.embedded.passages import Passage, passages_of_all
 
 Line = Callable[..., str]
 
 
-def test_a_golden_file_is_read(tmp_path: Path, golden_line: Line) -> None:
-    """An evaluation would ask something else than the file says."""
+def test_read_golden(tmp_path: Path, golden_line: Line) -> None:
+    """Questions are read from a golden file; empty lines are skipped."""
     file = tmp_path / "golden.jsonl"
     file.write_text(f"\n{golden_line(question='né?')}\n\n{golden_line(id='2')}\n", encoding="utf-8")
     assert read_golden(file) == (
@@ -26,15 +26,18 @@ def test_a_golden_file_is_read(tmp_path: Path, golden_line: Line) -> None:
 @pytest.mark.parametrize(
     ("other", "complaint"),
     [
-        ({"id": 1}, "line 2: id must be text"),
-        ({"answer": " "}, "line 2: answer must be text"),
+        ({"id": 1}, "line 2: id must be a non-empty string"),
+        ({"answer": " "}, "line 2: answer must be a non-empty string"),
         ({"question": "\ud800"}, "line 2: .* surrogates not allowed"),
-        ({"extra": "x"}, "line 2: an object with just id, category, question, answer, source is wanted"),
-        ({"id": "first"}, "the id 'first' stands there more than once"),
+        (
+            {"extra": "x"},
+            "line 2: the fields must be id, category, question, answer, source",
+        ),
+        ({"id": "first"}, "duplicate id 'first'"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, golden_line: Line, other: dict[str, object], complaint: str) -> None:
-    """Somebody would have to find the one bad line of a long file."""
+def test_invalid_line(tmp_path: Path, golden_line: Line, other: dict[str, object], complaint: str) -> None:
+    """An invalid line is reported with its number."""
     file = tmp_path / "golden.jsonl"
     file.write_text(f"{golden_line(id='first')}\n{golden_line(**other)}\n")
     with pytest.raises(ValueError, match=complaint):
@@ -42,16 +45,16 @@ def test_a_bad_line_is_named(tmp_path: Path, golden_line: Line, other: dict[str,
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "1", "null", "[" * 100_000, "", "\n \n"])
-def test_what_is_no_golden_file_is_refused(tmp_path: Path, text: str) -> None:
-    """The engine would start and fail at the first evaluation."""
+def test_invalid_file(tmp_path: Path, text: str) -> None:
+    """A file that is not a golden file is an error."""
     file = tmp_path / "golden.jsonl"
     file.write_text(text)
-    with pytest.raises(ValueError, match=r"no JSON object|an object with just|there is no question"):
+    with pytest.raises(ValueError, match=r"not a JSON object|the fields must be|contains no questions"):
         read_golden(file)
 
 
-def test_a_source_may_name_a_heading(passages: tuple[Passage, ...]) -> None:
-    """A passage would be counted as found that does not have the answer."""
+def test_source_with_anchor(passages: tuple[Passage, ...]) -> None:
+    """A source with an anchor matches only passages under that heading."""
     [log] = [passage for passage in passages if passage.headings[-1:] == ("Checkpoints",)]
 
     def counts(source: str) -> bool:
@@ -65,8 +68,8 @@ def test_a_source_may_name_a_heading(passages: tuple[Passage, ...]) -> None:
 
 
 @pytest.mark.parametrize("where", ["shipped", "of the tests"])
-def test_golden_answers_stand_where_they_are_said_to(where: str, corpus: Path, questions_file: Path) -> None:
-    """An evaluation would count a right answer as wrong, because the golden file is behind the documents."""
+def test_golden_answers_are_in_their_sources(where: str, corpus: Path, questions_file: Path) -> None:
+    """The golden answers occur in the documents that they name."""
     folder, file = (corpus, questions_file)
     if where == "shipped":
         folder, file = default_docs(), Path(command.__file__).with_name("golden.jsonl")
@@ -76,7 +79,7 @@ def test_golden_answers_stand_where_they_are_said_to(where: str, corpus: Path, q
         for question in read_golden(file)
         if not any(
             question.is_answered_by(passage)
-            and contains("\n".join(block.text for block in passage.blocks), question.answer)
+            and contains_fact("\n".join(block.text for block in passage.blocks), question.answer)
             for passage in passages
         )
     ]

@@ -12,9 +12,9 @@ from brunix_twisted.embedded import metrics
         ("", "a", False),
     ],
 )
-def test_a_key_fact_is_found_whatever_its_dress(text: str, key_fact: str, *, expected: bool) -> None:
-    """A right answer would be counted as wrong because a word of it is set as code."""
-    assert metrics.contains(text, key_fact) is expected
+def test_contains_fact(text: str, key_fact: str, *, expected: bool) -> None:
+    """A key fact is found regardless of case, emphasis and white space."""
+    assert metrics.contains_fact(text, key_fact) is expected
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_a_key_fact_is_found_whatever_its_dress(text: str, key_fact: str, *, exp
     [("a b", "a b", 1.0), ("a b c d", "a b", 2 / 3), ("a", "b", 0.0), ("", "b", 0.0), ("connected", "connection", 1.0)],
 )
 def test_token_f1(text: str, wanted: str, expected: float) -> None:
-    """The figure would mean something else than its name."""
+    """Token F1 is the harmonic mean of precision and recall over stems."""
     assert metrics.token_f1(text, wanted) == pytest.approx(expected)
 
 
@@ -31,7 +31,7 @@ def test_token_f1(text: str, wanted: str, expected: float) -> None:
     [((), 0.0), ((False, False), 0.0), ((True,), 1.0), ((False, True), 0.5), ((True, False, True), 5 / 6)],
 )
 def test_average_precision(relevant: tuple[bool, ...], expected: float) -> None:
-    """The figure would mean something else than its name."""
+    """Average precision is the mean of the precision at each relevant position."""
     assert metrics.average_precision(relevant) == pytest.approx(expected)
 
 
@@ -39,12 +39,12 @@ def test_average_precision(relevant: tuple[bool, ...], expected: float) -> None:
     ("text", "within", "expected"),
     [("the port 1", "port 2", 0.5), ("the", "the", 1.0), ("", "a", 0.0), ("ports", "a port", 1.0)],
 )
-def test_word_share(text: str, within: str, expected: float) -> None:
-    """The figure would mean something else than its name."""
-    assert metrics.word_share(text, within) == pytest.approx(expected)
+def test_term_recall(text: str, within: str, expected: float) -> None:
+    """Term recall compares stems, and ignores stop words unless the text has no other words."""
+    assert metrics.term_recall(text, within) == pytest.approx(expected)
 
 
-def test_a_rank_of_nothing_counts_nothing() -> None:
-    """A question that was not found would raise the mean."""
-    assert [metrics.reciprocal(rank) for rank in (0, 1, 4)] == [0.0, 1.0, 0.25]
+def test_rank_zero() -> None:
+    """A question whose source was not found counts 0."""
+    assert [metrics.reciprocal_rank(rank) for rank in (0, 1, 4)] == [0.0, 1.0, 0.25]
     assert metrics.mean([]) == 0.0

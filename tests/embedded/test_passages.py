@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brunix_twisted.embedded.documents import Document, lines_of
-from brunix_twisted.embedded.passages import LONGEST_PASSAGE, Passage, anchor, passages_of
+from brunix_twisted.embedded.passages import MAX_PASSAGE_CHARACTERS, Passage, anchor, passages_of
 
-Cut = Callable[..., tuple[Passage, ...]]
+Split = Callable[..., tuple[Passage, ...]]
 
 
 def named(passages: tuple[Passage, ...], heading: str) -> Passage:
@@ -15,10 +15,10 @@ def named(passages: tuple[Passage, ...], heading: str) -> Passage:
     return found
 
 
-def test_headings_cut_and_their_path_is_kept(cut: Cut) -> None:
-    """A citation would name the wrong section."""
+def test_headings(split: Split) -> None:
+    """A document is split at its headings, and each passage has the path of its headings."""
     text = "# A\none\n## B\ntwo\n### C\nthree\n## D\nfour\n"
-    assert [(each.headings, each.body) for each in cut(text)] == [
+    assert [(each.headings, each.body) for each in split(text)] == [
         (("A",), "one"),
         (("A", "B"), "two"),
         (("A", "B", "C"), "three"),
@@ -26,91 +26,91 @@ def test_headings_cut_and_their_path_is_kept(cut: Cut) -> None:
     ]
 
 
-def test_underlined_headings_cut_too(passages: tuple[Passage, ...]) -> None:
-    """Documents in the older style would be one long passage."""
+def test_underlined_headings(passages: tuple[Passage, ...]) -> None:
+    """Underlined headings split a document too."""
     assert named(passages, "Checkpoints").headings == ("SQLite", "Write-ahead log", "Checkpoints")
 
 
-def test_text_before_the_first_heading_is_a_passage(passages: tuple[Passage, ...]) -> None:
-    """An introduction could not be found."""
+def test_text_before_the_first_heading(passages: tuple[Passage, ...]) -> None:
+    """Text before the first heading is a passage."""
     first = next(passage for passage in passages if passage.source == "cron.md")
     assert (first.headings, first.title, first.first_line) == ((), "Scheduling with cron", 6)
     assert first.body.startswith("Cron runs commands at fixed times.")
 
 
-def test_front_matter_is_no_text(passages: tuple[Passage, ...]) -> None:
-    """The metadata of a page would be quoted as its contents."""
+def test_front_matter(passages: tuple[Passage, ...]) -> None:
+    """Front matter is not searched or quoted."""
     assert not any("unseen" in f"{passage.title} {passage.headings} {passage.body}" for passage in passages)
 
 
-def test_lines_count_from_one_and_include_the_last(cut: Cut) -> None:
-    """Citations would be off by a line."""
-    [passage] = cut("# A\n\none\ntwo\n\n```\ncode\n```\n\nthree\n")
+def test_line_numbers(split: Split) -> None:
+    """Lines count from 1, and the last line is included."""
+    [passage] = split("# A\n\none\ntwo\n\n```\ncode\n```\n\nthree\n")
     assert [(block.first_line, block.last_line) for block in passage.blocks] == [(3, 4), (6, 8), (10, 10)]
     assert (passage.first_line, passage.last_line) == (3, 10)
 
 
-def test_carriage_returns_change_nothing(cut: Cut) -> None:
-    """A document written on Windows would be cited wrongly, or show control characters in the chat."""
+def test_carriage_returns(split: Split) -> None:
+    """Windows line ends do not change the result."""
     text = "# A\n\none\ntwo\n\n```sh\ncode\n```\n\n| a |\n|---|\n| b |\n"
-    assert cut(text.replace("\n", "\r\n")) == cut(text)
+    assert split(text.replace("\n", "\r\n")) == split(text)
 
 
-def test_a_heading_inside_code_cuts_nothing(cut: Cut) -> None:
-    """A comment in a shell script would tear the script apart."""
-    [passage] = cut("# A\n\n```sh\n# not a heading\nrun\n```\n")
+def test_comment_in_code(split: Split) -> None:
+    """A comment that looks like a heading does not split code."""
+    [passage] = split("# A\n\n```sh\n# not a heading\nrun\n```\n")
     assert passage.blocks[0].content == "# not a heading\nrun"
 
 
-def test_a_heading_inside_a_quotation_cuts_nothing(cut: Cut) -> None:
-    """A quoted heading would take over the text below it."""
-    assert [passage.headings for passage in cut("# A\n\n> ## B\n> quoted\n\nmore\n")] == [("A",)]
+def test_heading_in_a_quotation(split: Split) -> None:
+    """A heading inside a quotation does not split a document."""
+    assert [passage.headings for passage in split("# A\n\n> ## B\n> quoted\n\nmore\n")] == [("A",)]
 
 
-def test_code_in_a_list_keeps_its_fence_without_the_indentation(passages: tuple[Passage, ...]) -> None:
-    """Code from numbered steps would be shown as text, or indented."""
+def test_code_in_a_list(passages: tuple[Passage, ...]) -> None:
+    """Code in a list keeps its fence and loses its indentation."""
     keys = named(passages, "Keys")
     assert "1. Make the pair:" in [block.text for block in keys.blocks]
     assert "```sh\nssh-keygen -t ed25519\n```" in [block.text for block in keys.blocks]
     assert "2. Copy the public half to the server:" in [block.text for block in keys.blocks]
 
 
-def test_a_fence_of_tildes_and_indented_code_are_code(cut: Cut) -> None:
-    """Code would be quoted as prose, its lines run together."""
-    [passage] = cut("~~~ini\n[core]\n~~~\n\n    indented\n")
+def test_other_code_blocks(split: Split) -> None:
+    """Code fenced with tildes and indented code are code."""
+    [passage] = split("~~~ini\n[core]\n~~~\n\n    indented\n")
     assert [(block.kind, block.text) for block in passage.blocks] == [
         ("code", "~~~ini\n[core]\n~~~"),
         ("code", "```\nindented\n```"),
     ]
 
 
-def test_indented_code_with_a_fence_in_it_stays_in_one_piece(cut: Cut) -> None:
-    """Half of a piece of code would be shown as text."""
-    [passage] = cut("Text:\n\n    ```\n    inner\n    ```\n")
+def test_fence_in_indented_code(split: Split) -> None:
+    """Indented code that contains a fence gets a longer fence."""
+    [passage] = split("Text:\n\n    ```\n    inner\n    ```\n")
     assert passage.blocks[1].text == "````\n```\ninner\n```\n````"
 
 
-def test_a_row_of_a_table_is_a_block_with_the_tables_head(cut: Cut) -> None:
-    """The one row that matters would be shown among dozens, or without the names of its columns."""
-    [passage] = cut("# A\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\nafter\n")
+def test_table_rows(split: Split) -> None:
+    """Each table row is a block with the table's header."""
+    [passage] = split("# A\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\nafter\n")
     head = "| a | b |\n|---|---|"
-    assert [(block.kind, block.head, block.text, block.first_line, block.last_line) for block in passage.blocks] == [
+    assert [(block.kind, block.header, block.text, block.first_line, block.last_line) for block in passage.blocks] == [
         ("row", head, "| 1 | 2 |", 5, 5),
         ("row", head, "| 3 | 4 |", 6, 6),
         ("prose", "", "after", 8, 8),
     ]
 
 
-def test_a_long_table_stays_in_one_passage(cut: Cut) -> None:
-    """A table would fill the first places of every search, one for each of its pieces."""
+def test_long_table(split: Split) -> None:
+    """A long table stays in one passage."""
     rows = "\n".join(f"| name{number} | {'word ' * 20} |" for number in range(40))
-    [passage] = cut(f"# A\n\n| a | b |\n|---|---|\n{rows}\n\nafter\n")
+    [passage] = split(f"# A\n\n| a | b |\n|---|---|\n{rows}\n\nafter\n")
     assert len(passage.blocks) == 41
 
 
-def test_a_table_without_rows_says_nothing(cut: Cut) -> None:
-    """One unfinished table would keep the engine from starting."""
-    assert cut("| a | b |\n|---|---|\n") == ()
+def test_table_without_rows(split: Split) -> None:
+    """A table without rows has no passage."""
+    assert split("| a | b |\n|---|---|\n") == ()
 
 
 @pytest.mark.parametrize(
@@ -122,54 +122,54 @@ def test_a_table_without_rows_says_nothing(cut: Cut) -> None:
         ("| see [Other](other.md) | what stands there |", True),
     ],
 )
-def test_a_row_that_only_points_to_a_page_is_no_text(cut: Cut, row: str, *, kept: bool) -> None:
-    """A question would be answered with the name of the page that has the answer, and no way to get there."""
-    texts = [block.text for passage in cut(f"| a | b |\n|---|---|\n{row}\n| 1 | 2 |\n") for block in passage.blocks]
+def test_link_rows(split: Split, row: str, *, kept: bool) -> None:
+    """A table row that starts with a relative link is skipped."""
+    texts = [block.text for passage in split(f"| a | b |\n|---|---|\n{row}\n| 1 | 2 |\n") for block in passage.blocks]
     assert texts[-1] == "| 1 | 2 |"
     assert len(texts) == 1 + kept
 
 
-def test_links_that_lead_nowhere_lose_their_target(cut: Cut) -> None:
-    """A chat window would show links that do not work."""
-    [passage] = cut("See [the page](other.md#x), [the web](https://example.com/) and ![a picture](a.png).\n")
+def test_relative_links(split: Split) -> None:
+    """Relative links and images are replaced by their text."""
+    [passage] = split("See [the page](other.md#x), [the web](https://example.com/) and ![a picture](a.png).\n")
     assert passage.body == "See the page, [the web](https://example.com/) and a picture."
 
 
-def test_comments_are_no_text(cut: Cut) -> None:
-    """Notes to the authors would be quoted."""
-    assert [passage.body for passage in cut("<!-- generated -->\n\ntext\n")] == ["text"]
+def test_html_comments(split: Split) -> None:
+    """HTML comments are not searched or quoted."""
+    assert [passage.body for passage in split("<!-- generated -->\n\ntext\n")] == ["text"]
 
 
-def test_a_long_section_becomes_several_passages(cut: Cut) -> None:
-    """A good sentence would drown in a long section and not be found."""
+def test_long_section(split: Split) -> None:
+    """A long section becomes several passages."""
     paragraph = "word " * 100
-    passages = cut("# A\n\n" + "\n\n".join([paragraph] * 6))
+    passages = split("# A\n\n" + "\n\n".join([paragraph] * 6))
     assert len(passages) == 3
-    assert all(len(passage.body) <= LONGEST_PASSAGE for passage in passages)
+    assert all(len(passage.body) <= MAX_PASSAGE_CHARACTERS for passage in passages)
     assert {passage.headings for passage in passages} == {("A",)}
 
 
-def test_what_a_colon_announces_stays_with_it(cut: Cut) -> None:
-    """An answer would end in a colon."""
+def test_introduced_block(split: Split) -> None:
+    """A block that a colon introduces stays in the passage of its introduction."""
     text = "word " * 230 + "\n\nRun this:\n\n```\n" + "x\n" * 100 + "```\n"
-    assert [[block.kind for block in passage.blocks] for passage in cut(text)] == [["prose", "prose", "code"]]
+    assert [[block.kind for block in passage.blocks] for passage in split(text)] == [["prose", "prose", "code"]]
 
 
-def test_plain_text_is_cut_at_empty_lines(passages: tuple[Passage, ...]) -> None:
-    """A text file could not be cited by its lines."""
+def test_plain_text(passages: tuple[Passage, ...]) -> None:
+    """A text file is split into blocks at empty lines."""
     [passage] = [passage for passage in passages if passage.source == "signals.txt"]
     assert (passage.title, passage.headings) == ("signals", ())
     assert [(block.first_line, block.last_line) for block in passage.blocks] == [(1, 1), (3, 4), (6, 6), (8, 9)]
 
 
-def test_markdown_in_a_text_file_is_not_read_as_such(cut: Cut) -> None:
-    """A line of a log that begins with # would become a heading."""
-    [passage] = cut("# not a heading\n", "log.txt")
+def test_markdown_in_plain_text(split: Split) -> None:
+    """Markdown in a text file is not interpreted."""
+    [passage] = split("# not a heading\n", "log.txt")
     assert passage.headings == ()
 
 
-def test_anchors_are_those_of_the_rendered_page() -> None:
-    """A golden question that names a heading would never be counted as found."""
+def test_anchors() -> None:
+    """Anchors are those of the rendered page."""
     assert [anchor(each) for each in ("The five fields", "`BRUNIX_DOCS`, and so on", "Another user's table")] == [
         "the-five-fields",
         "brunix_docs-and-so-on",
@@ -178,8 +178,8 @@ def test_anchors_are_those_of_the_rendered_page() -> None:
 
 
 @given(st.text('ab#-|`~> \n\t\r*1.[]()<!"', max_size=200))
-def test_any_text_can_be_cut(text: str) -> None:
-    """One odd document would keep the engine from starting."""
+def test_any_text(text: str) -> None:
+    """No text makes the split fail."""
     lines = lines_of(text)
     for passage in passages_of(Document("page.md", lines, is_markdown=True)):
         assert 1 <= passage.first_line <= passage.last_line <= len(lines)

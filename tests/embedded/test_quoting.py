@@ -1,11 +1,11 @@
-"""What is quoted of a passage that was found: sentences, code, items and rows."""
+"""What an answer quotes from a passage: sentences, code, list items and table rows."""
 
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from brunix_twisted.embedded.answers import Answer, answer
-from brunix_twisted.embedded.followups import weigh
+from brunix_twisted.embedded.followups import weighted_terms
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.quoting import wants_code
 from brunix_twisted.embedded.retrieval import Retriever
@@ -16,13 +16,13 @@ FILLER = " ".join(f"Filler number {number} stands here." for number in range(20)
 
 
 @pytest.fixture
-def ask(cut: Callable[..., tuple[Passage, ...]]) -> Iterator[Ask]:
-    """Give a function that asks one page a question."""
+def ask(split: Callable[..., tuple[Passage, ...]]) -> Iterator[Ask]:
+    """Return a function that asks one page a question."""
     libraries: list[Retriever] = []
 
     def asked(page: str, question: str) -> Answer:
-        libraries.append(Retriever(cut(page)))
-        return answer(libraries[-1], weigh(question), wants_code=wants_code(question))
+        libraries.append(Retriever(split(page)))
+        return answer(libraries[-1], weighted_terms(question), wants_code=wants_code(question))
 
     yield asked
     for retriever in libraries:
@@ -42,8 +42,8 @@ def ask(cut: Callable[..., tuple[Passage, ...]]) -> Iterator[Ask]:
         "Show me the YAML",
     ],
 )
-def test_questions_for_code_are_told_apart(question: str) -> None:
-    """Somebody who asks how something is done would get the sentence beside the command and not the command."""
+def test_questions_that_want_code(question: str) -> None:
+    """Questions that ask how to do something, and imperatives, want code."""
     assert wants_code(question)
 
 
@@ -51,123 +51,123 @@ def test_questions_for_code_are_told_apart(question: str) -> None:
     "question",
     ["How long does it wait?", "How does it unpack an archive?", "Which signal ends it?", "what is a checkpoint"],
 )
-def test_questions_for_a_fact_want_no_code(question: str) -> None:
-    """A fact would come with an example that nobody asked for."""
+def test_questions_that_want_a_fact(question: str) -> None:
+    """Questions for a fact do not want code."""
     assert not wants_code(question)
 
 
 KETTLE = "# Kettles\n\nA kettle boils water in three minutes.\n\n```\nkettle --boil\n```\n\nIt is made of steel.\n"
 
 
-def test_code_is_quoted_for_who_asks_how(ask: Ask) -> None:
-    """Somebody would read about a command, and not see it."""
+def test_adjacent_code(ask: Ask) -> None:
+    """For a question that wants code, the code next to the sentence is quoted."""
     given = ask(KETTLE, "How do I boil water in a kettle?")
     assert "boils water in three minutes.\n\n```\nkettle --boil\n```" in given.text
     assert given.code == "kettle --boil"
 
 
-def test_code_after_a_sentence_goes_before_code_ahead_of_it(ask: Ask) -> None:
-    """A sentence would come with the example of the paragraph before it."""
+def test_code_after_the_sentence(ask: Ask) -> None:
+    """Code after a sentence is preferred to code before it."""
     page = "# Kettles\n\n```\nfill\n```\n\nA kettle boils water.\n\n```\nboil\n```\n"
     assert ask(page, "How do I boil water in a kettle?").code == "boil"
 
 
-def test_code_is_not_quoted_for_who_asks_a_fact(ask: Ask) -> None:
-    """A fact would come with an example that nobody asked for."""
+def test_no_code_for_a_fact(ask: Ask) -> None:
+    """For a question that wants a fact, adjacent code is not quoted."""
     given = ask(KETTLE, "How long does a kettle take to boil water?")
     assert "three minutes" in given.text
     assert "```" not in given.text
     assert given.code == ""
 
 
-def test_announced_code_comes_with_its_announcement(ask: Ask) -> None:
-    """An answer would end in a colon."""
+def test_introduced_code(ask: Ask) -> None:
+    """Code that a colon introduces is quoted with its introduction."""
     given = ask(
         "# Kettles\n\nA kettle boils water like this:\n\n```\nkettle --boil\n```\n", "Does a kettle boil water?"
     )
     assert given.code == "kettle --boil"
 
 
-def test_another_example_stays_out(ask: Ask) -> None:
-    """An example that has nothing to do with the question would make the answer twice as long."""
+def test_unrelated_example(ask: Ask) -> None:
+    """An introduction and code without terms of the question are left out."""
     page = "# Kettles\n\nA kettle:\n\n```\nkettle\n```\n\nIn another kitchen:\n\n```\ntoaster\n```\n"
     given = ask(page, "How do I use the kettle?")
     assert given.code == "kettle"
     assert "another kitchen" not in given.text
 
 
-def test_an_example_that_speaks_of_the_question_stays_in(ask: Ask) -> None:
-    """The half of the answer that is announced second would be missing."""
+def test_related_example(ask: Ask) -> None:
+    """An introduction with terms of the question is quoted with its code."""
     page = "# A\n\nBoiling a kettle:\n\n```\nboil\n```\n\nCooling a kettle:\n\n```\ncool\n```\n"
     assert ask(page, "How do I go about boiling and cooling?").code == "boil\n\ncool"
 
 
-def test_code_alone_is_quoted(ask: Ask) -> None:
-    """A section that is nothing but a command would be quoted as nothing."""
+def test_code_only(ask: Ask) -> None:
+    """A section that contains only code is quoted."""
     assert ask("# Boiling a kettle\n\n```\nkettle --boil\n```\n", "Is boiling a kettle safe?").code == "kettle --boil"
 
 
-def test_a_further_sentence_is_quoted_when_it_says_something_new(ask: Ask) -> None:
-    """A question about two things would be answered for one of them."""
+def test_further_sentence(ask: Ask) -> None:
+    """A further sentence is quoted if it covers more of the question."""
     page = f"# A\n\nThe kettle is red. {FILLER} The kettle is steel. {FILLER} The toaster is blue. {FILLER}\n"
     assert ask(page, "colour of kettle and toaster").quotations == (
         "The kettle is red. Filler number 0 stands here. … The toaster is blue.",
     )
 
 
-def test_a_short_list_is_quoted_whole(ask: Ask) -> None:
-    """The second of three steps would stand alone."""
+def test_short_list(ask: Ask) -> None:
+    """A short list is quoted whole, with its introduction."""
     page = f"# A\n\n{FILLER}\n\nTwo steps:\n\n1. Fill the kettle.\n2. Wait.\n\n{FILLER}\n"
     assert ask(page, "fill the kettle").quotations == ("Two steps:\n\n1. Fill the kettle.\n2. Wait.",)
 
 
-def test_of_a_long_list_only_the_item_is_quoted(ask: Ask) -> None:
-    """The one item that matters would be lost in a page of others."""
+def test_long_list(ask: Ask) -> None:
+    """Of a long list, the matching item and the introduction are quoted."""
     items = "\n".join(f"- Step {number} is long: {'word ' * 12}" for number in range(12))
     page = f"# A\n\nMany steps:\n\n{items}\n- Fill the kettle.\n"
     assert ask(page, "fill the kettle").quotations == ("Many steps:\n\n- Fill the kettle.",)
 
 
-def test_an_announced_short_table_is_quoted_whole(ask: Ask) -> None:
-    """A sentence would announce five rows and show one."""
+def test_short_table(ask: Ask) -> None:
+    """A short table that a colon introduces is quoted whole."""
     page = "# A\n\nThe kettle has these parts:\n\n| part |\n|---|\n| lid |\n| spout |\n| foot |\n| plug |\n"
     assert "|---|\n| lid |\n| spout |\n| foot |\n| plug |" in ask(page, "What parts has the kettle?").text
 
 
-def test_of_an_announced_long_table_the_best_rows_are_quoted(ask: Ask) -> None:
-    """A sentence that announces a table would bring all of it into the chat window."""
+def test_long_table(ask: Ask) -> None:
+    """Of a long table that a colon introduces, the best three rows are quoted."""
     rows = "\n".join(f"| lid {number} |" for number in range(30))
     text = ask(f"# A\n\nThe kettle has these old parts:\n\n| part |\n|---|\n{rows}\n", "old kettle parts").text
     assert text.count("| lid") == 3
 
 
-def test_a_row_that_says_less_is_left_out(ask: Ask) -> None:
-    """The answer would stand among rows that only have a word of the question."""
+def test_worse_rows(ask: Ask) -> None:
+    """Rows that cover less of the question are left out."""
     page = "# A\n\n| a |\n|---|\n| the red kettle whistles |\n| the red toaster |\n| the red lamp |\n"
     assert ask(page, "Which red kettle whistles?").quotations == ("| a |\n|---|\n| the red kettle whistles |",)
 
 
-def test_a_row_of_another_table_is_left_out(ask: Ask) -> None:
-    """The rows of two tables would be shown as an answer of one."""
+def test_row_of_another_table(ask: Ask) -> None:
+    """Rows of another table are left out."""
     page = "# A\n\n| a |\n|---|\n| red kettle |\n\nThen:\n\n| b |\n|---|\n| red kettle |\n"
     assert ask(page, "red kettle").quotations == ("| a |\n|---|\n| red kettle |",)
 
 
-def test_what_the_head_says_brings_no_further_row(ask: Ask) -> None:
-    """Asking for the default of one setting would be answered with every row, as they all stand under "default"."""
+def test_terms_of_the_header(ask: Ask) -> None:
+    """Terms of the table header do not select further rows."""
     page = "# A\n\n| name | default |\n|---|---|\n| kettle | 1, the default |\n| toaster | 2, the default |\n"
     assert ask(page, "default of the kettle").quotations == (
         "| name | default |\n|---|---|\n| kettle | 1, the default |",
     )
 
 
-def test_no_more_than_three_rows_are_quoted(ask: Ask) -> None:
-    """A table in which every row has the word would be quoted whole."""
+def test_max_rows(ask: Ask) -> None:
+    """At most three rows are quoted."""
     rows = "\n".join(f"| kettle {number} |" for number in range(30))
     given = ask(f"# A\n\n| a |\n|---|\n{rows}\n", "kettle")
     assert given.text.count("| kettle") == 3
 
 
-def test_what_stands_only_in_code_is_said(ask: Ask) -> None:
-    """A question about a command by its name would be answered with "the documents do not say"."""
+def test_term_in_code_only(ask: Ask) -> None:
+    """A question for a term that occurs only in code is answered."""
     assert ask(f"# A\n\n{FILLER}\n\n```\nfrobnicate --all\n```\n", "What is frobnicate?").answered

@@ -2,32 +2,32 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from brunix_twisted.embedded.followups import weigh
+from brunix_twisted.embedded.followups import weighted_terms
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.retrieval import Retriever
 
-Cut = Callable[..., tuple[Passage, ...]]
+Split = Callable[..., tuple[Passage, ...]]
 Find = Callable[[str], list[tuple[str, ...]]]
 
 FILLER = "This says nothing of interest to anybody here, and says it at some length. " * 4
 
 
 @pytest.fixture
-def find(cut: Cut) -> Iterator[Callable[[dict[str, str]], Find]]:
-    """Give a function that makes a retriever of texts by file and gives another: the headings that a question finds."""
+def find(split: Split) -> Iterator[Callable[[dict[str, str]], Find]]:
+    """Return a function that indexes texts by file name and returns a search: the headings that a question finds."""
     made: list[Retriever] = []
 
     def retriever(texts: dict[str, str]) -> Find:
-        made.append(Retriever([passage for source, text in texts.items() for passage in cut(text, source)]))
-        return lambda question: [each.passage.headings for each in made[-1].find(weigh(question), 3)]
+        made.append(Retriever([passage for source, text in texts.items() for passage in split(text, source)]))
+        return lambda question: [each.passage.headings for each in made[-1].find(weighted_terms(question), 3)]
 
     yield retriever
     for each in made:
         each.close()
 
 
-def test_all_words_once_beat_one_word_often(find: Callable[[dict[str, str]], Find]) -> None:
-    """A passage that repeats one word would push aside the one that speaks of the question."""
+def test_all_terms_beat_one_repeated_term(find: Callable[[dict[str, str]], Find]) -> None:
+    """A passage with all terms once ranks above passages that repeat one term."""
     texts = {f"{name}.md": f"# {name}\n\n{FILLER}\n" for name in "abcdefgh"}
     texts["often.md"] = "# Often\n\nGauges, gauges, gauges, gauges, gauges.\n"
     texts["all.md"] = f"# All\n\n{FILLER} The gauges show pressure in the boiler. {FILLER}\n"
@@ -35,8 +35,8 @@ def test_all_words_once_beat_one_word_often(find: Callable[[dict[str, str]], Fin
     assert find(texts)("gauges for the pressure in a boiler")[0] == ("All",)
 
 
-def test_words_together_in_a_sentence_beat_the_same_words_apart(find: Callable[[dict[str, str]], Find]) -> None:
-    """A page that happens to have the words here and there would push aside the sentence that says it."""
+def test_terms_in_one_sentence(find: Callable[[dict[str, str]], Find]) -> None:
+    """A passage with the terms in one sentence ranks above one with the terms spread out."""
     texts = {
         "apart.md": f"# Apart\n\nGauges are cheap. {FILLER} Pressure is high. {FILLER} The boiler is old.\n",
         "together.md": f"# Together\n\n{FILLER} Gauges show pressure in the boiler. {FILLER} So much for it.\n",
@@ -45,8 +45,8 @@ def test_words_together_in_a_sentence_beat_the_same_words_apart(find: Callable[[
     assert find(texts)("gauges for the pressure in a boiler")[0] == ("Together",)
 
 
-def test_a_code_example_does_not_beat_the_passage_that_states_the_fact(find: Callable[[dict[str, str]], Find]) -> None:
-    """A question would be answered with an example in which somebody asks the same."""
+def test_code_example(find: Callable[[dict[str, str]], Find]) -> None:
+    """A passage that states the fact ranks above an example that contains the question."""
     texts = {
         "example.md": '# Example\n\nLike this:\n\n```\nask("How long does a kettle take to boil?")\n```\n',
         "fact.md": f"# Fact\n\nBoiling a litre in the kettle is done within three minutes. {FILLER}\n",
@@ -55,14 +55,14 @@ def test_a_code_example_does_not_beat_the_passage_that_states_the_fact(find: Cal
     assert find(texts)("How long does a kettle take to boil?")[0] == ("Fact",)
 
 
-def test_words_that_stand_only_in_code_are_found(find: Callable[[dict[str, str]], Find]) -> None:
-    """Nobody could ask about a command by its name."""
+def test_terms_in_code(find: Callable[[dict[str, str]], Find]) -> None:
+    """Terms that occur only in code are found."""
     texts = {"a.md": f"# A\n\n{FILLER}\n\n```\nfrobnicate --all\n```\n", "b.md": f"# B\n\n{FILLER}\n"}
     assert find(texts)("frobnicate")[0] == ("A",)
 
 
-def test_a_row_is_found_under_the_head_of_its_table(find: Callable[[dict[str, str]], Find]) -> None:
-    """A row has only half of the words that it is asked for by: the names of its columns have the others."""
+def test_row_with_its_header(find: Callable[[dict[str, str]], Find]) -> None:
+    """A table row is found by the terms of its header and its own."""
     rows = "\n".join(f"| lamp{number} | {number} |" for number in range(20))
     texts = {
         "a.md": f"# A\n\n| name | voltage |\n|---|---|\n{rows}\n",
@@ -72,8 +72,8 @@ def test_a_row_is_found_under_the_head_of_its_table(find: Callable[[dict[str, st
     assert find(texts)("voltage of lamp7")[0] == ("A",)
 
 
-def test_a_long_table_takes_one_place(find: Callable[[dict[str, str]], Find]) -> None:
-    """The rows of one table would fill the first places, and nothing else would be found."""
+def test_long_table(find: Callable[[dict[str, str]], Find]) -> None:
+    """The rows of one table take one place in the ranking."""
     rows = "\n".join(f"| kettle | {number} |" for number in range(20))
     texts = {
         "a.md": f"# A\n\n| name | number |\n|---|---|\n{rows}\n",
@@ -82,7 +82,7 @@ def test_a_long_table_takes_one_place(find: Callable[[dict[str, str]], Find]) ->
     assert sorted(find(texts)("kettle")) == [("A",), ("B",)]
 
 
-def test_a_search_is_repeatable(find: Callable[[dict[str, str]], Find]) -> None:
-    """The same question would get another answer each time."""
+def test_repeatable(find: Callable[[dict[str, str]], Find]) -> None:
+    """The same search returns the same ranking."""
     found = find({f"{name}.md": "# Same\n\nThe same words.\n" for name in "abcdefgh"})
     assert found("same words") == found("same words")

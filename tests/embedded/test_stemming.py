@@ -40,11 +40,11 @@ def test_any_word_has_the_stem_of_the_index(some: set[str]) -> None:
     assert stems_of_sqlite(some) == {word: stem(word) for word in some}
 
 
-def test_forms_of_a_word_meet() -> None:
-    """A question about connecting would miss the passage about connections."""
+def test_inflected_forms() -> None:
+    """All forms of a word have the same stem."""
     assert len({stem(word) for word in ("connect", "connects", "connected", "connecting", "connection")}) == 1
 
 
-def test_words_lose_their_accents_and_case() -> None:
-    """Somebody who types cafe would not find Café."""
+def test_words() -> None:
+    """Words are in lower case and without accents."""
     assert words("Café, ÜBER_maß 2%") == ["cafe", "uber", "maß", "2"]
