@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
 from brunix_twisted.embedded.chunks import Chunk
-from brunix_twisted.embedded.stemming import stem
+from brunix_twisted.embedded.tokenizer import FTS5_TOKENIZER, stem
 
 # BM25 weights of a chunk's headings, prose and code. The index only selects candidates, which are ranked again, so
 # these weights have little influence.
@@ -39,7 +39,7 @@ class Index:
         try:
             self._connection.execute(
                 "CREATE VIRTUAL TABLE chunks USING fts5("
-                "headings, prose, code, content = '', tokenize = 'porter unicode61 remove_diacritics 2')"
+                f"headings, prose, code, content = '', tokenize = '{FTS5_TOKENIZER}')"
             )
         except sqlite3.OperationalError as error:
             self._connection.close()

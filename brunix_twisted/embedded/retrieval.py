@@ -9,7 +9,7 @@ import attrs
 from brunix_twisted.embedded.chunks import IndexedChunk, chunks_of
 from brunix_twisted.embedded.index import Index
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.stemming import stem
+from brunix_twisted.embedded.tokenizer import stem
 
 # Maximum number of chunks that the index selects and that are ranked again.
 _MAX_CANDIDATES: Final = 60
