@@ -137,7 +137,7 @@ class _CallLog:
 
 
 def _request_id(context: grpc.ServicerContext) -> str:
-    """Return the caller's request id, shortened, with unsafe characters replaced; ``-`` if there is none."""
+    """Return the caller's request id, shortened, with unsafe characters replaced; ``-`` without one."""
     for name, value in context.invocation_metadata():
         if name == _REQUEST_ID and isinstance(value, str):
             return _UNSAFE.sub("?", value[:_MAX_REQUEST_ID_CHARACTERS]) or "-"

@@ -1,67 +1,59 @@
-// Assistants for the command line that act by tool calls: asked once, they print the engine's answer.
+// Other command-line assistants: the documented commands print the engine's answer.
 
-import assert from "node:assert/strict";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
-import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { KEY_FACT, QUESTION, URL as GATEWAY, documented, ran } from "./asked.mjs";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { FOLLOW_UP, KEY_FACT, QUESTION, URL as GATEWAY, documented } from "./questions.mjs";
+import { MODULES, PLATFORM, assertFailure, assertOutput, needs, sandbox } from "./sandbox.mjs";
 
-const MODULES = fileURLToPath(new URL("node_modules", import.meta.url));
-const PLATFORM = `${process.platform}-${process.arch}`;
-// The programs themselves, which the packages cline and opencode-ai only choose among.
+const SCRIPTS = join(MODULES, ".bin");
+// The programs themselves; the packages cline and opencode-ai only select them.
 const CLINE = join(MODULES, `@cline/cli-${PLATFORM}/bin`);
 const OPENCODE = [`opencode-${PLATFORM}-baseline`, `opencode-${PLATFORM}`]
   .map((name) => join(MODULES, name, "bin"))
   .find((bin) => existsSync(bin));
 
-// What would still ask another address, although it is told not to, finds a closed port.
-const WALL = { HTTPS_PROXY: "http://127.0.0.1:9", NO_PROXY: "127.0.0.1,localhost" };
+const sh = sandbox();
 
-let folder;
-before(() => {
-  folder = mkdtempSync(join(tmpdir(), "command-lines-"));
-});
-after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
-
-// Runs commands in a folder and a home of their own.
-function sh(name, commands, bin, environment = {}) {
-  const home = join(folder, name);
-  mkdirSync(home, { recursive: true });
-  const env = { ...process.env, ...WALL, HOME: home, PATH: `${bin}${delimiter}${process.env.PATH}`, ...environment };
-  return ran("sh", ["-ec", commands], { cwd: home, env, timeout: 120_000 });
-}
-
-function answered({ status, printed }) {
-  assert.equal(status, 0, printed);
-  assert.match(printed, KEY_FACT);
-}
-
-const COPILOT = join(MODULES, ".bin");
-test("copilot-cli, as documented", async () => {
-  answered(await sh("copilot", documented("copilot-cli", "sh"), COPILOT));
+test("copilot-cli: the documented commands", async () => {
+  assertOutput(await sh("copilot", SCRIPTS, documented("copilot-cli", "sh")), KEY_FACT);
 });
 
 test("copilot-cli: an unknown model is an error", async () => {
-  const { status, printed } = await sh("copilot", documented("copilot-cli", "sh", GATEWAY, "gpt-7"), COPILOT);
-  assert.notEqual(status, 0);
-  assert.match(printed, /gpt-7/);
+  assertFailure(await sh("copilot", SCRIPTS, documented("copilot-cli", "sh", GATEWAY, "gpt-7")), /gpt-7/);
 });
 
-const ALONE = { CLINE_NO_AUTO_UPDATE: "1", CLINE_SESSION_BACKEND_MODE: "local" };
-test("cline-cli, as documented", { skip: !existsSync(CLINE) && `there is none for ${PLATFORM}` }, async () => {
-  answered(await sh("cline", documented("cline-cli", "sh"), CLINE, ALONE));
+test("cline-cli: the documented commands", needs(CLINE), async () => {
+  const env = { CLINE_NO_AUTO_UPDATE: "1", CLINE_SESSION_BACKEND_MODE: "local" };
+  assertOutput(await sh("cline", CLINE, documented("cline-cli", "sh"), { env }), KEY_FACT);
 });
 
-const QUIET = {
-  OPENCODE_DISABLE_AUTOUPDATE: "1",
-  OPENCODE_DISABLE_DEFAULT_PLUGINS: "1",
-  OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
-  OPENCODE_DISABLE_MODELS_FETCH: "1",
-};
-test("opencode, as documented", { skip: !OPENCODE && `there is none for ${PLATFORM}` }, async () => {
-  mkdirSync(join(folder, "opencode"));
-  writeFileSync(join(folder, "opencode", "opencode.json"), documented("opencode", "json"));
-  answered(await sh("opencode", `opencode run "${QUESTION}"`, OPENCODE, QUIET));
+test("opencode: the documented configuration", needs(OPENCODE), async () => {
+  const env = {
+    OPENCODE_DISABLE_AUTOUPDATE: "1",
+    OPENCODE_DISABLE_DEFAULT_PLUGINS: "1",
+    OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
+    OPENCODE_DISABLE_MODELS_FETCH: "1",
+  };
+  const files = { "opencode.json": documented("opencode", "json") };
+  assertOutput(await sh("opencode", OPENCODE, `opencode run "${QUESTION}"`, { env, files }), KEY_FACT);
+});
+
+// Continue's command line reads the same configuration as its extensions for editors.
+const cn = (name, words, config) =>
+  sh(name, SCRIPTS, `CONTINUE_GLOBAL_DIR="$PWD/global" cn --print --config config.yaml ${words}`, {
+    files: { "config.yaml": config },
+  });
+
+for (const client of ["continue", "continue-ollama"]) {
+  test(`${client}: the documented configuration and a follow-up in context`, async () => {
+    const config = documented(client, "yaml");
+    assertOutput(await cn(client, `"${QUESTION}"`, config), KEY_FACT);
+    assertOutput(await cn(client, `--resume "${FOLLOW_UP}"`, config), KEY_FACT);
+  });
+}
+
+test("continue: an unknown model is an error", async () => {
+  const config = documented("continue", "yaml", GATEWAY, "gpt-7");
+  assertFailure(await cn("unknown", `"${QUESTION}"`, config), /The model 'gpt-7' does not exist/);
 });

@@ -1,29 +1,24 @@
-// What docs/clients.md tells a program for Node to do.
+// The programs for Node in docs/clients.md.
 
 import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { KEY_FACT, documented, ran } from "./asked.mjs";
+import { KEY_FACT, documented, run } from "./questions.mjs";
 
-const answers = (client, program) =>
-  test(`${client}, as documented`, async () => {
-    // It is where the packages are found.
+for (const client of [
+  "openai-node", "ollama-js", "ai-sdk", "ai-sdk-ollama", "ai-sdk-responses", "ai-sdk-anthropic", "anthropic-node",
+]) {
+  test(`${client}: the documented program prints its answer`, async () => {
+    // In this folder it finds the packages.
     const file = fileURLToPath(new URL(`node_modules/${client}-${process.pid}.mjs`, import.meta.url));
-    writeFileSync(file, program);
+    writeFileSync(file, documented(client, "js"));
     try {
-      const { status, printed } = await ran(process.execPath, [file]);
-      assert.equal(status, 0, printed);
-      assert.match(printed, KEY_FACT);
+      const { status, output } = await run(process.execPath, [file]);
+      assert.equal(status, 0, output);
+      assert.match(output, KEY_FACT);
     } finally {
       rmSync(file);
     }
   });
-
-answers("openai-node", documented("openai-node", "js"));
-answers("ollama-js", documented("ollama-js", "js"));
-answers("ai-sdk", documented("ai-sdk", "js"));
-answers("ai-sdk-ollama", documented("ai-sdk-ollama", "js"));
-answers("ai-sdk-responses", documented("ai-sdk-responses", "js"));
-answers("ai-sdk-anthropic", documented("ai-sdk-anthropic", "js"));
-answers("anthropic-node", documented("anthropic-node", "js"));
+}

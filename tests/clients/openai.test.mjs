@@ -1,100 +1,86 @@
-// OpenAI's own package for Node.
+// OpenAI's own package: what only it offers.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import OpenAI from "openai";
-import {
-  DOWN_URL, FOLLOW_UP, KEY_FACT, MANY, QUESTION, SCRIPTED_URL, URL, asking, brokenOff, pieces, script, tag,
-} from "./asked.mjs";
+import { openai } from "./providers.mjs";
+import { FOLLOW_UP, KEY_FACT, QUESTION, URL, collect, conversation, tag } from "./questions.mjs";
 
-const client = (url, options) => new OpenAI({ baseURL: `${url}/v1`, apiKey: "unused", maxRetries: 0, ...options });
-const create = (url, messages, options) =>
-  client(url).chat.completions.create({ model: "brunix", messages, ...options });
-const textOf = (chunks) => chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("");
+const { chat, completions, models, responses } = openai(URL);
 
-test("openai: the model is listed", async () => {
-  assert.deepEqual((await pieces(client(URL).models.list())).map((model) => model.id), ["brunix"]);
-  assert.equal((await client(URL).models.retrieve("brunix")).id, "brunix");
+test("openai: the model can be listed and retrieved", async () => {
+  assert.deepEqual((await collect(models.list())).map((model) => model.id), ["brunix"]);
+  assert.equal((await models.retrieve("brunix")).id, "brunix");
 });
 
-test("openai: a whole answer, with its usage", async () => {
-  const completion = await create(URL, asking(QUESTION));
-  assert.match(completion.choices[0].message.content, KEY_FACT);
-  assert.equal(completion.choices[0].finish_reason, "stop");
-  assert.ok(completion.usage.completion_tokens > MANY);
-});
-
-test("openai: a streamed answer, with its usage at the end", async () => {
-  const chunks = await pieces(
-    await create(URL, asking(QUESTION), { stream: true, stream_options: { include_usage: true } }),
-  );
-  assert.match(textOf(chunks), KEY_FACT);
-  assert.ok(chunks.length > MANY);
-  assert.equal(chunks.at(-2).choices[0].finish_reason, "stop");
-  assert.ok(chunks.at(-1).usage.completion_tokens > MANY);
-});
-
-test("openai: the package's own gathering of a stream", async () => {
-  const runner = client(URL).chat.completions.stream({ model: "brunix", messages: asking(QUESTION) });
+test("openai: the stream helper returns the text", async () => {
+  const runner = chat.completions.stream({ model: "brunix", messages: conversation(QUESTION) });
   assert.match(await runner.finalContent(), KEY_FACT);
 });
 
-test("openai: a prompt", async () => {
-  const chunks = await pieces(
-    await client(URL).completions.create({ model: "brunix", prompt: QUESTION, stream: true }),
-  );
+test("openai: a prompt is completed", async () => {
+  const chunks = await collect(await completions.create({ model: "brunix", prompt: QUESTION, stream: true }));
   assert.match(chunks.map((chunk) => chunk.choices[0].text).join(""), KEY_FACT);
 });
 
-for (const [parameters, text, reason] of [
-  [{ stop: "three" }, "one two ", "stop"],
-  [{ max_tokens: 1 }, "one ", "length"],
-]) {
-  test(`openai: cut by ${JSON.stringify(parameters)}`, async () => {
-    const messages = asking(script("one ", "two ", "three ", "four"));
-    const whole = await create(SCRIPTED_URL, messages, parameters);
-    assert.deepEqual([whole.choices[0].message.content, whole.choices[0].finish_reason], [text, reason]);
-    const chunks = await pieces(await create(SCRIPTED_URL, messages, { ...parameters, stream: true }));
-    assert.deepEqual([textOf(chunks), chunks.at(-1).choices[0].finish_reason], [text, reason]);
+const create = (input, options) => responses.create({ model: "brunix", input, ...options });
+
+// Returns the response, and the session that it belongs to.
+async function ask(input, { stream = false, ...options }) {
+  const { data, response } = await create(input, { stream, ...options }).withResponse();
+  const whole = stream ? (await collect(data)).at(-1).response : data;
+  return { id: whole.id, text: whole.output[0].content[0].text, whole, session: response.headers.get("x-session-id") };
+}
+
+test("responses: the input can be a text", async () => {
+  assert.match((await create(QUESTION)).output_text, KEY_FACT);
+});
+
+test("responses: the stream helper returns the response", async () => {
+  const response = await responses.stream({ model: "brunix", input: QUESTION }).finalResponse();
+  assert.match(response.output_text, KEY_FACT);
+});
+
+test("responses: parameters and tools without effect are named in a header", async () => {
+  const tools = [{ type: "function", name: "f", parameters: { type: "object" }, strict: false }];
+  const { data, response } = await create(QUESTION, { temperature: 0.5, tools }).withResponse();
+  assert.equal(response.headers.get("x-brunix-ignored"), "temperature, tools");
+  assert.match(data.output_text, KEY_FACT);
+});
+
+for (const stream of [true, false]) {
+  for (const store of [true, false]) {
+    const how = `${stream ? "streamed" : "whole"}, ${store ? "stored" : "not stored"}`;
+    test(`responses: a response to a previous response is in its session and context, ${how}`, async () => {
+      // Unique, because a session can be taken over by another client that presents the same conversation.
+      let { id, text, session } = await ask(`${QUESTION} ${tag()}`, { stream, store });
+      assert.match(text, KEY_FACT);
+      for (let turn = 0; turn < 2; turn += 1) {
+        const followed = await ask(FOLLOW_UP, { stream, store, previous_response_id: id });
+        assert.match(followed.text, KEY_FACT);
+        assert.equal(followed.session, session);
+        ({ id } = followed);
+      }
+      assert.doesNotMatch((await ask(FOLLOW_UP, { stream, store })).text, KEY_FACT);
+    });
+  }
+
+  test(`responses: earlier output can be sent as input, ${stream ? "streamed" : "whole"}`, async () => {
+    const messages = conversation(`${QUESTION} ${tag()}`);
+    const { whole, session } = await ask(messages, { stream, store: false });
+    const followed = await ask([...messages, ...whole.output, ...conversation(FOLLOW_UP)], { stream, store: false });
+    assert.match(followed.text, KEY_FACT);
+    assert.equal(followed.session, session);
   });
 }
 
-for (const [name, url, parameters, error] of [
-  ["unknown model", URL, { model: "gpt-7" }, OpenAI.NotFoundError],
-  ["no messages", URL, { messages: [] }, OpenAI.BadRequestError],
-  ["engine down", DOWN_URL, {}, OpenAI.InternalServerError],
-  ["engine busy", SCRIPTED_URL, { messages: asking(script({ status: "RESOURCE_EXHAUSTED" })) }, OpenAI.RateLimitError],
-]) {
-  for (const stream of [true, false]) {
-    test(`openai: ${name}, ${stream ? "streamed" : "whole"}`, async () => {
-      await assert.rejects(create(url, asking(QUESTION), { stream, ...parameters }), error);
-    });
-  }
-}
-
-test("openai: broken off by the user", async () => {
-  const word = tag();
-  const stream = await create(SCRIPTED_URL, asking(script(word, "two ", "three ", { hang: true })), { stream: true });
-  assert.match(textOf(await pieces(stream, [], 2)), /tag-/);
-  stream.controller.abort();
-  await brokenOff(word);
-});
-
-test("openai: a failure in the middle", async () => {
-  const chunks = [];
-  const stream = await create(SCRIPTED_URL, asking(script("one ", "two ", { status: "INTERNAL" })), { stream: true });
-  await assert.rejects(pieces(stream, chunks), OpenAI.APIError);
-  assert.equal(textOf(chunks), "one two ");
-});
-
-test("openai: an engine that is silent for a while", async () => {
-  const messages = asking(script({ sleep: 1 }, "one ", { sleep: 1 }, "two"));
-  assert.equal(textOf(await pieces(await create(SCRIPTED_URL, messages, { stream: true }))), "one two");
-});
-
-test("openai: a conversation keeps its context", async () => {
-  const question = `${QUESTION} ${tag()}`;
-  const answer = (await create(URL, asking(question))).choices[0].message.content;
-  const followed = await create(URL, asking(question, answer, FOLLOW_UP));
-  assert.match(followed.choices[0].message.content, KEY_FACT);
+test("responses: a response can be retrieved and deleted, unless it was not stored", async () => {
+  const response = await create(QUESTION, { metadata: { ticket: "4711" } });
+  const retrieved = await responses.retrieve(response.id);
+  assert.deepEqual([retrieved.output_text, retrieved.metadata], [response.output_text, { ticket: "4711" }]);
+  await responses.delete(response.id);
+  await assert.rejects(responses.retrieve(response.id), OpenAI.NotFoundError);
+  await assert.rejects(responses.delete(response.id), OpenAI.NotFoundError);
+  const { id } = await create(QUESTION, { store: false });
+  await assert.rejects(responses.retrieve(id), OpenAI.NotFoundError);
 });

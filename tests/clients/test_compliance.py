@@ -1,7 +1,7 @@
 """
 llm-comply, which checks answers against the published schemas of Open Responses, OpenAI's chats and Anthropic's.
 
-Each of its checks is named here with its result, so that a new pass is seen as well as a new failure.
+Each check is listed with its expected result, so that a new pass is noticed as well as a new failure.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from asked import URL
+from questions import URL
 
 _PASSED: Final = "passed"
 _FAILED: Final = "failed"
 _SKIPPED: Final = "skipped"
 
-# Failed are the calls of tools, which the engine has not. Skipped is what llm-comply tries only with models whose names
-# it knows to reason.
+# Tool calls fail, because the engine calls no tools. llm-comply runs the skipped checks only with models whose names it
+# knows to support reasoning.
 CHECKS: Final = {
     "open-responses": {
         "basic-response": _PASSED,
@@ -61,13 +61,13 @@ CHECKS: Final = {
     },
 }
 
-# What it warns of although a check passes: conversations are not compacted, and max_tokens may be left out.
+# Checks that pass with warnings: conversations are not compacted, and max_tokens may be omitted.
 WARNED: Final = {"compact-response", "anth-error-handling"}
 
 
 @pytest.mark.parametrize("form", CHECKS)
 def test_compliance(form: str) -> None:
-    """Every check of the suite must have the result that is named for it, and no answer may lack a key it looks for."""
+    """Every check has its expected result, and no answer lacks a key that the suite looks for."""
     command = [
         str(Path(sys.executable).with_name("llm-comply")),
         *("--base-url", f"{URL}/v1", "--api-key", "unused", "--model", "brunix", "--format", form, "--json"),

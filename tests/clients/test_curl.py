@@ -1,4 +1,4 @@
-"""curl, by each of the two APIs."""
+"""curl, with OpenAI's and Ollama's API."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from asked import KEY_FACT, MANY, shell_answers_of
+from questions import KEY_FACT, MANY, shell_output
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
 def test_openai(tmp_path: Path) -> None:
-    """What docs/clients.md says would not work, or not show the answer as it comes."""
-    events = shell_answers_of("curl", tmp_path).split("\n\n")
+    """The command in docs/clients.md shows the answer while it arrives."""
+    events = shell_output("curl", tmp_path).split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
     chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
     assert len(chunks) > MANY
@@ -22,8 +22,8 @@ def test_openai(tmp_path: Path) -> None:
 
 
 def test_ollama(tmp_path: Path) -> None:
-    """What docs/clients.md says would not work, or not show the answer as it comes."""
-    parts = [json.loads(line) for line in shell_answers_of("curl-ollama", tmp_path).splitlines()]
+    """The command in docs/clients.md shows the answer while it arrives."""
+    parts = [json.loads(line) for line in shell_output("curl-ollama", tmp_path).splitlines()]
     assert len(parts) > MANY
     assert KEY_FACT in "".join(part["message"]["content"] for part in parts)
     assert parts[-1]["done"]

@@ -1,4 +1,4 @@
-"""LiteLLM's proxy before the gateway, asked by OpenAI's package; it runs in an environment of its own."""
+"""LiteLLM's proxy in front of the gateway, asked with OpenAI's package. It has a separate environment."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from uuid import uuid4
 
 import openai
 import pytest
-from asked import FOLLOW_UP, KEY_FACT, MANY, QUESTION, asking, documented, pieces, tag
+from questions import FOLLOW_UP, KEY_FACT, MANY, QUESTION, TIMEOUT_S, collect, conversation, documented, tag
 
 KEY: Final = f"sk-{uuid4().hex}"
-_STARTED_WITHIN_S: Final = 90
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
-    """Start the proxy as documented, and ask it."""
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
+    """Start the proxy as documented; return a client for it."""
     folder = tmp_path_factory.mktemp("proxy")
     (folder / "config.yaml").write_text(documented("litellm-proxy", "yaml"))
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -41,13 +40,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
             start_new_session=True,
         )
     try:
-        deadline_s = time.monotonic() + _STARTED_WITHIN_S
+        deadline_s = time.monotonic() + TIMEOUT_S
         while not answers(f"http://127.0.0.1:{port}/health/liveliness"):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline_s, log.read_text()
             time.sleep(0.2)
-        with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0) as asker:
-            yield asker
+        with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY, max_retries=0) as made:
+            yield made
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -62,30 +61,30 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_whole(client: openai.OpenAI) -> None:
-    """Who asks the proxy that docs/clients.md configures would get no answer."""
-    completion = client.chat.completions.create(model="brunix", messages=asking(QUESTION))
+def test_whole(proxy: openai.OpenAI) -> None:
+    """The proxy as configured in docs/clients.md answers, with usage."""
+    completion = proxy.chat.completions.create(model="brunix", messages=conversation(QUESTION))
     assert KEY_FACT in str(completion.choices[0].message.content)
     assert completion.usage is not None
     assert completion.usage.completion_tokens > MANY
 
 
-async def test_streamed(client: openai.OpenAI) -> None:
-    """The answer would come in one piece."""
-    chunks = await pieces(client.chat.completions.create(model="brunix", messages=asking(QUESTION), stream=True))
+async def test_streamed(proxy: openai.OpenAI) -> None:
+    """A streamed answer arrives in several pieces."""
+    chunks = await collect(proxy.chat.completions.create(model="brunix", messages=conversation(QUESTION), stream=True))
     assert KEY_FACT in "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert len(chunks) > MANY
 
 
-def test_a_conversation(client: openai.OpenAI) -> None:
-    """A follow-up would be answered as if nothing had been said before."""
+def test_a_conversation(proxy: openai.OpenAI) -> None:
+    """A follow-up is answered in the context of its conversation."""
     question = f"{QUESTION} {tag()}"
-    answer = client.chat.completions.create(model="brunix", messages=asking(question)).choices[0].message.content
-    followed = client.chat.completions.create(model="brunix", messages=asking(question, str(answer), FOLLOW_UP))
+    answer = proxy.chat.completions.create(model="brunix", messages=conversation(question)).choices[0].message.content
+    followed = proxy.chat.completions.create(model="brunix", messages=conversation(question, str(answer), FOLLOW_UP))
     assert KEY_FACT in str(followed.choices[0].message.content)
 
 
-def test_refused(client: openai.OpenAI) -> None:
-    """A failure would pass for an answer."""
+def test_refused(proxy: openai.OpenAI) -> None:
+    """An unknown model is an error."""
     with pytest.raises(openai.APIStatusError):
-        client.chat.completions.create(model="gpt-7", messages=asking(QUESTION))
+        proxy.chat.completions.create(model="gpt-7", messages=conversation(QUESTION))

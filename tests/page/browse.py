@@ -32,12 +32,15 @@ HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent / "support"), str(HERE.parent / "clients")]
 
-from run import (  # type: ignore[import-not-found] # noqa: E402 - found by the line before, in what mypy leaves out
+from gateway_processes import (  # type: ignore[import-not-found] # noqa: E402 - found by the line before, in what mypy leaves out
     CLEAN,
+    TWISTD,
+    Gateway,
     TaggedEngine,
-    free_port,
     observe,
-    started,
+    start,
+    with_embedded_engine,
+    without_engine,
 )
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -55,53 +58,27 @@ def main(arguments: list[str]) -> int:
     kept = arguments == ["--screenshots"]
     tests = "pictures.test.mjs" if kept else "*.test.mjs"
     command = [*SUITE, *sorted(map(str, HERE.glob(tests)))] if kept or not arguments else arguments
-    twistd = str(Path(sys.executable).with_name("twistd"))
-    gateway = [twistd, "--nodaemon", "--pidfile=", "brunix"]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         scripted = TaggedEngine()
         stack.callback(scripted.stop)
         observer = observe(scripted)
         stack.callback(observer.shutdown)
-        engine = f"localhost:{free_port()}"
-        urls = {
-            "ENGINE_URL": f"http://127.0.0.1:{observer.server_port}",
-            "BRUNIX_URL": stack.enter_context(
-                started(
-                    "entrypoint.sh",
-                    [str(ROOT / "entrypoint.sh")],
-                    folder / "brunix.log",
-                    "/health",
-                    BRUNIX_ENGINE_LISTEN=engine,
-                    BRUNIX_GRPC_TARGET=engine,
-                    BRUNIX_ENGINE_TOKENS_PER_SECOND="150",
-                )
-            ),
-            "SCRIPTED_URL": stack.enter_context(
-                started(
-                    "the gateway before the scripted engine",
-                    gateway,
-                    folder / "scripted.log",
-                    "/health",
-                    BRUNIX_GRPC_TARGET=scripted.target,
-                    PROXY_DRAIN_S="0",
-                )
-            ),
-            "DOWN_URL": stack.enter_context(
-                started(
-                    "the gateway before no engine",
-                    gateway,
-                    folder / "down.log",
-                    "/health/live",
-                    BRUNIX_GRPC_TARGET=f"localhost:{free_port()}",
-                )
-            ),
-        }
+        urls = start(
+            stack,
+            folder,
+            {
+                "BRUNIX_URL": with_embedded_engine(BRUNIX_ENGINE_TOKENS_PER_SECOND="150"),
+                "SCRIPTED_URL": Gateway({"BRUNIX_GRPC_TARGET": scripted.target, "PROXY_DRAIN_S": "0"}),
+                "DOWN_URL": without_engine(stack),
+            },
+        )
         environment = {
             **CLEAN,
             **urls,
+            "ENGINE_URL": f"http://127.0.0.1:{observer.server_port}",
             "ENGINE_TARGET": scripted.target,
-            "TWISTD": twistd,
+            "TWISTD": TWISTD,
             "CHROMIUM": browser,
             "HOME": str(folder),
             "SCREENSHOTS": str(ROOT / "docs" / "images" if kept else folder),
