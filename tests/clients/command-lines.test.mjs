@@ -25,7 +25,7 @@ test("copilot-cli: an unknown model is an error", async () => {
 
 test("cline-cli: the documented commands", needs(CLINE), async () => {
   const env = { CLINE_NO_AUTO_UPDATE: "1", CLINE_SESSION_BACKEND_MODE: "local" };
-  assertOutput(await sh("cline", CLINE, documented("cline-cli", "sh"), { env }), KEY_FACT);
+  assertOutput(await sh("cline-home", CLINE, documented("cline-cli", "sh"), { env }), KEY_FACT);
 });
 
 test("opencode: the documented configuration", needs(OPENCODE), async () => {
