@@ -1,11 +1,10 @@
 """
-Choose where ``make run`` has its engine listen and its gateway connect to; print ``LISTEN TARGET`` on one line.
+Choose where `brunix run` lets its engine listen, and its gateway connect to.
 
 Setting one of ``BRUNIX_ENGINE_LISTEN`` and ``BRUNIX_GRPC_TARGET`` changes both. Without them, use port 50051, or a free
-port if that is in use. This module does not import gRPC, so it adds little to the start time.
+port if that is in use.
 """
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -54,7 +53,3 @@ def meet(environment: Mapping[str, str], free: Callable[[str, int], int] = free_
     local = f"localhost:{free('localhost', DEFAULT_PORT)}"
     # A target on another machine remains the gateway's; the local engine only needs a port that is free.
     return local, target or local
-
-
-if __name__ == "__main__":
-    print(*meet(os.environ))  # noqa: T201 - read by entrypoint.sh

@@ -1,6 +1,7 @@
 """The engine's log: a thread writes it to standard error, so that a slow reader never blocks a call.
 
-The gateway has the same in ``brunix_twisted.background``; the engine is a separate program and shares no code with it.
+The gateway has the same in ``brunix_twisted.runtime.background``; the engine is a separate program and shares no code
+with it.
 """
 
 import logging

@@ -167,7 +167,9 @@ def test_a_replacement_that_hangs_is_replaced() -> None:
     supervisor = Supervisor(binding, Settings(processes=1), {}, cast("Any", None))
     supervisor._have_started, supervisor._counts_memory = True, 0  # noqa: SLF001 - what a start leaves behind
     with log_lines() as log, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("brunix_twisted.processes.supervisor.ConnectionCounts", lambda *_: SimpleNamespace(withdraw=lambda: None))
+        patch.setattr(
+            "brunix_twisted.processes.supervisor.ConnectionCounts", lambda *_: SimpleNamespace(withdraw=lambda: None)
+        )
         supervisor._start(0)  # noqa: SLF001 - what comes after a process has died
         clock.advance(59)
         assert clock.signals == []
