@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test check test-clients test-page screenshots test-system stress format protos eval fuzz gaps bench bench-full soak lock audit docs docs-serve docs-tables changelog clean
+.PHONY: help run test coverage check test-clients test-page screenshots test-system stress format protos eval fuzz gaps bench bench-full soak lock audit docs docs-serve docs-tables changelog clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -34,11 +34,19 @@ WITHOUT_THREADS := $(patsubst %,tests/api/test_%.py,completion faults heartbeat 
 PURE = $(shell grep -rLE --include='test_*.py' --exclude-dir=system --exclude-dir=site --exclude-dir=clients --exclude-dir=node_modules \
     '^(import|from) (asking|certificates|cli_[a-z]+|engine_clients|fake_servers|gateways|limited|scripted_engine|served_engine|several_processes|socket|stand_ins|stream_clients|subprocess|supervised|twistd|wheels)\b' tests)
 
+# With COVERAGE=1 the tests are measured, and all that they start; the report comes at the end (see pyproject.toml).
+PYTEST := $(BIN)/$(if $(COVERAGE),coverage run -m )pytest
+
 STATIC := "$(BIN)/ruff check" "$(BIN)/ruff format --check" "$(BIN)/mypy"
 
 test: $(VENV)/installed-dev  ## lint, format check, type check and every test
-	@$(BIN)/python tests/support/side_by_side.py "$(BIN)/pytest -n auto" \
-	    "$(BIN)/pytest -n auto --reactor=asyncio $(WITHOUT_THREADS)" $(STATIC)
+	@$(if $(COVERAGE),$(BIN)/coverage erase)
+	@$(BIN)/python tests/side_by_side.py "$(PYTEST) -n auto" \
+	    "$(PYTEST) -n auto --reactor=asyncio $(WITHOUT_THREADS)" $(STATIC)
+	@$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
+
+coverage:  ## `make test`, with a report of the lines and branches that no test reaches
+	@$(MAKE) --no-print-directory test COVERAGE=1
 
 check: $(VENV)/installed-dev  ## lint, format check, type check and the tests that start nothing, in less than a minute
 	@$(BIN)/python tests/support/side_by_side.py "$(BIN)/pytest --quiet -n auto $(PURE)" $(STATIC)
@@ -157,5 +165,5 @@ changelog: $(VENV)/installed-dev  ## preview the changelog of the next release
 	@$(BIN)/towncrier build --draft
 
 clean:  ## remove the virtual environment and every cache
-	rm -rf $(VENV) $(VENV)-* tests/clients/node_modules tests/page/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .stress build dist site
+	rm -rf $(VENV) $(VENV)-* tests/clients/node_modules tests/page/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .stress .coverage build dist site
 	find brunix_twisted twisted tests -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete

@@ -96,11 +96,12 @@ async def traced(tracer: Tracer) -> AsyncIterator[None]:
     real_run = BlockingCall.run
 
     def run(call: BlockingCall, sink: Any) -> None:  # noqa: ANN401 - as in the original
+        before_run = sys.gettrace()
         sys.settrace(tracer)
         try:
             real_run(call, sink)
         finally:
-            sys.settrace(None)
+            sys.settrace(before_run)
 
     clock = cast("IReactorTime", reactor)
     before = sys.gettrace()

@@ -1,0 +1,52 @@
+"""What ``make coverage`` measures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from coverage import CoverageData
+
+from fake_reactor import LIMIT_S
+from isolation import CLEAN
+
+CONFIG: Final = Path(__file__).resolve().parents[1] / "pyproject.toml"
+
+# Each imports a module of its own, and ends in a way of its own.
+PROGRAMS: Final = {
+    "errors.py": "import brunix_twisted.errors",
+    "hosts.py": "import brunix_twisted.hosts, os; os._exit(0)",
+    "origins.py": "import brunix_twisted.origins, os, signal; os.kill(os.getpid(), signal.SIGTERM)",
+    "spelling.py": "import os; os.fork() and os._exit(0); import brunix_twisted.spelling",
+}
+
+STARTS_THEM: Final = """
+import subprocess
+import sys
+
+for program in sys.argv[1:]:
+    # The end of the pipe is that of all who have it.
+    subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE)
+"""
+
+
+def test_processes_are_measured(tmp_path: Path) -> None:
+    """Lines that only a process started by a test runs are covered, however that process ends."""
+    script = tmp_path / "starts.py"
+    script.write_text(STARTS_THEM, "utf-8")
+    # These tests may be measured themselves; what they start here is not part of that.
+    environment = {name: text for name, text in CLEAN.items() if not name.startswith("COVERAGE_")}
+    environment["COVERAGE_FILE"] = str(tmp_path / "data")
+    for arguments in (
+        ("run", f"--rcfile={CONFIG}", str(script), *PROGRAMS.values()),
+        ("combine", f"--rcfile={CONFIG}"),
+    ):
+        subprocess.run(  # noqa: S603 - this interpreter
+            [sys.executable, "-m", "coverage", *arguments], env=environment, cwd=tmp_path, check=True, timeout=LIMIT_S
+        )
+    data = CoverageData(str(tmp_path / "data"))
+    data.read()
+    measured = {Path(file).name for file in data.measured_files() if data.arcs(file)}
+    assert measured >= set(PROGRAMS)
