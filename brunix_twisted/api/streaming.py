@@ -139,7 +139,6 @@ class _Relay:
     def need_not_hurry(self) -> None:
         """Let the engine take its time from now on."""
         _cancel(self.patience)
-        self.patience = None
 
 
 @implementer(IPushProducer)
@@ -222,8 +221,7 @@ class AnswerProducer:
             if relay.left:
                 return  # aborted before
             relay.left = True
-            if isinstance(result, Failure):
-                relay.failure = result
+            relay.failure = result
             self._drain()
 
         relay = _Relay(index, call, limiter, Deferred(lambda _: self.stopProducing()))
@@ -248,13 +246,7 @@ class AnswerProducer:
         """
         if self._fault is not None:
             self._fault.raiseException()
-        data_bytes = self._opening() + self._encoder.finish(end)
-        try:
-            self._end(data_bytes)
-        except BaseException:
-            # An error cannot follow events that are numbered and were lost.
-            self._unwritable = True
-            raise
+        self._end(self._opening() + self._encoder.finish(ending))
 
     def fail(self, error: GatewayError) -> None:
         """
@@ -384,10 +376,8 @@ class AnswerProducer:
                     self._has_text = True
                     self._events.on_first_text()
                 pieces.append(self._opening())
-                self._add(relay, limiter.feed(text), pieces)
-                if limiter.finish_reason:
-                    break
-            ended = limiter.finish_reason is not None or (relay.left and relay.call.is_empty)
+                self._add(relay, cutter.feed(text), pieces)
+            ended = cutter.finish_reason is not None or (relay.left and relay.call.is_empty)
             if ended and relay.failure is None:
                 self._add(relay, limiter.flush(), pieces)
         finally:
@@ -421,8 +411,6 @@ class AnswerProducer:
 
     def _opening(self) -> bytes:
         """Give what has to stand before the next bytes."""
-        if self._begun and not self._echoes:
-            return b""
         begin = b"" if self._begun else self._encoder.begin()
         self._begun = True
         echoes, self._echoes = self._echoes, b""
@@ -433,7 +421,7 @@ class AnswerProducer:
         self._unsent = self._unsent[_PIECE_BYTES:]
 
     def _write(self, data_bytes: bytes) -> None:
-        if not data_bytes or self._gone:
+        if not data_bytes:
             return
         self._last_write_s = self._reactor.seconds()
         if not self.started:

@@ -95,7 +95,8 @@ class TextQueue:
             wake-up for nothing would be half the cost of an answer in one piece.
         """
         with self._lock:
-            while self._texts.bytes >= self._max_bytes and not self._closed:
+            # A closed one is empty.
+            while self._texts.bytes >= self._max_bytes:
                 self._room.wait()
             if self._closed:
                 return False

@@ -64,13 +64,26 @@ def test_session_of_somebody_else() -> None:
 @pytest.mark.parametrize(("later_s", "known"), [(MAX_AGE_S, True), (MAX_AGE_S + 0.1, False)])
 def test_too_old(later_s: float, known: bool) -> None:  # noqa: FBT001 - a column of the table
     """A user goes on from an answer whose session the engine has dropped, or cannot go on from one that is there."""
+    for look in (
+        lambda answers: answers.session_of("a") == ("one" if known else None),
+        lambda answers: answers.body_of("a") == (b"A" if known else None),
+    ):
+        clock = Clock()
+        answers = keeping(clock)
+        answers.keep("a", "one", b"A")
+        clock.advance(later_s)
+        assert look(answers)
+        assert len(answers) == int(known)
+
+
+def test_age_frees_memory() -> None:
+    """Expired answers leave memory when another one is kept, also if no client asks for any."""
     clock = Clock()
     answers = keeping(clock)
     answers.keep("a", "one", b"A")
-    clock.advance(later_s)
-    assert answers.session_of("a") == ("one" if known else None)
-    assert answers.body_of("a") == (b"A" if known else None)
-    assert len(answers) == int(known)
+    clock.advance(MAX_AGE_S + 1)
+    answers.keep("b", "two", b"B")
+    assert len(answers) == 1
 
 
 def test_too_many() -> None:
@@ -117,6 +130,17 @@ def test_a_deleted_answer_makes_room() -> None:
         answers.keep(name, "one", b"x" * 8_000)
     assert [answers.body_of(name) is not None for name in "bcde"] == [False, False, True, True]
     assert answers._stored_bytes == 2 * (8_000 + BODY_OVERHEAD_BYTES)  # noqa: SLF001 - a drift shows only after years
+
+
+def test_answers_that_just_fit() -> None:
+    """Bodies may fill the allowed memory to the last byte, one alone or several together."""
+    one = keeping(max_bytes=8_000 + BODY_OVERHEAD_BYTES)
+    one.keep("a", "one", b"x" * 8_000)
+    assert one.body_of("a") is not None
+    two = keeping(max_bytes=2 * (8_000 + BODY_OVERHEAD_BYTES))
+    for name in "ab":
+        two.keep(name, "one", b"x" * 8_000)
+    assert [two.body_of(name) is not None for name in "ab"] == [True, True]
 
 
 def test_an_answer_that_is_too_large_by_itself() -> None:

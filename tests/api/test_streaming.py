@@ -23,6 +23,7 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import OutputLimiter
 from brunix_twisted.model import Choice, CompletionEnd, Limits, TraceContext
 from fake_reactor import LIMIT_S, FakeReactor
+from log_lines import log_lines
 
 BROKEN = GatewayError(errors.ENGINE_ERROR, "broken")
 STOPPING = GatewayError(errors.OVERLOADED, "stopping")
@@ -308,7 +309,7 @@ class Seam:
         self.request = RecordingRequest(self.events)
         self.results: list[Any] = []
         """What the relays ended with."""
-        self.first_text_s: float | None = None
+        self.logged_errors: list[str] = []
 
     def answer(self, encoder: Encoder | None = None, **timeouts: Any) -> AnswerProducer:  # noqa: ANN401 - as in Terms
         return AnswerProducer(
@@ -354,8 +355,11 @@ class Seam:
 @pytest.fixture
 def seam() -> Iterator[Seam]:
     seam = Seam()
-    yield seam
+    with log_lines() as lines:
+        seam.logged_errors = lines.errors
+        yield seam
     assert seam.reactor.delayed_calls() == [], "something is still going to happen"
+    assert seam.logged_errors == []
 
 
 def ending(*choices: Choice) -> CompletionEnd:
@@ -419,6 +423,19 @@ def test_answer_without_text(seam: Seam) -> None:
         "headers of text/stream, 6 bytes",
         "finish_with <stop>",
     ]
+
+
+def test_told_before_the_headers(seam: Seam) -> None:
+    """What is told of an answer in its headers is added just before they are sent, once."""
+    answer = seam.answer()
+    answer.starting = lambda: seam.events.append("starting")
+    call, _ = seam.relay(answer)
+    for text in "ab":
+        call.say(text)
+        seam.reactor.turn()
+    call.leave()
+    assert seam.new_events() == ["starting", *HEADERS, "write <0:a ", "write 0:b ", "cancel", "relayed"]
+    answer.finish(ending(*seam.results))
 
 
 def test_texts_that_wait_go_out_together(seam: Seam) -> None:
@@ -735,7 +752,7 @@ def test_the_first_token_is_late(seam: Seam) -> None:
     seam.reactor.advance(1)
     (error,) = seam.results
     assert isinstance(error, GatewayError)
-    assert error.kind is errors.ENGINE_TIMEOUT
+    assert (error.kind, error.detail) == (errors.ENGINE_TIMEOUT, "no first token")
     assert set(seam.new_events()) == {"cancel", "relayed"}
     assert not answer.started
     assert not call.say("late")
@@ -753,6 +770,17 @@ def test_the_first_token_is_late_after_a_heartbeat(seam: Seam) -> None:
     (error,) = seam.results
     answer.fail(error)
     assert seam.new_events()[-1:] == ["finish_with !The engine did not begin to answer in time"]
+
+
+def test_the_call_ends_without_a_token(seam: Seam) -> None:
+    """The deadline of the first token ends with the call, also while the client reads too slowly for its end."""
+    answer = seam.answer(first_token_timeout_s=120)
+    call, _ = seam.relay(answer)
+    answer.pauseProducing()
+    call.leave()
+    assert seam.reactor.delayed_calls() == []
+    answer.resumeProducing()
+    assert [choice.text for choice in seam.results] == [""]
 
 
 @pytest.mark.parametrize("paused", [False, True])
@@ -912,6 +940,7 @@ def test_client_is_gone(
     seam.new_events()
     first(seam, answer, call, done)
     assert "cancel" in seam.new_events()
+    assert seam.reactor.delayed_calls() == []
     assert not call.say("more")
     for step in later:
         step(seam, answer, call, done)
@@ -919,6 +948,19 @@ def test_client_is_gone(
     assert set(seam.new_events()) <= {"cancel", "relayed"}
     done.cancel()
     assert [type(result) for result in seam.results] == [CancelledError]
+
+
+def test_gone_while_the_question_waits(seam: Seam) -> None:
+    """A client that leaves the queue gives up its turn, and the engine is not asked."""
+    answer = seam.answer()
+    call = RecordingCall(seam.events, seam.reactor)
+    place = Deferred[None](lambda _: seam.events.append("gives up its turn"))
+    done = answer.relay(0, call, Cutter(Limits()), lambda start: place.addCallback(lambda _: start()))
+    answer.stopProducing()
+    assert seam.new_events() == ["gives up its turn"]
+    done.addErrback(lambda failure: failure.trap(CancelledError))
+    done.cancel()
+    assert seam.new_events() == []
 
 
 def test_gone_before_the_first_write(seam: Seam) -> None:
@@ -1005,7 +1047,22 @@ def test_abort_behind_a_slow_reader_when_the_engine_has_ended(seam: Seam) -> Non
     call.say("b")
     call.leave()
     answer.abort(STOPPING)
-    assert len(seam.results) == 1
+    assert [choice.text for choice in seam.results] == ["ab"]
+
+
+def test_abort_of_a_call_that_ends_at_once(seam: Seam) -> None:
+    """An aborted answer ends with the reason for which it was aborted, not with the failure of the cancelled call."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    failures = [BROKEN]
+
+    def cancel() -> None:
+        while failures:
+            call.leave(failures.pop())
+
+    call.cancel = cancel  # type: ignore[method-assign]
+    answer.abort(STOPPING)
+    assert seam.results == [STOPPING]
 
 
 def test_abort_without_a_call(seam: Seam) -> None:
@@ -1147,8 +1204,75 @@ def test_a_write_that_fails(seam: Seam) -> None:
     call.say("b")
     seam.reactor.turn()
     assert seam.new_events() == ["write 0:b ", "cancel", "relayed"]
+    for expected in (["disconnect"], []):
+        answer.fail(BROKEN)
+        assert seam.new_events() == expected
+
+
+def test_headers_that_cannot_be_sent(seam: Seam) -> None:
+    """If the headers cannot be sent, the answer fails with the first reason, and nothing of it is sent later."""
+    faults = [RuntimeError("first"), MemoryError()]
+    answer = seam.answer()
+
+    def starting() -> None:
+        seam.events.append("starting")
+        if faults:
+            raise faults.pop(0)
+
+    answer.starting = starting
+    call, _ = seam.relay(answer)
+    call.say("a")
+    seam.reactor.turn()
+    assert seam.new_events() == ["starting", "cancel", "starting", "cancel", "relayed"]
+    assert [str(fault) for fault in seam.results] == ["first"]
+    assert not answer.started
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_end_that_cannot_be_sent(seam: Seam, *, begun: bool) -> None:
+    """If an answer's end cannot be sent, its client is disconnected, and the caller gets the exception."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    if begun:
+        call.say("a")
+        seam.reactor.turn()
+    call.leave()
+
+    def conclude(data_bytes: bytes) -> None:
+        raise MemoryError(data_bytes)
+
+    seam.request.conclude = conclude  # type: ignore[method-assign]
+    with pytest.raises(MemoryError):
+        answer.finish(ending(*seam.results))
+    assert seam.new_events()[-1] == "disconnect"
     answer.fail(BROKEN)
-    assert seam.new_events() == ["disconnect"]
+    assert seam.new_events() == []
+
+
+def test_an_error_after_the_end(seam: Seam) -> None:
+    """An error that is raised after an answer's end is not written into the next answer of the connection."""
+    answer = seam.answer()
+    call, _ = seam.relay(answer)
+    call.leave()
+    answer.finish(ending(*seam.results))
+    seam.new_events()
+    answer.fail(BROKEN)
+    assert seam.new_events() == []
+
+
+def test_a_call_that_cannot_be_cancelled(seam: Seam) -> None:
+    """If cancelling the engine's call raises, the answer stops all the same, and the log says why."""
+    answer = seam.answer(heartbeat_s=5)
+    call, done = seam.relay(answer)
+
+    def cancel() -> None:
+        raise MemoryError
+
+    call.cancel = cancel  # type: ignore[method-assign]
+    answer.stopProducing()
+    assert [text.splitlines()[0] for text in seam.logged_errors] == ["An engine call could not be cancelled"]
+    done.cancel()
+    seam.logged_errors.clear()
 
 
 def test_a_heartbeat_that_cannot_be_encoded(seam: Seam) -> None:
@@ -1163,14 +1287,18 @@ def test_a_heartbeat_that_cannot_be_encoded(seam: Seam) -> None:
 
 def test_an_error_that_cannot_be_encoded(seam: Seam) -> None:
     """A client of an answer that failed twice waits for ever."""
-    answer = seam.answer(FailingStream("fail"))
-    call, _ = seam.stream_call(answer)
+    answer = seam.answer(FailingStream("fail"), heartbeat_s=5)
+    call, _ = seam.relay(answer)
     call.say("a")
     seam.reactor.turn()
     call.leave(BROKEN)
     seam.new_events()
     answer.fail(BROKEN)
     assert seam.new_events() == ["disconnect"]
+    assert [text.splitlines()[0] for text in seam.logged_errors] == [
+        "An answer's error could not be sent; disconnecting its client"
+    ]
+    seam.logged_errors.clear()
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError()], ids=["thread", "memory"])

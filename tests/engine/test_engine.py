@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -633,6 +634,54 @@ def test_one_deadline_for_both_times(client: Client) -> None:
     texts(call)
     first_s, second_s = deadlines_s
     assert 0 < second_s < first_s == LIMIT_S
+
+
+@pytest.mark.parametrize(("passed_s", "left_s"), [(9.75, 0.25), (10.0, None), (10.25, None)])
+def test_what_is_left_for_the_second_time(
+    monkeypatch: pytest.MonkeyPatch, passed_s: float, left_s: float | None
+) -> None:
+    """A question is asked again with all that is left of its time, however little, and not after its deadline."""
+    clock = SimpleNamespace(monotonic=lambda: 100.0)
+    monkeypatch.setattr(attempts, "time", clock)
+    question_time = attempts.Attempts(10.0)
+    question_time.begin()
+    clock.monotonic = lambda: 100.0 + passed_s
+    error = GatewayError(errors.ENGINE_UNAVAILABLE, "away")
+    if left_s is not None:
+        assert question_time.left_s(error) == left_s
+        return
+    with pytest.raises(GatewayError) as caught:
+        question_time.left_s(error)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("kind", "heard", "patience_s"),
+    [
+        (errors.ENGINE_UNAVAILABLE, False, attempts.RETURN_S),
+        (errors.ENGINE_UNAVAILABLE, True, None),
+        (errors.ENGINE_ERROR, False, None),
+        (errors.ENGINE_TIMEOUT, False, None),
+    ],
+)
+def test_which_failures_are_worth_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Kind,
+    heard: bool,  # noqa: FBT001 - a column of the table
+    patience_s: float | None,
+) -> None:
+    """The engine's return is waited for only if it was unreachable and has sent nothing."""
+    monkeypatch.setattr(attempts, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    question_time = attempts.Attempts(10.0)
+    question_time.begin()
+    question_time.heard = heard
+    error = GatewayError(kind, "failed")
+    if patience_s is not None:
+        assert question_time.patience_s(error) == patience_s
+        return
+    with pytest.raises(GatewayError) as caught:
+        question_time.patience_s(error)
+    assert caught.value is error
 
 
 def test_not_asked_again_after_the_deadline(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from brunix_twisted.engine.wakeup import _MANY, _PAUSE_S, ReactorWaker
 from fake_reactor import FakeReactor
+from log_lines import log_lines
 
 
 def note(ran: list[int], number: int) -> Callable[[], None]:
@@ -80,6 +82,18 @@ def test_ringing_within() -> None:
     assert ran == [1]
 
 
+def test_many_that_ring_within() -> None:
+    """Busy streams that ring again while the reactor serves them cost one wake-up, not two."""
+    reactor, rung = FakeReactor(), list[int]()
+    bell = Bell(reactor.as_reactor)
+    for number in range(_MANY):
+        bell.ring(partial(bell.ring, note(rung, number)))
+    reactor.turn()
+    assert (reactor.wakes(), reactor.delayed_calls()) == (1, [])
+    reactor.turn()
+    assert rung == list(range(_MANY))
+
+
 def test_from_many_threads() -> None:
     """A word stays behind when several workers ring at once."""
     reactor, ran = FakeReactor(), list[int]()
@@ -107,12 +121,14 @@ def test_a_stream_that_fails_harms_no_other() -> None:
     def fail() -> None:
         raise MemoryError
 
-    waker.schedule(note(ran, 0))
-    waker.schedule(fail)
-    waker.schedule(note(ran, 1))
-    reactor.turn()
-    assert ran == [0, 1]
-    waker.schedule(note(ran, 2))
+    bell.ring(note(rung, 0))
+    bell.ring(fail)
+    bell.ring(note(rung, 1))
+    with log_lines() as lines:
+        reactor.turn()
+    assert rung == [0, 1]
+    assert [text.splitlines()[0] for text in lines.errors] == ["A stream could not be served"]
+    bell.ring(note(rung, 2))
     reactor.turn()
     assert ran == [0, 1, 2]
 
