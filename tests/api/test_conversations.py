@@ -643,6 +643,31 @@ def test_continued_by_its_id_and_by_its_conversation() -> None:
         sessions.assign(by_id, None, 0.0)
 
 
+def test_names_of_handed_over_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused names do not fill the memory: those of sessions that were handed over longest ago are usable again."""
+    monkeypatch.setattr("brunix_twisted.sessions._MAX_HANDED_OVER", 2)
+    sessions = choosing()
+
+    def ask(said: str, *history: Turn) -> str:
+        question = asking(said, history=history)
+        chosen = sessions.choose(question, None, 0.0)
+        sessions.completed(chosen, question, DONE, 0.0)
+        (session_id,) = chosen.session_ids
+        return session_id
+
+    def hand_over(said: str) -> str:
+        session_id = ask(said)
+        assert ask("And?", Turn(said, "Hello!")) == session_id
+        return session_id
+
+    first, second = hand_over("a"), hand_over("b")
+    # Presented once more, it counts as handed over last.
+    assert ask("More?", Turn("a", "Hello!"), Turn("And?", "Hello!")) == first
+    third = hand_over("c")
+    usable = [sessions.choose(asking("x"), name, 0.0).session_ids == (name,) for name in (first, second, third)]
+    assert usable == [False, True, False]
+
+
 def test_several_questions() -> None:
     """Of several prompts in one request, one would be answered in the context of another."""
     sessions = choosing()
