@@ -1249,6 +1249,22 @@ def test_an_end_that_cannot_be_sent(seam: Seam, *, begun: bool) -> None:
     assert seam.new_events() == []
 
 
+def test_an_end_whose_headers_cannot_be_sent(seam: Seam) -> None:
+    """If the headers of a whole answer cannot be sent, the client stays connected and can get an error's status."""
+    answer = seam.answer(whole())
+    call, _ = seam.relay(answer)
+    call.leave()
+
+    def starting() -> None:
+        raise MemoryError
+
+    answer.starting = starting
+    with pytest.raises(MemoryError):
+        answer.finish(ending(*seam.results))
+    assert not answer.started
+    assert "disconnect" not in seam.new_events()
+
+
 def test_an_error_after_the_end(seam: Seam) -> None:
     """An error that is raised after an answer's end is not written into the next answer of the connection."""
     answer = seam.answer()
