@@ -10,22 +10,24 @@ from typing import Final
 from coverage import CoverageData
 
 from fake_reactor import LIMIT_S
-from isolation import CLEAN
+from isolation import unmeasured
 
 CONFIG: Final = Path(__file__).resolve().parents[1] / "pyproject.toml"
 
 # Each imports a module of its own, and ends in a way of its own.
 PROGRAMS: Final = {
-    "errors.py": "import brunix_twisted.errors",
+    "errors.py": "import brunix_twisted.errors, brunix_twisted._pb.brunix_pb2",
     "hosts.py": "import brunix_twisted.hosts, os; os._exit(0)",
     "origins.py": "import brunix_twisted.origins, os, signal; os.kill(os.getpid(), signal.SIGTERM)",
     "spelling.py": "import os; os.fork() and os._exit(0); import brunix_twisted.spelling",
 }
 
 STARTS_THEM: Final = """
+import os
 import subprocess
 import sys
 
+os.chdir("/")
 for program in sys.argv[1:]:
     # The end of the pipe is that of all who have it.
     subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE)
@@ -37,8 +39,7 @@ def test_processes_are_measured(tmp_path: Path) -> None:
     script = tmp_path / "starts.py"
     script.write_text(STARTS_THEM, "utf-8")
     # These tests may be measured themselves; what they start here is not part of that.
-    environment = {name: text for name, text in CLEAN.items() if not name.startswith("COVERAGE_")}
-    environment["COVERAGE_FILE"] = str(tmp_path / "data")
+    environment = unmeasured() | {"COVERAGE_FILE": str(tmp_path / "data")}
     for arguments in (
         ("run", f"--rcfile={CONFIG}", str(script), *PROGRAMS.values()),
         ("combine", f"--rcfile={CONFIG}"),
@@ -50,3 +51,4 @@ def test_processes_are_measured(tmp_path: Path) -> None:
     data.read()
     measured = {Path(file).name for file in data.measured_files() if data.arcs(file)}
     assert measured >= set(PROGRAMS)
+    assert "brunix_pb2.py" not in measured
