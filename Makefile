@@ -41,7 +41,7 @@ STATIC := "$(BIN)/ruff check" "$(BIN)/ruff format --check" "$(BIN)/mypy"
 
 test: $(VENV)/installed-dev  ## lint, format check, type check and every test
 	@$(if $(COVERAGE),$(BIN)/coverage erase)
-	@$(BIN)/python tests/side_by_side.py "$(PYTEST) -n auto" \
+	@$(BIN)/python tests/support/side_by_side.py "$(PYTEST) -n auto" \
 	    "$(PYTEST) -n auto --reactor=asyncio $(WITHOUT_THREADS)" $(STATIC)
 	@$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
 

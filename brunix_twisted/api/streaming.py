@@ -246,7 +246,7 @@ class AnswerProducer:
         """
         if self._fault is not None:
             self._fault.raiseException()
-        self._end(self._opening() + self._encoder.finish(ending))
+        self._end(self._opening() + self._encoder.finish(end))
 
     def fail(self, error: GatewayError) -> None:
         """
@@ -376,8 +376,8 @@ class AnswerProducer:
                     self._has_text = True
                     self._events.on_first_text()
                 pieces.append(self._opening())
-                self._add(relay, cutter.feed(text), pieces)
-            ended = cutter.finish_reason is not None or (relay.left and relay.call.is_empty)
+                self._add(relay, limiter.feed(text), pieces)
+            ended = limiter.finish_reason is not None or (relay.left and relay.call.is_empty)
             if ended and relay.failure is None:
                 self._add(relay, limiter.flush(), pieces)
         finally:

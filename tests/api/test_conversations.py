@@ -645,12 +645,12 @@ def test_continued_by_its_id_and_by_its_conversation() -> None:
 
 def test_names_of_handed_over_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused names do not fill the memory: those of sessions that were handed over longest ago are usable again."""
-    monkeypatch.setattr("brunix_twisted.sessions._MAX_HANDED_OVER", 2)
+    monkeypatch.setattr("brunix_twisted.api.sessions._MAX_HANDED_OVER", 2)
     sessions = choosing()
 
     def ask(said: str, *history: Turn) -> str:
         question = asking(said, history=history)
-        chosen = sessions.choose(question, None, 0.0)
+        chosen = sessions.assign(question, None, 0.0)
         sessions.completed(chosen, question, DONE, 0.0)
         (session_id,) = chosen.session_ids
         return session_id
@@ -664,7 +664,7 @@ def test_names_of_handed_over_sessions_are_bounded(monkeypatch: pytest.MonkeyPat
     # Presented once more, it counts as handed over last.
     assert ask("More?", Turn("a", "Hello!"), Turn("And?", "Hello!")) == first
     third = hand_over("c")
-    usable = [sessions.choose(asking("x"), name, 0.0).session_ids == (name,) for name in (first, second, third)]
+    usable = [sessions.assign(asking("x"), name, 0.0).session_ids == (name,) for name in (first, second, third)]
     assert usable == [False, True, False]
 
 

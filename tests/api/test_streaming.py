@@ -305,6 +305,7 @@ class Seam:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.first_text_s: float | None = None
         self.reactor = FakeReactor()
         self.request = RecordingRequest(self.events)
         self.results: list[Any] = []
@@ -423,19 +424,6 @@ def test_answer_without_text(seam: Seam) -> None:
         "headers of text/stream, 6 bytes",
         "finish_with <stop>",
     ]
-
-
-def test_told_before_the_headers(seam: Seam) -> None:
-    """What is told of an answer in its headers is added just before they are sent, once."""
-    answer = seam.answer()
-    answer.starting = lambda: seam.events.append("starting")
-    call, _ = seam.relay(answer)
-    for text in "ab":
-        call.say(text)
-        seam.reactor.turn()
-    call.leave()
-    assert seam.new_events() == ["starting", *HEADERS, "write <0:a ", "write 0:b ", "cancel", "relayed"]
-    answer.finish(ending(*seam.results))
 
 
 def test_texts_that_wait_go_out_together(seam: Seam) -> None:
@@ -775,7 +763,7 @@ def test_the_first_token_is_late_after_a_heartbeat(seam: Seam) -> None:
 def test_the_call_ends_without_a_token(seam: Seam) -> None:
     """The deadline of the first token ends with the call, also while the client reads too slowly for its end."""
     answer = seam.answer(first_token_timeout_s=120)
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     answer.pauseProducing()
     call.leave()
     assert seam.reactor.delayed_calls() == []
@@ -955,7 +943,7 @@ def test_gone_while_the_question_waits(seam: Seam) -> None:
     answer = seam.answer()
     call = RecordingCall(seam.events, seam.reactor)
     place = Deferred[None](lambda _: seam.events.append("gives up its turn"))
-    done = answer.relay(0, call, Cutter(Limits()), lambda start: place.addCallback(lambda _: start()))
+    done = answer.stream_call(0, call, OutputLimiter(Limits()), lambda start: place.addCallback(lambda _: start()))
     answer.stopProducing()
     assert seam.new_events() == ["gives up its turn"]
     done.addErrback(lambda failure: failure.trap(CancelledError))
@@ -1053,7 +1041,7 @@ def test_abort_behind_a_slow_reader_when_the_engine_has_ended(seam: Seam) -> Non
 def test_abort_of_a_call_that_ends_at_once(seam: Seam) -> None:
     """An aborted answer ends with the reason for which it was aborted, not with the failure of the cancelled call."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     failures = [BROKEN]
 
     def cancel() -> None:
@@ -1214,16 +1202,16 @@ def test_headers_that_cannot_be_sent(seam: Seam) -> None:
     faults = [RuntimeError("first"), MemoryError()]
     answer = seam.answer()
 
-    def starting() -> None:
-        seam.events.append("starting")
+    def on_headers(content_type: bytes, length_bytes: int | None) -> None:
+        seam.events.append(f"{content_type.decode()} {length_bytes}")
         if faults:
             raise faults.pop(0)
 
-    answer.starting = starting
-    call, _ = seam.relay(answer)
+    seam.on_headers = on_headers  # type: ignore[method-assign]
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
-    assert seam.new_events() == ["starting", "cancel", "starting", "cancel", "relayed"]
+    assert seam.new_events() == ["text/stream None", "cancel", "text/stream None", "cancel", "relayed"]
     assert [str(fault) for fault in seam.results] == ["first"]
     assert not answer.started
 
@@ -1232,16 +1220,16 @@ def test_headers_that_cannot_be_sent(seam: Seam) -> None:
 def test_an_end_that_cannot_be_sent(seam: Seam, *, begun: bool) -> None:
     """If an answer's end cannot be sent, its client is disconnected, and the caller gets the exception."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     if begun:
         call.say("a")
         seam.reactor.turn()
     call.leave()
 
-    def conclude(data_bytes: bytes) -> None:
+    def finish_with(data_bytes: bytes) -> None:
         raise MemoryError(data_bytes)
 
-    seam.request.conclude = conclude  # type: ignore[method-assign]
+    seam.request.finish_with = finish_with  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
         answer.finish(ending(*seam.results))
     assert seam.new_events()[-1] == "disconnect"
@@ -1252,13 +1240,13 @@ def test_an_end_that_cannot_be_sent(seam: Seam, *, begun: bool) -> None:
 def test_an_end_whose_headers_cannot_be_sent(seam: Seam) -> None:
     """If the headers of a whole answer cannot be sent, the client stays connected and can get an error's status."""
     answer = seam.answer(whole())
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.leave()
 
-    def starting() -> None:
-        raise MemoryError
+    def on_headers(content_type: bytes, length_bytes: int | None) -> None:
+        raise MemoryError(content_type, length_bytes)
 
-    answer.starting = starting
+    seam.on_headers = on_headers  # type: ignore[method-assign]
     with pytest.raises(MemoryError):
         answer.finish(ending(*seam.results))
     assert not answer.started
@@ -1268,7 +1256,7 @@ def test_an_end_whose_headers_cannot_be_sent(seam: Seam) -> None:
 def test_an_error_after_the_end(seam: Seam) -> None:
     """An error that is raised after an answer's end is not written into the next answer of the connection."""
     answer = seam.answer()
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.leave()
     answer.finish(ending(*seam.results))
     seam.new_events()
@@ -1279,7 +1267,7 @@ def test_an_error_after_the_end(seam: Seam) -> None:
 def test_a_call_that_cannot_be_cancelled(seam: Seam) -> None:
     """If cancelling the engine's call raises, the answer stops all the same, and the log says why."""
     answer = seam.answer(heartbeat_s=5)
-    call, done = seam.relay(answer)
+    call, done = seam.stream_call(answer)
 
     def cancel() -> None:
         raise MemoryError
@@ -1304,7 +1292,7 @@ def test_a_heartbeat_that_cannot_be_encoded(seam: Seam) -> None:
 def test_an_error_that_cannot_be_encoded(seam: Seam) -> None:
     """A client of an answer that failed twice waits for ever."""
     answer = seam.answer(FailingStream("fail"), heartbeat_s=5)
-    call, _ = seam.relay(answer)
+    call, _ = seam.stream_call(answer)
     call.say("a")
     seam.reactor.turn()
     call.leave(BROKEN)

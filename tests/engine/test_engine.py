@@ -642,23 +642,23 @@ def test_what_is_left_for_the_second_time(
 ) -> None:
     """A question is asked again with all that is left of its time, however little, and not after its deadline."""
     clock = SimpleNamespace(monotonic=lambda: 100.0)
-    monkeypatch.setattr(attempts, "time", clock)
-    question_time = attempts.Attempts(10.0)
+    monkeypatch.setattr(retry, "time", clock)
+    question_time = retry.RetryBudget(10.0)
     question_time.begin()
     clock.monotonic = lambda: 100.0 + passed_s
     error = GatewayError(errors.ENGINE_UNAVAILABLE, "away")
     if left_s is not None:
-        assert question_time.left_s(error) == left_s
+        assert question_time.remaining_s(error) == left_s
         return
     with pytest.raises(GatewayError) as caught:
-        question_time.left_s(error)
+        question_time.remaining_s(error)
     assert caught.value is error
 
 
 @pytest.mark.parametrize(
-    ("kind", "heard", "patience_s"),
+    ("kind", "heard", "wait_s"),
     [
-        (errors.ENGINE_UNAVAILABLE, False, attempts.RETURN_S),
+        (errors.ENGINE_UNAVAILABLE, False, retry.RETURN_S),
         (errors.ENGINE_UNAVAILABLE, True, None),
         (errors.ENGINE_ERROR, False, None),
         (errors.ENGINE_TIMEOUT, False, None),
@@ -668,19 +668,19 @@ def test_which_failures_are_worth_waiting(
     monkeypatch: pytest.MonkeyPatch,
     kind: Kind,
     heard: bool,  # noqa: FBT001 - a column of the table
-    patience_s: float | None,
+    wait_s: float | None,
 ) -> None:
     """The engine's return is waited for only if it was unreachable and has sent nothing."""
-    monkeypatch.setattr(attempts, "time", SimpleNamespace(monotonic=lambda: 0.0))
-    question_time = attempts.Attempts(10.0)
+    monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    question_time = retry.RetryBudget(10.0)
     question_time.begin()
     question_time.heard = heard
     error = GatewayError(kind, "failed")
-    if patience_s is not None:
-        assert question_time.patience_s(error) == patience_s
+    if wait_s is not None:
+        assert question_time.wait_s(error) == wait_s
         return
     with pytest.raises(GatewayError) as caught:
-        question_time.patience_s(error)
+        question_time.wait_s(error)
     assert caught.value is error
 
 

@@ -84,14 +84,14 @@ def test_ringing_within() -> None:
 
 def test_many_that_ring_within() -> None:
     """Busy streams that ring again while the reactor serves them cost one wake-up, not two."""
-    reactor, rung = FakeReactor(), list[int]()
-    bell = Bell(reactor.as_reactor)
+    reactor, ran = FakeReactor(), list[int]()
+    waker = ReactorWaker(reactor.as_reactor)
     for number in range(_MANY):
-        bell.ring(partial(bell.ring, note(rung, number)))
+        waker.schedule(partial(waker.schedule, note(ran, number)))
     reactor.turn()
     assert (reactor.wakes(), reactor.delayed_calls()) == (1, [])
     reactor.turn()
-    assert rung == list(range(_MANY))
+    assert ran == list(range(_MANY))
 
 
 def test_from_many_threads() -> None:
@@ -121,14 +121,14 @@ def test_a_stream_that_fails_harms_no_other() -> None:
     def fail() -> None:
         raise MemoryError
 
-    bell.ring(note(rung, 0))
-    bell.ring(fail)
-    bell.ring(note(rung, 1))
+    waker.schedule(note(ran, 0))
+    waker.schedule(fail)
+    waker.schedule(note(ran, 1))
     with log_lines() as lines:
         reactor.turn()
-    assert rung == [0, 1]
+    assert ran == [0, 1]
     assert [text.splitlines()[0] for text in lines.errors] == ["A stream could not be served"]
-    bell.ring(note(rung, 2))
+    waker.schedule(note(ran, 2))
     reactor.turn()
     assert ran == [0, 1, 2]
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from fake_reactor import LIMIT_S
-from isolation import CLEAN, NOBODY
+from isolation import CLEAN, NOBODY, unmeasured
 
 COMMAND: Final = (sys.executable, "-m", "brunix_twisted")
 
@@ -77,7 +77,7 @@ def modules_after(arguments: Sequence[str]) -> set[str]:
     )
     done = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-c", script],
-        env=CLEAN,
+        env=unmeasured(),
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

@@ -11,15 +11,16 @@ from coverage import CoverageData
 
 from fake_reactor import LIMIT_S
 from isolation import unmeasured
+from paths import ROOT
 
-CONFIG: Final = Path(__file__).resolve().parents[1] / "pyproject.toml"
+CONFIG: Final = ROOT / "pyproject.toml"
 
-# Each imports a module of its own, and ends in a way of its own.
+# Each imports another module, and ends in another way.
 PROGRAMS: Final = {
     "errors.py": "import brunix_twisted.errors, brunix_twisted._pb.brunix_pb2",
-    "hosts.py": "import brunix_twisted.hosts, os; os._exit(0)",
-    "origins.py": "import brunix_twisted.origins, os, signal; os.kill(os.getpid(), signal.SIGTERM)",
-    "spelling.py": "import os; os.fork() and os._exit(0); import brunix_twisted.spelling",
+    "allowed_hosts.py": "import brunix_twisted.config.allowed_hosts, os; os._exit(0)",
+    "cors_origins.py": "import brunix_twisted.config.cors_origins, os, signal; os.kill(os.getpid(), signal.SIGTERM)",
+    "addresses.py": "import os; os.fork() and os._exit(0); import brunix_twisted.config.addresses",
 }
 
 STARTS_THEM: Final = """
