@@ -1,8 +1,7 @@
 """
-What can go wrong with a request, in the one form that every dialect can render.
+Errors of requests, in the form that every dialect renders.
 
-A fault becomes a :class:`GatewayError` once, where it is noticed, and becomes bytes once, in the dialect of the
-request's path.
+The code that detects an error raises a :class:`GatewayError`; the dialect of the request's path turns it into bytes.
 """
 
 from __future__ import annotations
@@ -12,15 +11,16 @@ import attrs
 
 @attrs.frozen
 class Kind:
-    """A class of failures: its HTTP status and OpenAI's words for it."""
+    """A class of errors: its HTTP status, and OpenAI's type and code."""
 
     status: int
     type: str
     code: str | None = None
     retry: bool | None = None
     """
-    Whether the same request may succeed later. The OpenAI SDKs repeat 408, 409, 429 and every 5xx twice unless the
-    answer says ``x-should-retry: false``; None leaves the client to its own rule.
+    Whether the same request may succeed later. None leaves the decision to the client.
+
+    The OpenAI SDKs retry 408, 409, 429 and every 5xx twice unless the response has ``x-should-retry: false``.
     """
 
 
@@ -50,7 +50,7 @@ ENGINE_TIMEOUT = Kind(504, "server_error", "engine_timeout", retry=False)
 UNKNOWN_VERSION = Kind(505, "invalid_request_error", "http_version_not_supported", retry=False)
 
 RETRY_AFTER_S = 1
-"""Sent with every kind that may succeed later: a restarted engine is reached again within a second."""
+"""Sent with every kind that may succeed later. The gateway reconnects to a restarted engine within a second."""
 
 
 @attrs.define(eq=False)
@@ -59,27 +59,28 @@ class GatewayError(Exception):
 
     kind: Kind
     message: str
-    """For the caller: says what was wrong and what would be right; never an engine's internals."""
+    """For the caller: names the fault and the fix, and contains none of the engine's internals."""
     param: str | None = None
-    """The request's parameter at fault, as a path such as ``messages[0].role``."""
+    """The path of the invalid parameter, such as ``messages[0].role``."""
     detail: str | None = None
     """For the log only."""
 
     @property
     def message_with_param(self) -> str:
-        """The message, after the parameter at fault unless it names that; for APIs whose errors hold nothing else."""
+        """The message, prefixed with the parameter unless it names it; for APIs whose errors have no other field."""
         named = self.param is None or self.param in self.message
         return self.message if named else f"{self.param}: {self.message}"
 
     def __str__(self) -> str:
-        """Everything, for the log."""
+        """Format status, message and detail for the log."""
         return f"{self.kind.status} {self.message}" + (f" ({self.detail})" if self.detail else "")
 
 
 def answer_too_large(detail: str) -> GatewayError:
     """
-    Make the error of an answer that is larger than ``PROXY_MAX_ANSWER_BYTES``.
+    Return the error for an answer that is larger than ``PROXY_MAX_ANSWER_BYTES``.
 
-    :param detail: how that was noticed.
+    :param detail: how the gateway detected it, for the log.
     """
-    return GatewayError(ENGINE_ERROR, "The engine's answer is larger than this gateway passes on", detail=detail)
+    message = "The engine's answer is too large; PROXY_MAX_ANSWER_BYTES is the limit"
+    return GatewayError(ENGINE_ERROR, message, detail=detail)

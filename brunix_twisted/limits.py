@@ -1,8 +1,8 @@
 """
-Where the caller's limits end the text, and how tokens are counted.
+Stop sequences, maximum length, and the token estimate.
 
-The engine supports neither stop sequences nor a maximum length; :class:`OutputLimiter` applies them. How the engine
-splits its answer into messages never changes the result: every rule here is a rule about the whole text.
+The engine supports neither stop sequences nor a maximum length; :class:`OutputLimiter` applies them. The result depends
+only on the complete text, not on how the engine splits it into messages.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ BYTES_PER_TOKEN = 4
 
 def count_tokens(text: str) -> int:
     """
-    The estimate that ``usage``, ``eval_count`` and ``max_tokens`` all go by.
+    Estimate the tokens of a text, for ``usage``, ``eval_count`` and ``max_tokens``.
 
-    One token for every four bytes of UTF-8, and one for a rest of one to three bytes. The engine does not say how it
-    splits text, so no exact count exists here; this one is fast, the same everywhere, and a caller can repeat it.
-    Count a whole text, not its pieces: each piece would round up by itself.
+    One token for every four bytes of UTF-8, rounded up. The engine does not report how it splits text, so an exact
+    count is not available; this estimate is fast, and callers can reproduce it. Count a complete text, not its chunks:
+    rounding up each chunk would give a larger number.
     """
     return _tokens(_size_bytes(text))
 
@@ -38,33 +38,34 @@ def _size_bytes(text: str) -> int:
 
 class OutputLimiter:
     """
-    Ends one text where the caller wants it to end.
+    Truncates one text at the caller's limits.
 
-    Of the whole text, however it is split into feeds:
+    The rules apply to the complete text, not to single feeds:
 
-    - A *stop* begins where the first stop sequence begins, the leftmost of all that occur.
-    - The *length* ends after the last character (code point) with which the text counts no more than ``max_tokens``
-      tokens, but only when there is text beyond it: a text that ends by itself exactly there is not cut.
-    - Whichever comes first ends the text. A stop that begins right at the length is met: the caller gets the same text
-      either way, and ``stop`` says that nothing of the answer is missing. So a stop sequence may begin before the
-      length and become whole only after it; waiting for that takes no more text than the longest stop sequence has.
+    - A *stop* ends the text before the leftmost stop sequence.
+    - The *length* ends it after the last character (code point) that fits into ``max_tokens`` tokens, but only if more
+      text follows: a text that ends exactly there is not truncated.
+    - The earlier of the two applies. If a stop sequence begins exactly at the length, ``stop`` applies: the text is the
+      same, and ``stop`` says that nothing is missing. So a stop sequence may begin before the length and end after it;
+      to find out, the limiter needs no more text than the longest stop sequence has.
 
-    Text goes out as early as these rules permit: only the longest end of it that is the beginning of a stop sequence
-    is ever held back. Memory is held for each character of the stop sequences; whoever accepts them bounds them.
+    The limiter returns text as early as possible: it holds back only the longest suffix that may begin a stop
+    sequence. Memory grows with the length of the stop sequences, which the caller of this class must limit.
 
-    :param limits: ``max_tokens`` is 0 or more; with 0 any text at all is cut.
+    :param limits: ``max_tokens`` is 0 or more; 0 truncates any text.
     """
 
     __slots__ = ("_held", "_max_bytes", "_size_bytes", "_stops", "_unlimited", "finish_reason", "stop")
 
     finish_reason: Literal["stop", "length"] | None
     """
-    Why the text was cut, set by the feed (or the flush) that makes it certain. None: it was not, so far. Once set, the
-    engine has nothing to say that the caller would see, and both methods return nothing more.
+    Why the text was truncated, set by the feed (or the flush) that makes it certain. None: not truncated so far.
+
+    Once it is set, both methods return "", and the engine call can be cancelled.
     """
 
     stop: str | None
-    """The stop sequence that ended the text, once it is certain: of those that begin there, the one first complete."""
+    """The stop sequence that ended the text. Of several with the same start, the one that is complete first."""
 
     def __init__(self, limits: Limits) -> None:
         self.finish_reason = None
@@ -77,38 +78,38 @@ class OutputLimiter:
 
     @property
     def tokens(self) -> int:
-        """What :func:`count_tokens` gives for all text handed out so far, joined."""
+        """The result of :func:`count_tokens` for all text returned so far, joined."""
         return _tokens(self._size_bytes)
 
     def feed(self, text: str) -> str:
-        """Take the engine's next text; returns what may go out now."""
+        """Add the engine's next text; return what can be sent now."""
         if self._unlimited:
             self._size_bytes += _size_bytes(text)
             return text
         if self.finish_reason is not None:
             return ""
-        known = len(self._held)
+        searched = len(self._held)
         text = self._held + text
-        return self._release(text, len(text) if self._stops is None else self._stops.search(text, known))
+        return self._release(text, len(text) if self._stops is None else self._stops.search(text, searched))
 
     def flush(self) -> str:
-        """Tell that the engine has ended; returns what was held back and still belongs to the text."""
+        """End the text; return what was held back and belongs to it."""
         return "" if self.finish_reason is not None else self._release(self._held, len(self._held))
 
     def _release(self, text: str, pending: int) -> str:
         """
-        Hand out the beginning of ``text`` that is certain, and hold the rest back.
+        Return the beginning of ``text`` that is certain, and hold back the rest.
 
-        :param text: everything that was not handed out yet.
-        :param pending: where in it the leftmost stop begins that more text could make whole; its length if none.
+        :param text: everything that was not returned yet.
+        :param pending: index in it of the leftmost stop sequence that more text could complete; its length if none.
         """
         stops = self._stops
         found = None if stops is None else stops.found
         end = pending if found is None else min(found, pending)
-        over = self._length_cut(text)
-        if over < end:
+        length_end = self._length_cut(text)
+        if length_end < end:
             self.finish_reason = "length"
-            end = over
+            end = length_end
         elif stops is not None and found is not None:
             if end == found:
                 self.finish_reason = "stop"
@@ -121,36 +122,36 @@ class OutputLimiter:
         return released
 
     def _length_cut(self, text: str) -> int:
-        """Where ``text`` passes the length; its end if it does not."""
+        """Return the index at which ``text`` exceeds the length; its length if it does not."""
         if self._max_bytes is None:
             return len(text)
         room_bytes = self._max_bytes - self._size_bytes
-        # The only bytes there are to ignore are those of a character that begins in the room and ends outside.
+        # Only the bytes of a character across the limit are incomplete, and so ignored.
         return len(text.encode()[:room_bytes].decode(errors="ignore"))
 
 
 class _StopSearch:
     """
-    Looks for all stop sequences at once, with the automaton of Aho and Corasick (1975).
+    Searches for all stop sequences at once, with the Aho-Corasick algorithm (1975).
 
-    A state is the longest end of the text read so far that is a beginning of some stop; state 0 is none. That costs
-    one step a character, however long the stops are and however they overlap. Plain comparisons with what is held back
-    would take quadratic time on text such as a long row of dashes.
+    A state is the longest suffix of the text read so far that is a prefix of a stop sequence; state 0 is the empty one.
+    This takes one step per character, regardless of the length and overlap of the stop sequences. Comparing the text
+    held back with each of them would take quadratic time on text such as a long row of dashes.
     """
 
-    __slots__ = ("_depth", "_fallback", "_first", "_next", "_state", "_whole", "found", "met")
+    __slots__ = ("_depth", "_fallback", "_first", "_next", "_state", "_stop_length", "found", "met")
 
     found: int | None
-    """Where the leftmost whole stop begins so far, in the text of the last search."""
+    """Index of the leftmost complete stop sequence so far, in the text of the last search."""
     met: str | None
-    """That stop."""
+    """That stop sequence."""
 
     def __init__(self, stops: Iterable[str]) -> None:
         self.found = self.met = None
         self._state = 0
         self._next: list[dict[str, int]] = [{}]
-        # How many characters of a stop a state has seen, and how long the longest stop is that ends in it (or 0).
-        self._depth, self._whole = [0], [0]
+        # For each state: its length, and the length of the longest stop sequence that ends in it (or 0).
+        self._depth, self._stop_length = [0], [0]
         for stop in stops:
             state = 0
             for character in stop:
@@ -158,17 +159,17 @@ class _StopSearch:
                     self._next[state][character] = len(self._next)
                     self._next.append({})
                     self._depth.append(self._depth[state] + 1)
-                    self._whole.append(0)
+                    self._stop_length.append(0)
                 state = self._next[state][character]
-            self._whole[state] = len(stop)
-        # The state of the longest end that is left when the longest one does not go on; short ones first.
+            self._stop_length[state] = len(stop)
+        # For each state: the next shorter suffix to try if no transition matches. Breadth first: shorter ones first.
         self._fallback = [0] * len(self._next)
         queue = deque(self._next[0].values())
         while queue:
             state = queue.popleft()
             for character, longer in self._next[state].items():
                 self._fallback[longer] = shorter = self._step(self._fallback[state], character)
-                self._whole[longer] = self._whole[longer] or self._whole[shorter]
+                self._stop_length[longer] = self._stop_length[longer] or self._stop_length[shorter]
                 queue.append(longer)
         self._first = re.compile("[" + "".join(map(re.escape, sorted(self._next[0]))) + "]")
 
@@ -179,26 +180,26 @@ class _StopSearch:
 
     def search(self, text: str, start: int) -> int:
         """
-        Read on from ``start``; what is before it was read already.
+        Search from ``start``; the text before it was searched already.
 
-        Returns where the leftmost stop begins that more text could make whole, the text's length if there is none.
-        When ``found`` is not beyond that, it is the leftmost stop of the whole text, whatever follows.
+        Return the index of the leftmost stop sequence that more text could complete, or the text's length. If
+        ``found`` is not greater, it is final: no later text can change it.
         """
-        here, state = start, self._state
-        while here < len(text):
+        position, state = start, self._state
+        while position < len(text):
             if not state:
-                first = self._first.search(text, here)
+                first = self._first.search(text, position)
                 if first is None:
-                    here = len(text)
+                    position = len(text)
                     break
-                here = first.start()
-            state = self._step(state, text[here])
-            here += 1
-            if self._whole[state]:
-                begin = here - self._whole[state]
+                position = first.start()
+            state = self._step(state, text[position])
+            position += 1
+            if self._stop_length[state]:
+                begin = position - self._stop_length[state]
                 if self.found is None or begin < self.found:
-                    self.found, self.met = begin, text[begin:here]
-            if self.found is not None and self.found <= here - self._depth[state]:
+                    self.found, self.met = begin, text[begin:position]
+            if self.found is not None and self.found <= position - self._depth[state]:
                 break
         self._state = state
-        return here - self._depth[state]
+        return position - self._depth[state]

@@ -1,4 +1,4 @@
-"""The values that travel between the rooms: what was asked, under which limits, and how the answer ended."""
+"""Values that the layers exchange: the request, its limits, and how the answer ended."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import attrs
 
 FinishReason = Literal["stop", "length", "load", "unload"]
 """
-Why an answer is complete. Both public APIs say ``stop`` (the engine ended, or a stop sequence was met) and
-``length`` (the caller's limit was met); ``load`` and ``unload`` are Ollama's, for a request that asks nothing.
+Why an answer ended: ``stop`` (the engine ended it, or a stop sequence occurred) or ``length`` (the token limit).
+
+``load`` and ``unload`` are Ollama's, for a request without a question.
 """
 
 
 @attrs.frozen
 class Model:
-    """The one model: the names it is known under, and what its lists say of it."""
+    """The gateway's only model: its names, and what the model lists report about it."""
 
     id: str
     aliases: tuple[str, ...] = ()
-    """Further names; ``*`` stands for any."""
+    """Additional names; ``*`` accepts any name."""
     capabilities: tuple[str, ...] = ("completion",)
     context_length: int = 4096
     """In tokens."""
@@ -32,24 +33,24 @@ class Model:
         return self.id if ":" in self.id else f"{self.id}:latest"
 
     def accepts(self, name: str) -> bool:
-        """Whether a request may call the model so. The tag ``:latest`` may be there or not."""
+        """Whether a request may use this name, with or without the tag ``:latest``."""
         known = {known.removesuffix(":latest") for known in (self.id, *self.aliases)}
         return "*" in known or name.removesuffix(":latest") in known
 
 
 @attrs.frozen
 class Limits:
-    """Where the caller wants the text to end, should the engine not end it first."""
+    """The caller's limits on the length of an answer."""
 
     stop: tuple[str, ...] = ()
-    """The text ends before the first of these, none of them empty."""
+    """Stop sequences, none of them empty. The text ends before the first that occurs."""
     max_tokens: int | None = None
-    """Counted by :func:`brunix_twisted.limits.count_tokens`, the rule that ``usage`` is counted by."""
+    """Counted by :func:`brunix_twisted.limits.count_tokens`, like ``usage``."""
 
 
 @attrs.frozen
 class Turn:
-    """One question and its answer, as a client that keeps the conversation itself sends it back."""
+    """One question and its answer, from the conversation that the client sends."""
 
     user: str
     assistant: str
@@ -57,10 +58,10 @@ class Turn:
 
 @attrs.frozen
 class EditorContext:
-    """The state of the caller's editor, exactly as it goes to the engine. None: not sent."""
+    """The state of the caller's editor, passed to the engine unchanged. None: not sent."""
 
     editor_content: str | None = None
-    """Base64 of UTF-8 text; so are the next two."""
+    """Base64 of UTF-8 text, like the next two."""
     selected_text: str | None = None
     extra_context: str | None = None
     user_info: str | None = None
@@ -69,42 +70,43 @@ class EditorContext:
 
 @attrs.frozen(kw_only=True)
 class CompletionRequest:
-    """One request to complete something, whatever API it came by."""
+    """One parsed request, independent of its API."""
 
     model: str
-    """As the request spelled it; the answer echoes it."""
+    """The name that the request used; the answer repeats it."""
     queries: tuple[str, ...]
     """
-    One question to the engine for each choice of the answer, in order. Empty when nothing is asked: Ollama's clients
-    load and unload a model that way.
+    One question to the engine for each choice of the answer, in order.
+
+    Empty for a request without a question: Ollama's clients load and unload a model that way.
     """
     stream: bool
     prompt: str
-    """All the text that was sent, for the estimate of its tokens."""
+    """All text of the request, to estimate its tokens."""
     session_id: str | None = None
-    """The engine session that the caller named in the body."""
+    """The engine session in the request's body."""
     previous_response_id: str | None = None
-    """The :attr:`Head.id` of the answer whose engine session goes on with this question."""
+    """The :attr:`ResponseMeta.id` of the answer whose engine session this question continues."""
     history: tuple[Turn, ...] | None = None
-    """The turns before the question, or None when this is no conversation that an engine session could hold."""
+    """The turns before the question; None if an engine session cannot contain this conversation."""
     limits: Limits = Limits()
     include_usage: bool = False
     echo: bool = False
-    """Whether the prompt stands before the text in the answer."""
+    """Whether the answer begins with the prompt."""
     echoed_params: Mapping[str, Any] = attrs.Factory(dict)
-    """What the answer repeats of the request, as it was given there."""
+    """The request's parameters that the answer repeats, unchanged."""
     stored: bool = False
-    """Whether the answer, once it is complete, can be had again by its id."""
+    """Whether the complete answer is stored, to be retrieved by its id."""
     editor: EditorContext = EditorContext()
-    empty_finish_reason: FinishReason = "load"
-    """How an answer without any query ends."""
+    is_load_request: FinishReason = "load"
+    """The finish reason of an answer without a query."""
     ignored: tuple[str, ...] = ()
-    """The request's parameters that had no effect, by name."""
+    """Names of the request's parameters that have no effect."""
 
 
 @attrs.frozen
 class TraceContext:
-    """Which trace something belongs to, and below what: the two headers of W3C Trace Context, well formed."""
+    """The trace and the parent span: the two headers of W3C Trace Context, validated."""
 
     traceparent: str
     tracestate: str = ""
@@ -112,91 +114,91 @@ class TraceContext:
 
     @property
     def trace_id(self) -> str:
-        """The trace's own id, 32 hexadecimal digits."""
+        """The trace id, 32 hexadecimal digits."""
         return self.traceparent[3:35]
 
 
 @attrs.frozen(kw_only=True)
 class Question:
-    """What one call to the engine carries."""
+    """The content of one engine call."""
 
     query: str
     session_id: str
     request_id: str
     stream: bool
-    """False asks for the whole answer (AskAgent), True for its tokens (AskAgentStream)."""
+    """True calls AskAgentStream (one message per token), False AskAgent (one message)."""
     editor: EditorContext = EditorContext()
 
 
 @attrs.frozen(kw_only=True)
 class ResponseMeta:
-    """What the whole answer says of itself, fixed before its first byte."""
+    """The answer's metadata, fixed before its first byte."""
 
     id: str
-    """Unique; each API puts its own prefix before it."""
+    """Unique; each API adds its prefix."""
     created_s: float
     """Seconds since the epoch."""
 
 
 @attrs.frozen(kw_only=True)
 class Choice:
-    """How one choice of the answer ended."""
+    """One completed choice of the answer."""
 
     finish_reason: FinishReason
     completion_tokens: int
     text: str = ""
     cut: bool = False
-    """Whether a limit of the caller's ended the text before the engine did."""
+    """Whether one of the caller's limits truncated the text."""
     stop: str | None = None
-    """The stop sequence that ended it, if one did."""
+    """The stop sequence that ended the text, if any."""
 
 
 @attrs.frozen(kw_only=True)
 class CompletionEnd:
-    """A complete answer's account. Durations are measured, in nanoseconds."""
+    """Choices, tokens and measured durations of a complete answer. Durations are in nanoseconds."""
 
     choices: tuple[Choice, ...]
     prompt_tokens: int
     finished_s: float
     """Seconds since the epoch."""
     load_duration_ns: int
-    """Waiting for a place with the engine."""
+    """Time in the queue for the engine."""
     prompt_eval_duration_ns: int
-    """From the place to the engine's first message."""
+    """From the end of the queue to the engine's first message."""
     eval_duration_ns: int
     """From the engine's first message to its last."""
 
     @property
     def completion_tokens(self) -> int:
-        """The tokens of all choices."""
+        """The sum over all choices."""
         return sum(choice.completion_tokens for choice in self.choices)
 
     @property
     def total_duration_ns(self) -> int:
-        """From the request to the end of the answer."""
+        """From the request to the end of the answer, in nanoseconds."""
         return self.load_duration_ns + self.prompt_eval_duration_ns + self.eval_duration_ns
 
 
 @attrs.frozen(kw_only=True)
 class CompletedAnswer:
-    """An answer that is complete, and has been sent."""
+    """An answer that is complete and has been sent."""
 
     requested: CompletionRequest
     meta: ResponseMeta
     end: CompletionEnd
     session_id: str
-    """The engine session it was given in; several, for several questions, have commas between them."""
+    """The engine session; for several questions, their sessions separated by commas."""
 
 
 @attrs.frozen
 class Processes:
-    """One of several gateway processes on a machine, and how the others are."""
+    """One of several gateway processes on a machine, and the state of the others."""
 
     number: int
-    """This one's, from 0; a process that replaces another has its number."""
+    """This process's number, from 0. A replacement process takes the number of the one it replaces."""
     configured: int
-    """How many there are meant to be."""
+    """Number of configured processes."""
     running: int
-    """How many of them accept connections."""
+    """Number of processes that accept connections."""
     restarts: int
-    """How often one has had to be replaced."""
+    """Number of processes that were replaced."""

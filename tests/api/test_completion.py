@@ -61,7 +61,8 @@ from stream_clients import (
 from threads import Threads
 from twistd import free_port
 
-TOO_LARGE = "The engine's answer is larger than this gateway passes on"
+HANG = {"hang": True}
+TOO_LARGE = "The engine's answer is too large; PROXY_MAX_ANSWER_BYTES is the limit"
 
 
 async def until_stalled(gateway: RunningGateway) -> None:

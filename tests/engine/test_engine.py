@@ -188,7 +188,7 @@ def test_an_answer_beyond_the_limit(client: Client) -> None:
     """An answer that is too large is asked for again and again, for it is told as if the engine were busy."""
     _, error = failure(client.call(question(script({"letters": MAX_ANSWER_BYTES + 100_000}))))
     assert error.kind is errors.ENGINE_ERROR
-    assert error.message == "The engine's answer is larger than this gateway passes on"
+    assert error.message == "The engine's answer is too large; PROXY_MAX_ANSWER_BYTES is the limit"
 
 
 def test_a_question_beyond_the_engines_limit(client: Client) -> None:
