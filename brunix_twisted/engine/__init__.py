@@ -1,9 +1,9 @@
 """
-The engine's client: how the gateway asks, cancels and hears, and what a gRPC status means to a caller.
+The engine's gRPC client: calls, cancellation, health, and the mapping of gRPC statuses to errors.
 
-Two clients keep the one contract below. :mod:`brunix_twisted.engine.blocking` gives each question a worker's thread of
-its own, which is the default; :mod:`brunix_twisted.engine.aio` reads all of them on the reactor's thread. Nothing else
-on the gateway's side imports grpc or the generated code.
+Two clients implement the contract below. :mod:`brunix_twisted.engine.blocking`, the default, runs each call on a worker
+thread; :mod:`brunix_twisted.engine.aio` runs all calls on the reactor's thread. No other package of the gateway imports
+grpc or the generated code.
 """
 
 from __future__ import annotations
@@ -17,70 +17,70 @@ from twisted.internet.defer import Deferred
 
 from brunix_twisted.model import Question, TraceContext
 
-# What gRPC writes to standard error by itself, at a failed TLS handshake for one, is no line of the log, and blocks its
-# threads where nobody reads it. What matters of it is in the status of a call. grpc reads this when it is imported, so
-# it is set here, before any module of this package imports it; an operator's own value stays.
+# gRPC writes to standard error directly, for example when a TLS handshake fails. That bypasses the log, and blocks
+# gRPC's threads if standard error is not read. The status of a call has the same information. grpc reads the variable
+# on import, so it is set here, before any module of this package imports grpc; an operator's value is kept.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 @attrs.frozen
 class Tls:
-    """How the engine is known, and the gateway to it; paths of files in PEM form."""
+    """Certificates of the connection to the engine: paths of PEM files."""
 
     authorities: str
-    """The certificates that the engine's has to be signed by."""
+    """The certificate authorities that may have signed the engine's certificate."""
     certificate: str | None = None
-    """With its key what the gateway shows the engine."""
+    """The client certificate that the gateway presents, with its ``key``."""
     key: str | None = None
     name: str | None = None
-    """The name in the engine's certificate, where it is not the target's."""
+    """The name in the engine's certificate, if it differs from the target's."""
 
 
 @attrs.frozen
 class ConnectionLimits:
-    """How long the connection to the engine may take to show that it works, and how much it may bring at once."""
+    """Timeouts and the maximum message size of the connection to the engine."""
 
     connect_s: float = 1.0
-    """In seconds, for one attempt to connect to one address, the TLS and HTTP/2 handshakes included."""
+    """Timeout of one attempt to connect to one address, in seconds, with the TLS and HTTP/2 handshakes."""
     acknowledge_s: float = 5.0
-    """In seconds, for the engine's machine to acknowledge what was sent to it, or to answer a keepalive ping."""
+    """Timeout for the engine to acknowledge sent data or a keepalive ping, in seconds."""
     max_answer_bytes: int = 16 * 1024 * 1024
-    """The largest text that one message may have."""
+    """Maximum size of the text in one message."""
 
 
 class Call(Protocol):
     """
-    One question on its way to the engine, and the texts that come back. All on the reactor's thread.
+    One engine call and the texts that it has received. Use it on the reactor's thread.
 
-    A question that meets an engine which is away is put a second time, as long as nothing has come of the first: the
-    engine may be back already while gRPC still waits before it tries to connect again, or another may be there.
+    If the engine is unreachable, the call is retried once, provided that no message has been received. The engine may
+    be reachable again while gRPC still waits before it reconnects, or another engine may be.
     """
 
     trace: TraceContext | None
-    """What the engine is told of the trace that the question belongs to. To be set before the start, if at all."""
+    """The trace context to send to the engine. Set it before :meth:`start`; None sends no trace."""
 
     statuses: list[str]
     """
-    The name of each attempt's gRPC status, in order. One that has not ended is said to be cancelled, for that is what
-    ends it unless it ends by itself.
+    The name of each attempt's gRPC status, in order. An attempt that has not ended has CANCELLED, because only
+    cancelling can end it without another status.
     """
 
     def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
         """
-        Ask; once.
+        Start the call; only once.
 
-        Fires when nothing more will come, and whatever the call occupied is free again; fails with GatewayError when
-        the engine failed, or ended without saying that its answer was complete.
+        The Deferred fires when the call has ended and its worker is free. It fails with GatewayError if the engine
+        failed, or ended the stream without a final message.
 
-        :param arrived: called when there is something to take, and then not again before it was taken.
-        :param buffer_bytes: of memory; with more than that waiting to be taken, the engine's answer is not read on.
+        :param arrived: called when there is text to take, and not again before :meth:`take`.
+        :param buffer_bytes: memory for texts that were not taken. While it is full, the engine's stream is not read.
         """
 
     def take(self, about_bytes: int) -> list[str]:
         """
-        Take the oldest texts, none of them empty, hardly more than so much memory of them.
+        Remove and return the oldest texts, none of them empty, until they occupy ``about_bytes`` of memory.
 
-        Whoever leaves some behind has to come back for them: nobody is told of what is there already.
+        ``arrived`` is not called for texts that remain, so call this again for them.
         """
 
     @property
@@ -88,30 +88,30 @@ class Call(Protocol):
         """Whether there is nothing to take."""
 
     def cancel(self) -> None:
-        """Want no more: soon the call ends, without an error. At any time, any number of times."""
+        """Cancel the call: it ends soon, without an error. Call this at any time, any number of times."""
 
 
 class Engine(Protocol):
     """
-    The connection to the engine. All on the reactor's thread; nothing here blocks.
+    The connection to the engine. Use it on the reactor's thread; no method blocks.
 
-    Make it after twistd's fork: gRPC's threads do not survive one. Nothing is sent before the first question.
+    Create it after twistd forks: gRPC's threads do not survive a fork. The first call opens the connection.
     """
 
     def call(self, question: Question) -> Call:
-        """Prepare to ask; what the question waits for from now on counts as its time."""
+        """Prepare a call. The time that it waits from now on counts towards its timeout."""
 
     def check(self, timeout_s: float) -> Deferred[str | None]:
         """
-        Ask for the engine's health, whatever number of questions is with it.
+        Check the engine's health, also while all workers are busy.
 
-        Fires within about ``timeout_s`` seconds, with None when the engine is well and otherwise with a few words on
-        what is wrong, fit for anyone to read.
+        The Deferred fires within about ``timeout_s`` seconds, with None if the engine is healthy, and otherwise with
+        the reason in a few words, which contain no internals.
         """
 
     def close(self) -> Deferred[None]:
         """
-        Let go of the connections, and of everything else; fires when that is done.
+        Close the connections and stop the threads. The Deferred fires when that is done.
 
-        No call may be under way, and none may be made afterwards.
+        No call may be running, and none may be started afterwards.
         """

@@ -1,7 +1,7 @@
 """
-The engine's client without threads: gRPC's asyncio library, on the reactor's own loop.
+The engine's client without threads: gRPC's asyncio library, on the reactor's event loop.
 
-For thousands of streams in one process. It needs the reactor that runs asyncio's loop: ``twistd --reactor=asyncio``.
+It is for thousands of streams in one process, and needs the asyncio reactor: ``twistd --reactor=asyncio``.
 """
 
 from __future__ import annotations
@@ -30,38 +30,43 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question, TraceContext
 
 Sink = Callable[[str], Awaitable[None] | None]
-"""Takes a piece of text, never empty; gives what has to be waited for before the next, if anything."""
+"""Takes a text, never empty; returns what to await before the next text, or None."""
 
 
-class _UnderWay(Protocol):
-    """Something that is waited for until it is cancelled."""
+class _Cancellable(Protocol):
+    """A call that can be cancelled."""
 
     def cancel(self) -> object: ...
 
 
 class AioCall:
-    """See :class:`brunix_twisted.engine.Call`. Everything is on the loop's thread."""
+    """See :class:`brunix_twisted.engine.Call`. Everything runs on the reactor's thread."""
 
     trace: TraceContext | None = None
     """See :class:`brunix_twisted.engine.Call`."""
 
     def __init__(
-        self, requested: Callable[[float, TraceContext | None], Any], look: Callable[[float], Any], timeout_s: float
+        self,
+        start_rpc: Callable[[float, TraceContext | None], Any],
+        start_probe: Callable[[float], Any],
+        timeout_s: float,
     ) -> None:
         """
-        Prepare to ask, from now on.
+        Prepare a call.
 
-        :param ask: begins the rpc with a deadline in seconds.
-        :param look: begins something that ends, however it ends, when the engine can be reached, or at the deadline.
+        :param start_rpc: starts the rpc with a deadline in seconds.
+        :param start_probe: starts an rpc that ends when the engine is reachable, or at the deadline in seconds. Its
+            result does not matter.
+        :param timeout_s: the deadline of the call, with its retry.
         """
-        self._ask = requested
-        self._look = look
+        self._start_rpc = start_rpc
+        self._start_probe = start_probe
         self._retry_budget = RetryBudget(timeout_s)
-        self._under_way: _UnderWay | None = None
+        self._running: _Cancellable | None = None
         self._cancelled = False
         self._texts = TextBuffer()
         self._room: asyncio.Future[None] | None = None
-        """There while the engine has to wait."""
+        """Set while the buffer is full."""
         self.statuses: list[str] = []
 
     def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
@@ -82,7 +87,7 @@ class AioCall:
     def take(self, about_bytes: int) -> list[str]:
         """See :class:`brunix_twisted.engine.Call`."""
         texts = self._texts.take(about_bytes)
-        self._go_on()
+        self._resume()
         return texts
 
     @property
@@ -94,23 +99,22 @@ class AioCall:
         """See :class:`brunix_twisted.engine.Call`."""
         self._cancelled = True
         self._texts.clear()
-        if self._under_way is not None:
-            self._under_way.cancel()
-        self._go_on()
+        if self._running is not None:
+            self._running.cancel()
+        self._resume()
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         room, self._room = self._room, None
         if room is not None:
             room.set_result(None)
 
     async def run(self, sink: Sink) -> None:
         """
-        Ask, and hand over the answer's text as it comes, to the engine's end.
+        Run the call, and pass each text to the sink, also one in the final message.
 
-        Every text is handed over, also one in the final message. Returns early, without an error, once the call is
-        cancelled.
+        Return early, without an error, once the call is cancelled.
 
-        :raises GatewayError: the engine failed, or ended without saying that its answer was complete.
+        :raises GatewayError: the engine failed, or ended the stream without a final message.
         """
         retry_budget = self._retry_budget
         retry_budget.begin()
@@ -119,13 +123,13 @@ class AioCall:
         except GatewayError as error:
             wait_s = retry_budget.wait_s(error)
             if wait_s:
-                await self._await_return(wait_s)
+                await self._await_reachable(wait_s)
             await self._attempt(retry_budget.remaining_s(error), sink)
 
     async def _attempt(self, timeout_s: float, sink: Sink) -> None:
         if self._cancelled:
             return
-        self._under_way = messages = self._ask(timeout_s, self.trace)
+        self._running = messages = self._start_rpc(timeout_s, self.trace)
         self.statuses.append("CANCELLED")
         try:
             complete = await self._read(messages, sink)
@@ -139,18 +143,18 @@ class AioCall:
                 return
             raise
         finally:
-            # Nothing comes of it where the call has ended. Where its reader failed, nobody will read the rest.
+            # No effect if the call has ended. If the sink failed, the rest is not needed.
             messages.cancel()
         self.statuses[-1] = "OK"
         if not complete:
             raise truncated()
 
     async def _read(self, messages: Any, sink: Sink) -> bool:  # noqa: ANN401 - a call of grpc.aio's
-        """Hand the answer's text over; returns whether the engine has said that it is complete."""
+        """Pass the texts to the sink; return whether the engine has sent its final message."""
         complete = False
-        # Not its read(), which at the call's end forgets what it has not given yet.
+        # Not its read(), which discards unread messages when the call ends.
         async for message in messages:
-            self._retry_budget.heard = True
+            self._retry_budget.received = True
             if message is None:
                 self.statuses[-1] = "INTERNAL"
                 raise GatewayError(
@@ -161,12 +165,12 @@ class AioCall:
                 await room
         return complete
 
-    async def _await_return(self, timeout_s: float) -> None:
+    async def _await_reachable(self, timeout_s: float) -> None:
         if self._cancelled:
             return
-        self._under_way = seen = self._look(timeout_s)
-        # Not when there is an answer, and not when there is none either: the question itself finds out.
-        await asyncio.wait([asyncio.ensure_future(_ended(seen))])
+        self._running = probe = self._start_probe(timeout_s)
+        # The result does not matter: the retry finds out whether the engine is reachable.
+        await asyncio.wait([asyncio.ensure_future(_ended(probe))])
 
 
 async def _ended(awaitable: Awaitable[Any]) -> None:
@@ -194,20 +198,20 @@ class AioEngine:
         limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
     ) -> None:
         """
-        Prepare to call.
+        Prepare the connection.
 
         :param target: see :func:`brunix_twisted.engine.connection.open_channel`.
-        :param timeout_s: the deadline of one question, from its start to the end of the answer.
+        :param timeout_s: the deadline of one call in seconds, from its start to the end of the answer.
         """
         self._target = target
         self._timeout_s = timeout_s
         self._tls = tls
         self._limits = limits
-        self._checking: set[asyncio.Future[str | None]] = set()
+        self._checks: set[asyncio.Future[str | None]] = set()
 
     @cached_property
     def _connection(self) -> _Connection:
-        # Made when it is first needed, which is on the loop: before twistd starts that there is none to be found.
+        # Created on first use, when the event loop is running: grpc.aio looks it up here.
         channel = open_channel(grpc.aio, self._target, self._tls, limits=self._limits)
         return _Connection(
             channel,
@@ -222,20 +226,20 @@ class AioEngine:
         request = as_request(question)
         return AioCall(
             lambda timeout_s, trace: rpc(request, timeout=timeout_s, metadata=as_metadata(question, trace)),
-            self._look,
+            self._start_probe,
             self._timeout_s,
         )
 
-    def _look(self, timeout_s: float) -> Any:  # noqa: ANN401 - a call of grpc.aio's
-        # Alone among all calls it may wait for a connection: what waits cannot tell in time that there is none.
+    def _start_probe(self, timeout_s: float) -> Any:  # noqa: ANN401 - a call of grpc.aio's
+        # The only call that waits for a connection. A question must not: it would not fail in time if there is none.
         request = health_pb2.HealthCheckRequest()
         return self._connection.health.Check(request, timeout=timeout_s, wait_for_ready=True)
 
     def check(self, timeout_s: float) -> Deferred[str | None]:
         """See :class:`brunix_twisted.engine.Engine`."""
         checking = asyncio.ensure_future(self._check(timeout_s))
-        self._checking.add(checking)
-        checking.add_done_callback(self._checking.discard)
+        self._checks.add(checking)
+        checking.add_done_callback(self._checks.discard)
         return Deferred.fromFuture(checking).addErrback(_stopped)
 
     async def _check(self, timeout_s: float) -> str | None:
@@ -253,10 +257,10 @@ class AioEngine:
         return Deferred.fromFuture(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
-        # Also ones that have not begun, which the channel does not know of.
-        for checking in self._checking:
+        # The channel does not know checks that have not started yet, so it does not cancel them.
+        for checking in self._checks:
             checking.cancel()
-        await asyncio.gather(*self._checking, return_exceptions=True)
+        await asyncio.gather(*self._checks, return_exceptions=True)
         await self._connection.channel.close()
 
 

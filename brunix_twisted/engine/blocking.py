@@ -1,7 +1,7 @@
 """
-The engine's client with threads: one worker of a pool for each question, in a call that blocks.
+The engine's client with threads, the default: each call blocks one worker thread of a pool.
 
-It is the default. A thread waits in gRPC for each text; what it hears crosses to the reactor's thread in a mailbox.
+The worker waits in gRPC for each text, and passes it to the reactor's thread through a text queue.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from brunix_twisted.runtime.reactors import Reactor
 
 
 class Sink(Protocol):
-    """Where a worker puts what it hears."""
+    """Receives the texts of a call."""
 
     def __call__(self, text: str, /, *, last: bool) -> bool:
         """
-        Take a piece of text, never empty, on the worker's thread; False means that no more is wanted.
+        Take a text, never empty, on the worker's thread. Return False if no more text is needed.
 
-        :param last: whether the engine has said that it is, so that the call's end follows at once.
+        :param last: whether the text is in the engine's final message, so that the call ends right after it.
         """
 
 
-T = TypeVar("T", bound="_UnderWay")
+T = TypeVar("T", bound="_Cancellable")
 
 if TYPE_CHECKING:
     from twisted.python.threadpool import ThreadPool
@@ -52,26 +52,26 @@ if TYPE_CHECKING:
     Messages = grpc._CallIterator[brunix_pb2.AgentResponse]  # noqa: SLF001 - the only name there is
     Watched = grpc._CallIterator[health_pb2.HealthCheckResponse]  # noqa: SLF001 - likewise
 
-# Reads a stream on the thread that asks for it in place of handing every message over from a thread of gRPC's own: a
-# quarter of the cost a token. Experimental in grpc, which is why it stands on a line of its own.
+# Read a stream on the calling thread. By default gRPC passes each message over from a thread of its pool, which costs
+# four times as much per token. The option is experimental in grpc.
 _READ_ON_ONE_THREAD = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
 
 
-def _take_the_rest(messages: Any) -> None:  # noqa: ANN401 - what it needs is in no type of grpc's
+def _consume_status(messages: Any) -> None:  # noqa: ANN401 - not in grpc's types
     """
-    Take the end of a cancelled call off its queue, on the worker that has read it.
+    Consume the status of a cancelled call, on the worker that has read its messages.
 
-    A stream that is read on one thread is forgotten by its channel only when its status has been taken, which reading
-    on does not do once it is cancelled: without this each client that leaves would cost some 20 kB for ever. grpc has
-    no public way to it. The end is there at once, for the call has been cancelled.
+    With the option above, the channel releases a call only when its status has been consumed, and iterating over a
+    cancelled call does not consume it. Without this, each client that disconnects would leak about 20 kB. grpc has no
+    public API for it. This does not block, because the call has been cancelled.
     """
-    take = getattr(messages, "_consume_next_event", None)
-    while take is not None and messages._state.due:  # noqa: SLF001 - as said
-        take()
+    consume = getattr(messages, "_consume_next_event", None)
+    while consume is not None and messages._state.due:  # noqa: SLF001 - see above
+        consume()
 
 
-class _UnderWay(Protocol):
-    """Something that blocks a worker until it is cancelled."""
+class _Cancellable(Protocol):
+    """An rpc that can be cancelled."""
 
     def cancel(self) -> object: ...
 
@@ -80,8 +80,7 @@ class BlockingCall:
     """
     See :class:`brunix_twisted.engine.Call`.
 
-    Both threads hold it: a worker runs it, the reactor may cancel it, and the lock makes the order of the two not
-    matter.
+    A worker runs it, and the reactor may cancel it at the same time; a lock makes both orders safe.
     """
 
     trace: TraceContext | None = None
@@ -89,31 +88,33 @@ class BlockingCall:
 
     def __init__(
         self,
-        requested: Callable[[float, TraceContext | None], Messages],
-        look: Callable[[float], Watched],
+        start_rpc: Callable[[float, TraceContext | None], Messages],
+        start_probe: Callable[[float], Watched],
         timeout_s: float,
         workers: Workers,
         waker: ReactorWaker,
     ) -> None:
         """
-        Prepare to ask, from now on.
+        Prepare a call.
 
-        :param ask: begins the rpc with a deadline in seconds, without waiting for anything.
-        :param look: begins something that ends, however it ends, when the engine can be reached, or at the deadline.
-        :param workers: one of them is free when the call is started.
+        :param start_rpc: starts the rpc with a deadline in seconds, without blocking.
+        :param start_probe: starts an rpc that ends when the engine is reachable, or at the deadline in seconds. Its
+            result does not matter.
+        :param timeout_s: the deadline of the call, with its retry.
+        :param workers: has an idle thread when the call is started.
         """
-        self._ask = requested
-        self._look = look
+        self._start_rpc = start_rpc
+        self._start_probe = start_probe
         self._retry_budget = RetryBudget(timeout_s)
         self._workers = workers
         self._waker = waker
         self._lock = threading.Lock()
-        self._under_way: _UnderWay | None = None
+        self._running: _Cancellable | None = None
         self._cancelled = False
         self._text_queue: TextQueue | None = None
         self.statuses: list[str] = []
 
-    # The reactor's side.
+    # On the reactor's thread.
 
     def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
         """See :class:`brunix_twisted.engine.Call`."""
@@ -123,8 +124,8 @@ class BlockingCall:
         try:
             return deferToThreadPool(threads, cast("ThreadPool", self._workers), self.run, text_queue.put)
         except RuntimeError as error:
-            # What the standard library says when the system refuses another thread: a limit of the container's, or
-            # of the user's. It is over when others have ended theirs.
+            # Raised if the system refuses another thread, because of a limit of the container or the user. It is
+            # temporary: other threads end.
             raise GatewayError(
                 errors.OVERLOADED, "The gateway cannot start another thread; try again shortly", detail=str(error)
             ) from error
@@ -139,27 +140,26 @@ class BlockingCall:
         return self._text_queue is None or self._text_queue.is_empty
 
     def cancel(self) -> None:
-        """Make :meth:`run` return soon. From any thread, at any time, any number of times."""
+        """Make :meth:`run` return soon. Call this on any thread, at any time, any number of times."""
         with self._lock:
             self._cancelled = True
-            under_way = self._under_way
+            running = self._running
         try:
-            if under_way is not None:
-                under_way.cancel()
+            if running is not None:
+                running.cancel()
         finally:
             if self._text_queue is not None:
                 self._text_queue.close()
 
-    # The worker's side.
+    # On the worker's thread.
 
     def run(self, sink: Sink) -> None:
         """
-        Ask, and hand over the answer's text as it comes. Blocks until the engine has ended, so call it from a worker.
+        Run the call, and pass each text to the sink, also one in the final message. Blocks until the call has ended.
 
-        Every text is handed over, also one in the final message. Returns early, without an error, once the call is
-        cancelled or the sink wants no more.
+        Return early, without an error, once the call is cancelled or the sink returns False.
 
-        :raises GatewayError: the engine failed, or ended without saying that its answer was complete.
+        :raises GatewayError: the engine failed, or ended the stream without a final message.
         """
         retry_budget = self._retry_budget
         retry_budget.begin()
@@ -168,65 +168,65 @@ class BlockingCall:
         except GatewayError as error:
             wait_s = retry_budget.wait_s(error)
             if wait_s:
-                self._await_return(wait_s)
+                self._await_reachable(wait_s)
             self._attempt(retry_budget.remaining_s(error), sink)
 
     def _attempt(self, timeout_s: float, sink: Sink) -> None:
-        messages = self._begin(lambda: self._ask(timeout_s, self.trace))
+        messages = self._start_unless_cancelled(lambda: self._start_rpc(timeout_s, self.trace))
         if messages is None:
             return
         self.statuses.append("CANCELLED")
         complete = False
         try:
             for message in messages:
-                self._retry_budget.heard = True
+                self._retry_budget.received = True
                 complete = complete or message.is_final
                 if message.text and not sink(message.text, last=message.is_final):
                     self.cancel()
-                    _take_the_rest(messages)
+                    _consume_status(messages)
                     return
         except grpc.RpcError as error:
             if self._cancelled:
-                _take_the_rest(messages)
+                _consume_status(messages)
                 return
             self.statuses[-1] = status_name(error)
             raise failure(error) from error
         except BaseException:
-            # The gateway's own failure, say for want of memory: nobody will read the rest of the answer.
+            # The gateway failed, for example with MemoryError, so the rest of the answer is not needed.
             messages.cancel()
-            _take_the_rest(messages)
+            _consume_status(messages)
             raise
         self.statuses[-1] = "OK"
         if not complete:
             raise truncated()
 
-    def _await_return(self, timeout_s: float) -> None:
-        seen = self._begin(lambda: self._look(timeout_s))
-        if seen is not None:
-            # Not when there is an answer, and not when there is none either: the question itself finds out.
+    def _await_reachable(self, timeout_s: float) -> None:
+        probe = self._start_unless_cancelled(lambda: self._start_probe(timeout_s))
+        if probe is not None:
+            # The result does not matter: the retry finds out whether the engine is reachable.
             with suppress(grpc.RpcError, StopIteration):
-                next(seen)
-            seen.cancel()
-            _take_the_rest(seen)
+                next(probe)
+            probe.cancel()
+            _consume_status(probe)
 
-    def _begin(self, start: Callable[[], T]) -> T | None:
-        """Start something that :meth:`cancel` ends; None when it was cancelled already."""
+    def _start_unless_cancelled(self, start: Callable[[], T]) -> T | None:
+        """Start an rpc that :meth:`cancel` cancels; return None if the call was cancelled already."""
         if self._cancelled:
             return None
-        # Not under the lock: gRPC may take its time, and the reactor waits for this lock to cancel.
-        begun = start()
+        # Not under the lock: gRPC may take some time, and the reactor needs the lock to cancel.
+        rpc = start()
         with self._lock:
-            self._under_way = begun
+            self._running = rpc
             cancelled = self._cancelled
         if cancelled:
-            begun.cancel()
-        return begun
+            rpc.cancel()
+        return rpc
 
 
 class BlockingEngine:
     """See :class:`brunix_twisted.engine.Engine`."""
 
-    def __init__(  # noqa: PLR0913 - all of them are chosen by the operator
+    def __init__(  # noqa: PLR0913 - all of them are settings
         self,
         reactor: Reactor,
         target: str,
@@ -237,19 +237,19 @@ class BlockingEngine:
         workers: int,
     ) -> None:
         """
-        Prepare to call.
+        Prepare the connection.
 
         :param target: see :func:`brunix_twisted.engine.connection.open_channel`.
-        :param timeout_s: the deadline of one question, from its start to the end of the answer.
-        :param workers: how many questions may be under way at once; whoever asks more sees to it that they wait.
-        :raises OSError: a file of the TLS cannot be read.
+        :param timeout_s: the deadline of one call in seconds, from its start to the end of the answer.
+        :param workers: maximum number of concurrent calls. The caller queues further calls.
+        :raises OSError: a certificate or key file cannot be read.
         """
         self._reactor = reactor
         self._timeout_s = timeout_s
         self._channel: grpc.Channel = open_channel(grpc, target, tls, _READ_ON_ONE_THREAD, limits=limits)
-        # Made once: making a stub on a channel that has been closed crashes the process.
+        # Created once: creating a stub on a closed channel crashes the process.
         self._stub = brunix_pb2_grpc.AssistanceEngineStub(self._channel)
-        # Its methods are in none of its types.
+        # Its type has no methods.
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._workers = Workers(workers)
         self._checker = Workers(1)
@@ -261,23 +261,23 @@ class BlockingEngine:
         request = as_request(question)
         return BlockingCall(
             lambda timeout_s, trace: rpc(request, timeout=timeout_s, metadata=as_metadata(question, trace)),
-            self._look,
+            self._start_probe,
             self._timeout_s,
             self._workers,
             self._waker,
         )
 
-    def _look(self, timeout_s: float) -> Watched:
-        # Alone among all calls it may wait for a connection: what waits cannot tell in time that there is none. A
-        # stream, since it is read by the worker itself: see check().
+    def _start_probe(self, timeout_s: float) -> Watched:
+        # The only call that waits for a connection. A question must not: it would not fail in time if there is none.
+        # Watch is a stream, so the worker reads it itself and needs no other thread: see check().
         request = health_pb2.HealthCheckRequest()
         return cast("Watched", self._health.Watch(request, timeout=timeout_s, wait_for_ready=True))
 
     def check(self, timeout_s: float) -> Deferred[str | None]:
         """
-        See :class:`brunix_twisted.engine.Engine`. It takes no worker, but a thread of its own.
+        See :class:`brunix_twisted.engine.Engine`. It runs on a separate thread, not on a worker.
 
-        gRPC's own futures need one as well. When the system refuses it, the channel answers no future ever again.
+        gRPC's futures need a thread too, and if the system refuses it, no future of the channel ever completes.
         """
         threads = cast("IReactorFromThreads", self._reactor)
         try:
@@ -293,7 +293,7 @@ class BlockingEngine:
 
     def close(self) -> Deferred[None]:
         """See :class:`brunix_twisted.engine.Engine`."""
-        # A call made on a closed channel would crash the process, so the last worker has left by now.
+        # A call on a closed channel would crash the process. All calls have ended by now: see Engine.close().
         try:
             self._channel.close()
         finally:

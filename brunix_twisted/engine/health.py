@@ -1,4 +1,4 @@
-"""One look at the engine over a channel of its own, for an operator, who may read everything that is known of it."""
+"""One health check over a separate channel, with details for the operator."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class HealthResult:
-    """What came of asking for the engine's health."""
+    """The result of a health check."""
 
     took_s: float
     unhealthy_reason: str | None
-    """What is wrong, in a few words; None: it is well."""
+    """Why the engine is unhealthy, in a few words; None: it is healthy."""
     detail: str = ""
-    """gRPC's own words on that; they may hold the engine's internals."""
+    """gRPC's message; it may contain the engine's internals."""
 
 
 def check_engine(
@@ -37,22 +37,22 @@ def check_engine(
     limits: ConnectionLimits = ConnectionLimits(),  # noqa: B008 - frozen
 ) -> Deferred[HealthResult]:
     """
-    Ask for the engine's health, as soon as there is a connection or none can be had.
+    Check the engine's health over a new channel.
 
-    Fires within about ``timeout_s`` seconds; never fails.
+    The Deferred fires within about ``timeout_s`` seconds; it never fails.
     """
     checked: Deferred[HealthResult] = Deferred()
     channel = open_channel(grpc, target, tls, limits=limits)
-    began_s = reactor.seconds()
+    started_s = reactor.seconds()
 
     def ended(future: Health) -> None:
-        result = _result(future, reactor.seconds() - began_s)
+        result = _result(future, reactor.seconds() - started_s)
         channel.close()
         checked.callback(result)
 
     request = health_pb2.HealthCheckRequest()
     future = health_pb2_grpc.HealthStub(channel).Check.future(request, timeout=timeout_s)  # type: ignore[attr-defined]  # not in its types
-    # It is called on a thread of gRPC's, or at once when the outcome is already known.
+    # gRPC calls it on one of its threads, or at once if the result is already known.
     future.add_done_callback(lambda future: reactor.callFromThread(ended, future))
     return checked
 
@@ -64,35 +64,36 @@ def _result(future: Health, took_s: float) -> HealthResult:
         return HealthResult(took_s, unhealthy_reason(error), failure(error).detail or "")
 
 
-# What gRPC says, and what it means; what a TLS library says of another's TLS is a riddle. The first that fits counts.
-_NO_NAME: Final = "Its name cannot be looked up: correct BRUNIX_GRPC_TARGET, or the name service"
-_NOBODY: Final = "Nobody listens there: start the engine, or correct BRUNIX_GRPC_TARGET"
-_READINGS_OF_TLS: Final = (
-    ("WRONG_VERSION_NUMBER", "It does not speak TLS: unset BRUNIX_GRPC_TLS_CA, or turn TLS on at the engine"),
-    ("certificate has expired", "Its certificate has expired: renew it"),
-    ("CERTIFICATE_VERIFY_FAILED", "Its certificate is signed by none of those in BRUNIX_GRPC_TLS_CA"),
-    ("Hostname Verification", "Its certificate is for another name: give that one in BRUNIX_GRPC_TLS_NAME"),
+# A part of gRPC's message, and its cause and fix. The first match counts.
+_NO_ADDRESS: Final = "DNS lookup failed. Correct BRUNIX_GRPC_TARGET, or the DNS server"
+_NOT_LISTENING: Final = "Nothing listens there. Start the engine, or correct BRUNIX_GRPC_TARGET"
+_TIMED_OUT: Final = "It timed out. Check whether the engine is overloaded, or a firewall drops packets"
+_CAUSES_WITH_TLS: Final = (
+    ("WRONG_VERSION_NUMBER", "It does not use TLS. Unset BRUNIX_GRPC_TLS_CA, or turn on TLS in the engine"),
+    ("certificate has expired", "Its certificate has expired. Renew it"),
+    ("CERTIFICATE_VERIFY_FAILED", "No certificate in BRUNIX_GRPC_TLS_CA has signed its certificate. Add its CA"),
+    ("Hostname Verification", "Its certificate is for another name. Set BRUNIX_GRPC_TLS_NAME to that name"),
     (
         "Socket closed",
-        "It ended the handshake of TLS: it may want a certificate of the gateway's, or another: BRUNIX_GRPC_TLS_CERT",
+        "It closed the connection during the TLS handshake. Check the client certificate in BRUNIX_GRPC_TLS_CERT",
     ),
-    ("Endpoint closing", "Somebody listens there who does not answer in TLS: is that the engine's port?"),
+    ("Endpoint closing", "That port does not use TLS. Check that it is the engine's port"),
 )
-_READINGS_WITHOUT_TLS: Final = (
-    ("Socket closed", "It ended the connection: if it speaks TLS, BRUNIX_GRPC_TLS_CA has to name what signed it"),
-    ("SETTINGS frame", "Somebody listens there who does not speak gRPC: is that the engine's port?"),
+_CAUSES_WITHOUT_TLS: Final = (
+    ("Socket closed", "It closed the connection. If it uses TLS, set BRUNIX_GRPC_TLS_CA to its CA certificate"),
+    ("SETTINGS frame", "That port does not use gRPC. Check that it is the engine's port"),
 )
-_READINGS: Final = (
-    ("Connection refused", _NOBODY),
-    ("No such file", _NOBODY),
-    ("errors resolving", _NO_NAME),
-    ("DNS resolution failed", _NO_NAME),
-    ("DEADLINE_EXCEEDED", "It did not answer in time: is it overloaded, or is a firewall in between?"),
-    ("timed out", "It did not answer in time: is it overloaded, or is a firewall in between?"),
+_CAUSES: Final = (
+    ("Connection refused", _NOT_LISTENING),
+    ("No such file", _NOT_LISTENING),
+    ("errors resolving", _NO_ADDRESS),
+    ("DNS resolution failed", _NO_ADDRESS),
+    ("DEADLINE_EXCEEDED", _TIMED_OUT),
+    ("timed out", _TIMED_OUT),
 )
 
 
 def remedy(result: HealthResult, tls: Tls | None) -> str | None:
-    """Say what a trial's failure means here, and what can be done; None if nobody knows."""
-    readings = (*(_READINGS_WITHOUT_TLS if tls is None else _READINGS_OF_TLS), *_READINGS)
-    return next((meaning for words, meaning in readings if words in result.detail), None)
+    """Return the cause of a failed health check and its fix, without a final period; None if it is unknown."""
+    causes = (*(_CAUSES_WITHOUT_TLS if tls is None else _CAUSES_WITH_TLS), *_CAUSES)
+    return next((cause for text, cause in causes if text in result.detail), None)

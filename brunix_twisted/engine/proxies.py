@@ -1,8 +1,8 @@
 """
-Which HTTP proxy gRPC uses on the way to a target, by the rules that it has itself. Pure.
+The HTTP proxy that gRPC uses for a target, by gRPC's rules. Pure.
 
 gRPC reads ``grpc_proxy``, ``https_proxy`` and ``http_proxy``, in lower case only, and the exceptions in
-``no_grpc_proxy`` or ``no_proxy``. It would also use the proxy for this machine's own addresses.
+``no_grpc_proxy`` or ``no_proxy``. It would use the proxy for loopback addresses too.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Proxy:
     """Host and port, without a password."""
 
     def __str__(self) -> str:
-        """For a person."""
+        """Format the proxy for a message."""
         return f"http://{self.address} (from {self.variable})"
 
 
 def _hosts(target: str) -> list[str]:
-    """Give the hosts of a gRPC target, without ports and brackets; none for a socket that is a file."""
+    """Return the hosts of a gRPC target, without ports and brackets; an empty list for a Unix socket."""
     if target.startswith(_WITHOUT_HOST):
         return []
     addresses = re.sub(r"\A(dns:(//[^/]*/)?|ipv[46]:)", "", target).split(",")
@@ -56,17 +56,17 @@ def _is_loopback(host: str) -> bool:
 
 def goes_direct(target: str) -> bool:
     """
-    Whether a proxy must not be used, whatever the environment says.
+    Whether no proxy must be used, regardless of the environment.
 
-    So it is for this machine's own addresses and for sockets that are files. Of a list of addresses gRPC would ask a
-    proxy for all of them at once, which none understands.
+    True for loopback addresses and Unix sockets, and for a list of addresses: gRPC would send the whole list to the
+    proxy in one request, which no proxy understands.
     """
     hosts = _hosts(target)
     return len(hosts) != 1 or _is_loopback(hosts[0])
 
 
 def proxy_for(target: str, environment: Mapping[str, str]) -> Proxy | None:
-    """Find the proxy that gRPC uses for a target."""
+    """Return the proxy that gRPC uses for a target; None if it uses none."""
     if goes_direct(target):
         return None
     variable = next((name for name in ("grpc_proxy", "https_proxy", "http_proxy") if name in environment), None)

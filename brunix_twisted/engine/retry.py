@@ -1,4 +1,4 @@
-"""The rule by which a question that met no engine is put a second time. Pure but for its clock."""
+"""When an engine call is retried. Pure, except for its clock."""
 
 from __future__ import annotations
 
@@ -7,48 +7,48 @@ import time
 from brunix_twisted import errors
 from brunix_twisted.errors import GatewayError
 
-# So long after it was asked a question still waits for an engine that is away. Longer than the pause between two
-# attempts to connect, so that one that is back is found; the rest of the second in which to be told is the network's.
-RETURN_S = 0.5
+# How long a call waits for an unreachable engine. It is longer than gRPC's pause between two attempts to connect, so
+# that a restarted engine is found. The rest of the second within which a call must fail is for the network.
+RECONNECT_S = 0.5
 
 
 class RetryBudget:
     """
-    The time that one question has, and what it is good for.
+    The deadline of one call, and the decision to retry it.
 
-    A question that met no engine waits for its return, and is put again when something came of waiting or not: the
-    question itself finds out. There is no third time.
+    A call that finds the engine unreachable waits for it, and is then retried once, whether the engine has become
+    reachable or not: the retry finds out.
     """
 
     def __init__(self, timeout_s: float) -> None:
-        """Begin the question's time now; its deadline runs from the first attempt."""
-        self._made_s = time.monotonic()
+        """Start the wait for an unreachable engine now; :meth:`begin` starts the deadline."""
+        self._created_s = time.monotonic()
         self._deadline_s = 0.0
         self.timeout_s = timeout_s
-        self.heard = False
-        """Whether a message has come: then nothing may be asked again."""
+        self.received = False
+        """Whether a message has been received. Then the call must not be retried."""
 
     def begin(self) -> None:
-        """Start the deadline: the question is put for the first time."""
+        """Start the deadline, at the first attempt."""
         self._deadline_s = time.monotonic() + self.timeout_s
 
     def wait_s(self, error: GatewayError) -> float:
         """
-        How long to wait for the engine's return, 0 for not at all.
+        Return how long to wait for the engine before the retry, in seconds; 0 to retry at once.
 
-        :raises GatewayError: the one that is given, because a second time would not help.
+        :raises GatewayError: the given error, if a retry would not help.
         """
-        if error.kind is not errors.ENGINE_UNAVAILABLE or self.heard:
+        if error.kind is not errors.ENGINE_UNAVAILABLE or self.received:
             raise error
-        # What the question has waited for a worker, or for a connection, counts: so however many wait, all of them
-        # are told within a second that the engine is away.
-        return max(0.0, min(self._made_s + RETURN_S, self._deadline_s) - time.monotonic())
+        # The time that the call has waited for a worker or a connection counts. So all waiting calls fail within a
+        # second if the engine is unreachable, however many there are.
+        return max(0.0, min(self._created_s + RECONNECT_S, self._deadline_s) - time.monotonic())
 
     def remaining_s(self, error: GatewayError) -> float:
         """
-        What is left for the second attempt.
+        Return the time that remains for the retry, in seconds.
 
-        :raises GatewayError: the one that is given, because nothing is left.
+        :raises GatewayError: the given error, if no time remains.
         """
         remaining_s = self._deadline_s - time.monotonic()
         if remaining_s <= 0:

@@ -1,9 +1,8 @@
 """
-What waits between the engine and the client.
+The queue between the engine's stream and the client's.
 
-The first text wakes the reactor, once; whatever has gathered until the reactor comes round goes out in one write. So
-what a fast engine can cost is one wake-up a reactor turn, however many tokens it sends, and what a slow client can cost
-is one worker and a bounded piece of memory.
+The first text wakes the reactor; texts that arrive until the reactor runs are sent in the same write. So a fast engine
+costs at most one wake-up per reactor iteration, and a slow client costs one worker and limited memory.
 """
 
 from __future__ import annotations
@@ -14,33 +13,33 @@ from collections.abc import Callable
 
 
 class TextBuffer:
-    """Texts in order, and how much memory they take. For one thread, or under somebody's lock."""
+    """Texts in order, and the memory they occupy. Not thread-safe: use it on one thread, or with a lock."""
 
-    __slots__ = ("_texts", "_told", "bytes")
+    __slots__ = ("_notified", "_texts", "bytes")
 
     def __init__(self) -> None:
         """Start empty."""
         self._texts: list[str] = []
-        self._told = False
+        self._notified = False
         self.bytes = 0
 
     def __bool__(self) -> bool:
-        """Whether there is anything to take."""
+        """Whether there are texts to take."""
         return bool(self._texts)
 
     def add(self, text: str) -> bool:
-        """Add a text; returns whether somebody has to be told: whoever was told before has not taken it yet."""
+        """Add a text; return whether to notify the consumer: False if it was notified, and has not taken them yet."""
         self._texts.append(text)
         self.bytes += sys.getsizeof(text)
-        tell = not self._told
-        self._told = True
-        return tell
+        notify = not self._notified
+        self._notified = True
+        return notify
 
     def take(self, about_bytes: int = sys.maxsize) -> list[str]:
         """
-        Take the oldest texts, hardly more than so much memory of them.
+        Remove and return the oldest texts, until they occupy ``about_bytes`` of memory.
 
-        Whoever leaves some behind has to come back for them: nobody is told of what is there already.
+        :meth:`add` does not report texts that remain, so call this again for them.
         """
         if self.bytes <= about_bytes:
             texts = self._texts
@@ -53,30 +52,29 @@ class TextBuffer:
         texts = self._texts[:count]
         del self._texts[:count]
         self.bytes -= taken_bytes
-        self._told = bool(self._texts)
+        self._notified = bool(self._texts)
         return texts
 
     def clear(self) -> None:
-        """Forget what is there."""
+        """Discard all texts."""
         self._texts = []
-        self._told = False
+        self._notified = False
         self.bytes = 0
 
 
 class TextQueue:
     """
-    Texts on their way from a worker's thread to the reactor's.
+    Passes texts from a worker's thread to the reactor's thread.
 
-    The only state that the two threads share. One lock guards all of it.
+    One lock guards all of its state.
     """
 
     def __init__(self, wake: Callable[[], None], max_bytes: int) -> None:
         """
-        Start empty and open.
+        Create an open, empty queue.
 
-        :param wake: called on the worker's thread when there is something to take, and then not again before it was
-            taken.
-        :param max_bytes: of memory; a worker that has put more waits.
+        :param wake: called on the worker's thread when there is text to take, and not again before :meth:`take`.
+        :param max_bytes: of memory. While the texts occupy more, :meth:`put` blocks.
         """
         self._wake = wake
         self._max_bytes = max_bytes
@@ -87,12 +85,12 @@ class TextQueue:
 
     def put(self, text: str, *, last: bool = False) -> bool:
         """
-        Add a text; wait while there is no room. On the worker's thread.
+        Add a text; block while the queue is full. Call this on the worker's thread.
 
-        Returns whether more is wanted: False once the mailbox is closed.
+        Return False once the queue is closed: no more text is needed.
 
-        :param last: whether the reactor hears of the call's end right after this anyway, and looks here then: a second
-            wake-up for nothing would be half the cost of an answer in one piece.
+        :param last: whether the call ends right after this text. The end wakes the reactor anyway, and a second wake-up
+            would be half the cost of an answer that is one message.
         """
         with self._lock:
             # A closed one is empty.
@@ -106,7 +104,7 @@ class TextQueue:
         return True
 
     def take(self, about_bytes: int = sys.maxsize) -> list[str]:
-        """See :meth:`TextBuffer.take`. On the reactor's thread."""
+        """See :meth:`TextBuffer.take`. Call this on the reactor's thread."""
         with self._lock:
             texts = self._texts.take(about_bytes)
             self._room.notify()
@@ -114,12 +112,12 @@ class TextQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to take. On the reactor's thread."""
+        """Whether there are no texts to take. Use this on the reactor's thread."""
         with self._lock:
             return not self._texts
 
     def close(self) -> None:
-        """Want no more, and let go of a worker that waits for room. On any thread, any number of times."""
+        """Close the queue, discard its texts and unblock the worker. Call this on any thread, any number of times."""
         with self._lock:
             self._closed = True
             self._texts.clear()

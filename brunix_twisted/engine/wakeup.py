@@ -1,9 +1,8 @@
 """
-The wake-ups of the reactor, shared by all workers.
+Wake-ups of the reactor, shared by all workers.
 
-A wake-up costs a system call on either side and a change of threads, and it is needed for the first text only: whatever
-else has come until the reactor comes round is fetched in the same turn. And where texts come from everywhere, the
-reactor comes round by itself a moment later, and nobody has to wake it at all.
+A wake-up costs two system calls and a thread switch. Only the first text needs one: texts that arrive until the reactor
+runs are taken in the same iteration. If many streams are active, the reactor polls after a short pause instead.
 """
 
 from __future__ import annotations
@@ -16,31 +15,31 @@ from twisted.logger import Logger
 
 from brunix_twisted.runtime.reactors import Reactor
 
-# Measured at 500 streams: a pause of this length saves half the cost of a token, and one of twice the length no more.
+# Measured at 500 streams: this pause halves the cost of a token, and a pause twice as long saves no more.
 _PAUSE_S: Final = 0.001
 
-# So many at once are taken for a sign of more to come. At 100 streams of 20 tokens a second it seldom is so, and then
-# nobody waits.
-_MANY: Final = 4
+# With this many calls in one iteration, more are expected, and the reactor polls. At 100 streams of 20 tokens per
+# second that is rare, so their texts do not wait for the pause.
+_MIN_CALLS_TO_POLL: Final = 4
 
 
 class ReactorWaker:
-    """Calls functions on the reactor's thread, for workers that have something there."""
+    """Runs functions of the workers on the reactor's thread."""
 
     _log = Logger()
 
     def __init__(self, reactor: Reactor) -> None:
-        """Ring at a reactor."""
+        """Wake this reactor."""
         self.reactor = reactor
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._pending: deque[Callable[[], None]] = deque()
         self._scheduled = False
-        """Whether the reactor is going to come by."""
+        """Whether the reactor is going to run the pending functions."""
 
     def schedule(self, function: Callable[[], None]) -> None:
-        """Have a function called soon on the reactor's thread. From any thread."""
-        self._waiting.append(function)
-        # Two threads may find it so at once; that costs a wake-up and nothing else. What is appended before the flag
-        # is seen set is there before it is cleared, so nothing stays behind.
+        """Run a function soon on the reactor's thread. Call this on any thread."""
+        self._pending.append(function)
+        # Two threads may see the flag unset at once; that costs a wake-up and nothing else. A function appended before
+        # the flag is seen set is in the queue before the flag is cleared, so none is missed.
         if not self._scheduled:
             self._wake(self.reactor.callFromThread, self._run_pending)
 
@@ -49,18 +48,18 @@ class ReactorWaker:
         try:
             schedule(*arguments)
         except BaseException:
-            # The next text is to try again; otherwise no stream would ever be served again.
+            # Let the next text try again; otherwise no stream would continue.
             self._scheduled = False
             raise
 
     def _run_pending(self) -> None:
         self._scheduled = False
-        waiting = self._waiting
-        count = len(waiting)
+        pending = self._pending
+        count = len(pending)
         for _ in range(count):
             try:
-                waiting.popleft()()
-            except Exception:  # noqa: BLE001 - one stream's failure must not keep the others waiting
-                self._log.failure("A stream could not be served")
-        if count >= _MANY and not self._scheduled:
+                pending.popleft()()
+            except Exception:  # noqa: BLE001 - one stream's failure must not stop the others
+                self._log.failure("Processing a stream failed")
+        if count >= _MIN_CALLS_TO_POLL and not self._scheduled:
             self._wake(self.reactor.callLater, _PAUSE_S, self._run_pending)

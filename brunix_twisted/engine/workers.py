@@ -1,4 +1,4 @@
-"""The threads that wait for the engine."""
+"""The pool of threads that run the blocking engine calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-# How long a stop waits for threads whose calls have all been cancelled.
+# Maximum time that stop() waits for the threads. Their calls have been cancelled by then.
 _STOP_S: Final = 2.0
 
 _Job = tuple[Callable[[bool, object], None], Callable[..., object], tuple[object, ...]]
@@ -19,42 +19,42 @@ _Job = tuple[Callable[[bool, object], None], Callable[..., object], tuple[object
 
 class Workers:
     """
-    A pool of threads in the form that ``deferToThreadPool`` asks for.
+    A thread pool with the interface that ``deferToThreadPool`` needs.
 
-    Work is handed over in one change of threads, where Twisted's own pool takes five. Work for which no thread can be
-    started is refused, and nothing is left of it. The standard library's pool would do it later, and from then
-    on count threads as free that do not exist, so that questions wait behind one another.
+    A job starts after one thread switch; Twisted's pool needs five. If the system refuses a new thread, the job is
+    rejected. The standard library's pool would run it later, and from then on count a thread that does not exist as
+    idle, so that jobs wait for each other.
     """
 
     _log = Logger()
 
     def __init__(self, max_threads: int) -> None:
-        """Have none yet; a thread is started when work comes for which none is free."""
+        """Create a pool without threads. It starts one for each job that finds no idle thread."""
         self._max_threads = max_threads
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._free = 0
-        """How many threads have nothing to do, less the jobs that wait."""
+        self._idle = 0
+        """Number of idle threads, minus the number of waiting jobs."""
 
     def callInThreadWithCallback(
         self, done: Callable[[bool, object], None], work: Callable[..., object], *arguments: object
     ) -> None:
         """
-        Do some work on a thread, and call ``done`` there with True and its result, or with False and its Failure.
+        Run a job on a thread, then call ``done`` there with True and the result, or with False and the Failure.
 
-        On the reactor's thread. Work for which every thread is busy waits for one.
+        Call this on the reactor's thread. If all threads are busy, the job waits.
 
-        :raises RuntimeError: no thread can be started for it; ``done`` will not be called.
+        :raises RuntimeError: no thread can be started; ``done`` will not be called.
         """
         with self._lock:
-            if self._free <= 0 and len(self._threads) < self._max_threads:
-                # Daemons: one that hangs must not keep the process from ending.
+            if self._idle <= 0 and len(self._threads) < self._max_threads:
+                # A daemon: a thread that hangs must not keep the process from ending.
                 thread = threading.Thread(target=self._run, name=f"engine_{len(self._threads)}", daemon=True)
                 thread.start()
                 self._threads.append(thread)
-                self._free += 1
-            self._free -= 1
+                self._idle += 1
+            self._idle -= 1
         self._jobs.put((done, work, arguments))
 
     def _run(self) -> None:
@@ -62,22 +62,22 @@ class Workers:
             done, work, arguments = job
             try:
                 succeeded, result = True, work(*arguments)
-            except BaseException:  # noqa: BLE001 - whatever it is, the reactor's thread is to hear of it
+            except BaseException:  # noqa: BLE001 - the Failure goes to the reactor's thread
                 succeeded, result = False, Failure()
             with self._lock:
-                # First: what comes of done() may be more work, for this thread.
-                self._free += 1
+                # Before done(), which may add a job that this thread can run.
+                self._idle += 1
             try:
                 done(succeeded, result)
-            except Exception:  # noqa: BLE001 - the thread goes on
-                self._log.failure("The end of a call could not be reported")
-            # Nothing is kept alive while the next job is awaited.
+            except Exception:  # noqa: BLE001 - the thread must continue
+                self._log.failure("Reporting the end of an engine call failed")
+            # Keep no references while waiting for the next job.
             del job, done, work, arguments, result
 
     def stop(self) -> None:
-        """Wait until every thread has ended, but not for one that hangs. Nothing may be done afterwards."""
+        """Stop all threads, and wait up to two seconds for them. No job may be added afterwards."""
         for _ in self._threads:
             self._jobs.put(None)
-        give_up_s = time.monotonic() + _STOP_S
+        deadline_s = time.monotonic() + _STOP_S
         for thread in self._threads:
-            thread.join(max(0.0, give_up_s - time.monotonic()))
+            thread.join(max(0.0, deadline_s - time.monotonic()))

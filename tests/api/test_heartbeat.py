@@ -165,7 +165,7 @@ async def test_a_failure_after_it(serve: Serve, engine: ScriptedEngine, path: st
     check(endpoint.schemas[2], error)
     assert not any(map(endpoint.ends, beats))
     assert "".join(map(endpoint.text, beats)) == ""
-    assert "cannot be reached" in str(error)
+    assert "unreachable" in str(error)
 
 
 @pytest_twisted.ensureDeferred

@@ -196,7 +196,7 @@ async def test_the_engine_is_restarted(
         assert reply.json()["error"]["code"] == "engine_unavailable"
         assert (await gateway.ask("GET", "/health")).status == 503
     # On a machine that has nothing else to do it takes a tenth of the time there is.
-    monkeypatch.setattr(retry, "RETURN_S", LIMIT_S)
+    monkeypatch.setattr(retry, "RECONNECT_S", LIMIT_S)
     again = ScriptedEngine(engine.target)
     try:
         await expect_answer(gateway)

@@ -291,7 +291,7 @@ async def test_health_without_an_engine(gateway: RunningGateway, engine: Scripte
     await in_thread(engine.stop)
     reply = await gateway.ask("GET", "/health")
     assert (reply.status, reply.json()["status"]) == (503, "unavailable")
-    assert reply.json()["reason"] == "The engine cannot be reached"
+    assert reply.json()["reason"] == "The engine is unreachable"
     live = await gateway.ask("GET", "/health/live")
     assert (live.status, live.json()["status"]) == (200, "ok")
 
@@ -418,7 +418,7 @@ async def test_engine_unreachable(gateway: RunningGateway, engine: ScriptedEngin
     """A user would wait, or see an empty answer, when the engine is down."""
     await in_thread(engine.stop)
     reply = await gateway.ask("POST", path, json=body_for(path, "hello", stream=stream))
-    assert "cannot be reached" in assert_error(path, reply, 503)
+    assert "unreachable" in assert_error(path, reply, 503)
     assert reply.headers["retry-after"] == "1"
 
 

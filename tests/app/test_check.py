@@ -89,8 +89,8 @@ def test_no_engine(check: Check) -> None:
     found = check(BRUNIX_GRPC_TARGET=target)
     assert found.status == 1
     told, todo, words, end = found.lines[-4:]
-    assert told == f"engine: {target}, asked without TLS: The engine cannot be reached"
-    assert todo == "  Nobody listens there: start the engine, or correct BRUNIX_GRPC_TARGET."
+    assert told == f"engine: {target}, asked without TLS: The engine is unreachable"
+    assert todo == "  Nothing listens there. Start the engine, or correct BRUNIX_GRPC_TARGET."
     assert words.startswith("  gRPC says: UNAVAILABLE: ")
     assert end == NOT_WELL
 
@@ -101,7 +101,7 @@ def test_an_engine_that_is_not_well(check: Check, engine: ScriptedEngine) -> Non
     found = check(BRUNIX_GRPC_TARGET=engine.target)
     assert found.status == 1
     assert found.lines[-2:] == [
-        f"engine: {engine.target}, asked without TLS: The engine says it is not_serving",
+        f"engine: {engine.target}, asked without TLS: The engine reports NOT_SERVING",
         NOT_WELL,
     ]
 
@@ -195,12 +195,12 @@ def engines() -> Iterator[list[ScriptedEngine]]:
 @pytest.mark.parametrize(
     ("case", "meaning"),
     [
-        ("no TLS at the engine", "It does not speak TLS"),
-        ("no TLS here", "It ended the connection: if it speaks TLS, BRUNIX_GRPC_TLS_CA"),
-        ("strange authority", "Its certificate is signed by none of those in BRUNIX_GRPC_TLS_CA"),
-        ("another name", "Its certificate is for another name: give that one in BRUNIX_GRPC_TLS_NAME"),
-        ("no certificate here", "It ended the handshake of TLS: it may want a certificate"),
-        ("strange certificate here", "It ended the handshake of TLS: it may want a certificate"),
+        ("no TLS at the engine", "It does not use TLS"),
+        ("no TLS here", "It closed the connection. If it uses TLS, set BRUNIX_GRPC_TLS_CA"),
+        ("strange authority", "No certificate in BRUNIX_GRPC_TLS_CA has signed its certificate"),
+        ("another name", "Its certificate is for another name. Set BRUNIX_GRPC_TLS_NAME"),
+        ("no certificate here", "It closed the connection during the TLS handshake"),
+        ("strange certificate here", "It closed the connection during the TLS handshake"),
         ("well", None),
     ],
 )
@@ -235,7 +235,7 @@ def test_grpc_writes_nothing_itself(check: Check, tmp_path: Path, engine: Script
     ca = str(Authority(tmp_path, "authority").party.certificate)
     found = check(BRUNIX_GRPC_TARGET=engine.target, BRUNIX_GRPC_TLS_CA=ca)
     assert found.status == 1
-    assert "  It does not speak TLS: unset BRUNIX_GRPC_TLS_CA, or turn TLS on at the engine." in found.lines
+    assert "  It does not use TLS. Unset BRUNIX_GRPC_TLS_CA, or turn on TLS in the engine." in found.lines
     assert not any(".cc:" in line for line in found.lines)
 
 
@@ -261,13 +261,13 @@ async def test_other_faults_in_words(tmp_path: Path, kind: str) -> None:
     """An operator would not be told whether the engine, its address or the way to it is at fault."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         target, meaning = {
-            "nobody": (f"127.0.0.1:{free_port()}", "Nobody listens there"),
-            "no name": ("engine.invalid:50051", "Its name cannot be looked up"),
-            "no socket": (f"unix://{tmp_path}/engine.sock", "Nobody listens there"),
-            "silence": (f"127.0.0.1:{silent.getsockname()[1]}", "Somebody listens there who does not speak gRPC"),
+            "nobody": (f"127.0.0.1:{free_port()}", "Nothing listens there"),
+            "no name": ("engine.invalid:50051", "DNS lookup failed"),
+            "no socket": (f"unix://{tmp_path}/engine.sock", "Nothing listens there"),
+            "silence": (f"127.0.0.1:{silent.getsockname()[1]}", "That port does not use gRPC"),
         }[kind]
         trial = await check_engine(cast("Reactor", reactor), target, None, LIMIT_S)
-    assert trial.unhealthy_reason == "The engine cannot be reached"
+    assert trial.unhealthy_reason == "The engine is unreachable"
     told = remedy(trial, None)
     assert told is not None, trial
     assert told.startswith(meaning), trial

@@ -37,7 +37,7 @@ test("codex: the engine receives only the user's question", options, async () =>
 
 for (const [name, changes, question, expected] of [
   ["an unknown model", { model: "gpt-7" }, "Hi", /The model 'gpt-7' does not exist/],
-  ["an unreachable engine", { url: DOWN_URL, settings: ONCE }, "Hi", /503.*engine/i],
+  ["engine down", { url: DOWN_URL, settings: ONCE }, "Hi", /503.*The engine is unreachable/],
   ["a failure in the middle", { url: SCRIPTED_URL, settings: ONCE }, script("one ", "two ", { status: "INTERNAL" }),
     /The engine failed to answer/],
 ]) {

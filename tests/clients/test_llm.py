@@ -65,7 +65,7 @@ def test_refused(tmp_path: Path, api: str) -> None:
     """An unreachable engine is an error without an answer."""
     failed = llm(tmp_path, DOWN_URL, "-m", MODELS[api], QUESTION)
     assert (failed.returncode, failed.stdout.strip()) == (1, "")
-    assert "cannot be reached" in failed.stderr
+    assert "unreachable" in failed.stderr
 
 
 def test_fails_in_the_middle(tmp_path: Path, api: str) -> None:

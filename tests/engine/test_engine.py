@@ -195,7 +195,7 @@ def test_a_question_beyond_the_engines_limit(client: Client) -> None:
     """A question that is too large for the engine is asked again and again: the client is told that it is busy."""
     _, error = failure(client.call(question("x" * 5_000_000)))
     assert error.kind is errors.INVALID_REQUEST
-    assert error.message == "The engine does not accept a question of this size"
+    assert error.message == "The question is too large for the engine"
 
 
 @both_rpcs
@@ -431,7 +431,7 @@ def test_engine_comes_back(connect: Connect, engine: ScriptedEngine, monkeypatch
     for _ in range(3):
         failure(client.call(question("hello")))
     # On a machine that has nothing else to do it takes a tenth of the time there is.
-    monkeypatch.setattr(retry, "RETURN_S", LIMIT_S)
+    monkeypatch.setattr(retry, "RECONNECT_S", LIMIT_S)
     again = ScriptedEngine(engine.target)
     try:
         assert texts(client.call(question("hello"))) == ["hello "]
@@ -443,7 +443,7 @@ def test_a_question_waits_longer_than_grpc_between_two_attempts() -> None:
     """The first question after an engine's restart fails, or one without an engine is told later than in a second."""
     options = dict(connection.OPTIONS)
     at_random = 1.2
-    assert at_random * options["grpc.max_reconnect_backoff_ms"] / 1000 < retry.RETURN_S < 1
+    assert at_random * options["grpc.max_reconnect_backoff_ms"] / 1000 < retry.RECONNECT_S < 1
     assert ConnectionLimits().connect_s <= 1
 
 
@@ -617,13 +617,13 @@ def test_not_asked_again_after_a_message(client: Client, engine: ScriptedEngine,
 
 def asks(call: DrivenCall) -> list[float]:
     """Write down the deadlines, in seconds from then, with which a question is put."""
-    deadlines_s, ask = [], call.real._ask  # noqa: SLF001 - what the engine is not asked shows in nothing else
+    deadlines_s, ask = [], call.real._start_rpc  # noqa: SLF001 - what the engine is not asked shows in nothing else
 
     def watched(timeout_s: float, trace: object) -> Any:  # noqa: ANN401 - as it is
         deadlines_s.append(timeout_s)
         return ask(timeout_s, trace)
 
-    call.real._ask = watched  # noqa: SLF001 - likewise
+    call.real._start_rpc = watched  # noqa: SLF001 - likewise
     return deadlines_s
 
 
@@ -688,7 +688,7 @@ def test_not_asked_again_after_the_deadline(
     connect: Connect, mute: str, monkeypatch: pytest.MonkeyPatch, worker: ThreadPoolExecutor
 ) -> None:
     """A caller waits for the return of an engine longer than the operator allows."""
-    monkeypatch.setattr(retry, "RETURN_S", 10 * LIMIT_S)
+    monkeypatch.setattr(retry, "RECONNECT_S", 10 * LIMIT_S)
     # The connection is given up before this, and then the engine's return is waited for until this.
     call = connect(mute, 1.5).call(question("hello"))
     deadlines_s = asks(call)
@@ -699,7 +699,7 @@ def test_not_asked_again_after_the_deadline(
 
 def looked(call: DrivenCall) -> threading.Event:
     """Tell when a call begins to wait for the engine's return."""
-    looks, look = threading.Event(), call.real._look  # noqa: SLF001 - it shows in nothing else
+    looks, look = threading.Event(), call.real._start_probe  # noqa: SLF001 - it shows in nothing else
 
     def watched(timeout_s: float) -> Any:  # noqa: ANN401 - as it is
         try:
@@ -707,7 +707,7 @@ def looked(call: DrivenCall) -> threading.Event:
         finally:
             looks.set()
 
-    call.real._look = watched  # noqa: SLF001 - likewise
+    call.real._start_probe = watched  # noqa: SLF001 - likewise
     return looks
 
 
@@ -715,7 +715,7 @@ def test_the_engine_is_back_while_a_question_waits(
     connect: Connect, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, worker: ThreadPoolExecutor
 ) -> None:
     """The first question after an engine's restart fails, only because gRPC has not looked for it again yet."""
-    monkeypatch.setattr(retry, "RETURN_S", LIMIT_S)
+    monkeypatch.setattr(retry, "RECONNECT_S", LIMIT_S)
     engine.stop()
     call = connect(engine.target).call(question("hello"))
     looks = looked(call)
@@ -733,7 +733,7 @@ def test_cancel_while_the_engine_is_away(
     connect: Connect, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, worker: ThreadPoolExecutor
 ) -> None:
     """A caller who does not wait for the engine's return keeps a worker, and is answered when nobody wants it."""
-    monkeypatch.setattr(retry, "RETURN_S", LIMIT_S)
+    monkeypatch.setattr(retry, "RECONNECT_S", LIMIT_S)
     engine.stop()
     client = connect(engine.target)
     call = client.call(question("nobody's"))
@@ -754,7 +754,7 @@ def test_waiting_for_a_worker_counts(connect: Connect, nobody: str, monkeypatch:
     """The last of many who wait while the engine is away is told only when all others have waited for its return."""
     call = connect(nobody).call(question("hello"))
     looks = looked(call)
-    monkeypatch.setattr(retry, "RETURN_S", 0)
+    monkeypatch.setattr(retry, "RECONNECT_S", 0)
     _, error = failure(call)
     assert error.kind is errors.ENGINE_UNAVAILABLE
     assert not looks.is_set()
@@ -848,7 +848,7 @@ def test_health_of_a_well_engine(client: Client) -> None:
 def test_health_of_an_engine_that_says_no(client: Client, engine: ScriptedEngine, status: str) -> None:
     """An engine that is up and does not serve makes the gateway unhealthy, with the reason."""
     engine.health.set("", health_pb2.HealthCheckResponse.ServingStatus.Value(status))
-    assert check(client) == f"The engine says it is {status.lower()}"
+    assert check(client) == f"The engine reports {status}"
 
 
 def test_health_of_an_engine_without_the_health_service(connect: Connect) -> None:
@@ -862,13 +862,13 @@ def test_health_of_an_engine_without_the_health_service(connect: Connect) -> Non
 
 def test_health_of_no_engine(connect: Connect, nobody: str) -> None:
     """Without an engine the gateway is unhealthy, with the reason and without addresses."""
-    assert check(connect(nobody)) == "The engine cannot be reached"
+    assert check(connect(nobody)) == "The engine is unreachable"
 
 
 def test_health_of_a_mute_engine(connect: Connect, mute: str) -> None:
     """An engine that accepts connections and says nothing makes the gateway unhealthy, in time."""
     # The second where the attempt to connect ends before the check does, as on a busy machine.
-    assert check(connect(mute), 0.1) in {"The engine did not answer in time", "The engine cannot be reached"}
+    assert check(connect(mute), 0.1) in {"The engine did not answer in time", "The engine is unreachable"}
 
 
 def test_health_while_the_gateway_stops(connect: Connect, mute: str) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from brunix_twisted.engine.wakeup import _MANY, _PAUSE_S, ReactorWaker
+from brunix_twisted.engine.wakeup import _MIN_CALLS_TO_POLL, _PAUSE_S, ReactorWaker
 from fake_reactor import FakeReactor
 from log_lines import log_lines
 
@@ -43,22 +43,22 @@ def test_many_wake_nobody() -> None:
     """With hundreds of streams the gateway does little but wake its own threads."""
     reactor, ran = FakeReactor(), list[int]()
     waker = ReactorWaker(reactor.as_reactor)
-    for number in range(_MANY):
+    for number in range(_MIN_CALLS_TO_POLL):
         waker.schedule(note(ran, number))
     reactor.turn()
-    for number in range(_MANY, 2 * _MANY):
+    for number in range(_MIN_CALLS_TO_POLL, 2 * _MIN_CALLS_TO_POLL):
         waker.schedule(note(ran, number))
     assert reactor.wakes() == 0
-    assert len(ran) == _MANY
+    assert len(ran) == _MIN_CALLS_TO_POLL
     reactor.advance(_PAUSE_S)
-    assert ran == list(range(2 * _MANY))
+    assert ran == list(range(2 * _MIN_CALLS_TO_POLL))
 
 
 def test_after_many_come_few() -> None:
     """The last word of a busy moment waits for the next busy moment."""
     reactor, ran = FakeReactor(), list[int]()
     waker = ReactorWaker(reactor.as_reactor)
-    for number in range(_MANY):
+    for number in range(_MIN_CALLS_TO_POLL):
         waker.schedule(note(ran, number))
     reactor.turn()
     waker.schedule(note(ran, 100))

@@ -472,7 +472,7 @@ async def test_the_engine_is_away(serve: Serve, collector: Collector) -> None:
     request, call = collector.one_request()
     assert request.attributes["error.type"] == "503"
     assert call.attributes["error.type"] == call.attributes["rpc.response.status_code"] == "UNAVAILABLE"
-    assert call.span.status.message == "The engine cannot be reached"
+    assert call.span.status.message == "The engine is unreachable"
     assert call.events == []
 
 

@@ -48,12 +48,12 @@ test("a user whose engine is down would not be told, nor what to do", async (t) 
   const page = await opened(t, DOWN_URL, { wait: false });
   await stateIs(page, "unavailable");
   assert.equal(await textOf(page, "#headline"), "The engine does not answer");
-  assert.match(await textOf(page, "#advice"), /The engine cannot be reached.*BRUNIX_GRPC_TARGET/);
+  assert.match(await textOf(page, "#advice"), /The engine is unreachable.*BRUNIX_GRPC_TARGET/);
   assert.deepEqual(await textsOf(page, "#status dd"), ["running", "does not answer", "brunix", "0.1.0"]);
   await ask(page, "hello");
   await ended(page);
   const said = await textOf(page, ".failure");
-  assert.match(said, /The engine cannot be reached\..*status 503 · engine_unavailable · request [0-9a-f]{32}/);
+  assert.match(said, /The engine is unreachable\..*status 503 · engine_unavailable · request [0-9a-f]{32}/);
 });
 
 test("a page that is open would not notice that the gateway is gone, or that it is back", async (t) => {

@@ -130,7 +130,7 @@ test("a question of no session would name an empty one", async () => {
   assert.ok(!("X-Session-Id" in heard.sent.headers));
 });
 
-const error = { message: "The engine cannot be reached", type: "server_error", param: null, code: "engine_unavailable" };
+const error = { message: "The engine is unreachable", type: "server_error", param: null, code: "engine_unavailable" };
 for (const [name, response, kind, status, code, told] of [
   ["no network", new TypeError("Failed to fetch"), "network", 0, "", ""],
   ["the gateway's refusal", Response.json({ error }, { status: 503 }), "refused", 503, error.code, error.message],
@@ -153,7 +153,7 @@ for (const [name, response, kind, status, code, told] of [
 for (const [health, state] of [
   [null, "unreachable"],
   [{ status: 200, body: { status: "ok", version: "1" } }, "ok"],
-  [{ status: 503, body: { status: "unavailable", reason: "The engine cannot be reached", version: "1" } }, "unavailable"],
+  [{ status: 503, body: { status: "unavailable", reason: "The engine is unreachable", version: "1" } }, "unavailable"],
   [{ status: 503, body: { status: "draining", version: "1" } }, "draining"],
   [{ status: 502, body: null }, "between"],
   [{ status: 401, body: null }, "between"],

@@ -217,7 +217,7 @@ def test_an_engine_that_is_away(system: System) -> None:
     system.systemctl("start", SERVICE)
     assert system.show("ActiveState") == "active"
     assert system.show("StatusText").endswith(
-        f"; at the start the engine at {target} was not well: The engine cannot be reached"
+        f"; at the start the engine at {target} was not well: The engine is unreachable"
     )
     assert get(system.port, "/health")[0] == 503
 
