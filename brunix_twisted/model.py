@@ -98,8 +98,8 @@ class CompletionRequest:
     stored: bool = False
     """Whether the complete answer is stored, to be retrieved by its id."""
     editor: EditorContext = EditorContext()
-    is_load_request: FinishReason = "load"
-    """The finish reason of an answer without a query."""
+    load_reason: FinishReason = "load"
+    """The finish reason of an answer to a request without a question."""
     ignored: tuple[str, ...] = ()
     """Names of the request's parameters that have no effect."""
 

@@ -24,7 +24,7 @@ from brunix_twisted import __version__, errors
 from brunix_twisted.api.completion import Completion
 from brunix_twisted.api.health import SharedCheck
 from brunix_twisted.api.response_store import ResponseStore
-from brunix_twisted.dialects import Models, Refusals, anthropic, codings, ollama, openai, responses
+from brunix_twisted.dialects import Models, ErrorFormat, anthropic, codings, ollama, openai, responses
 from brunix_twisted.dialects.endpoints import DialectName, endpoint_of, not_offered
 from brunix_twisted.dialects.framing import JSON, encode_json
 from brunix_twisted.dialects.openai import HeartbeatForm
@@ -37,7 +37,7 @@ from brunix_twisted.model import Model, Processes
 from brunix_twisted.page import HTML, Asset, wants_page
 
 # Who renders a failure; where no API is meant, the one that most clients speak.
-_DIALECTS: Final[dict[DialectName, Refusals]] = {
+_DIALECTS: Final[dict[DialectName, ErrorFormat]] = {
     "openai": openai,
     "anthropic": anthropic,
     "ollama": ollama,

@@ -1,8 +1,8 @@
 """
-The public APIs the gateway speaks: one module each, pure translation between bytes and values.
+The public APIs of the gateway, one module each. Pure: they translate between bytes and values.
 
-Nothing in this package waits, reads a clock, or draws a random number, and none of it knows Twisted or gRPC. What a
-request asks comes out of :meth:`Dialect.parse`; what the engine says goes through an :class:`Encoder`.
+No module of this package waits, reads a clock, uses random numbers, or imports Twisted or gRPC. :meth:`Dialect.parse`
+reads a request; an :class:`Encoder` writes the engine's answer.
 """
 
 from __future__ import annotations
@@ -15,63 +15,63 @@ from brunix_twisted.model import CompletionEnd, CompletionRequest, Model, Respon
 
 class Encoder(Protocol):
     """
-    One answer as bytes, event by event, in the order of these methods; b"" where an event has no bytes.
+    Writes one answer, event by event. The methods are called in this order; each returns bytes, or b"" for none.
 
-    A streamed answer has bytes for every event. A whole one gathers them and has bytes only at its end, which is all
-    the difference there is between the two.
+    A streamed answer has bytes for each event. The encoder of an answer that is not streamed collects the events, and
+    returns the body at the end.
     """
 
     content_type: bytes
 
     def begin(self) -> bytes:
-        """Open the answer: before everything else, once."""
+        """Begin the answer. Called once, before every other method."""
 
     def delta(self, index: int, text: str) -> bytes:
-        """Add text, never empty, to the choice of this index."""
+        """Add a text, never empty, to the choice with this index."""
 
     def heartbeat(self) -> bytes:
-        """Show a sign of life that adds nothing to the answer."""
+        """Return a heartbeat, which adds nothing to the answer."""
 
     def finish(self, end: CompletionEnd) -> bytes:
-        """Say that the answer is complete. Nothing follows."""
+        """End a complete answer. No method is called after it."""
 
     def fail(self, error: GatewayError) -> bytes:
-        """Say, after bytes have gone out, that the answer will not be completed. Nothing follows."""
+        """End an answer that failed after its first bytes were sent. No method is called after it."""
 
 
-class Refusals(Protocol):
-    """How a public API tells failures: a module that has these two functions."""
+class ErrorFormat(Protocol):
+    """How a public API reports errors: a module with these two functions."""
 
     def error_body(self, error: GatewayError, request_id: str | None) -> bytes:
-        """Render a failure, with the request's id where the API has a place for it."""
+        """Render an error, with the request id if the API has a field for it."""
 
     def error_status(self, kind: Kind) -> int:
-        """Give a failure's HTTP status."""
+        """Return the HTTP status of an error."""
 
 
 class Models(Protocol):
-    """How a public API describes the model: a module that has these two functions."""
+    """How a public API describes the model: a module with these two functions."""
 
     def models_body(self, model: Model, created_s: float) -> bytes:
         """Render the list of models."""
 
     def model_body(self, model: Model, name: str, created_s: float) -> bytes:
         """
-        Render the model under the name that was asked for.
+        Render the model, under the name in the request.
 
         :raises GatewayError: UNKNOWN_MODEL.
         """
 
 
 class Dialect(Protocol):
-    """How one endpoint of a public API asks for text and gets it."""
+    """The requests and answers of one endpoint of a public API."""
 
     def parse(self, body_bytes: bytes) -> CompletionRequest:
         """
-        Read what a request's body asks for.
+        Parse a request's body.
 
         :raises GatewayError: INVALID_REQUEST or UNKNOWN_MODEL.
         """
 
-    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
-        """Make the encoder of one answer, streamed or whole as was asked."""
+    def encoder(self, request: CompletionRequest, meta: ResponseMeta) -> Encoder:
+        """Return the encoder of one answer, streamed or not, as requested."""

@@ -1,4 +1,4 @@
-"""Anthropic's API: messages, the count of their tokens, errors."""
+"""Anthropic's API: messages, token counts, models, errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from brunix_twisted.dialects.anthropic_requests import (
     CountTokensRequest,
     Message,
     MessagesRequest,
-    demands_tool,
+    requires_tool,
 )
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import SSE, encode_json, sse_event
@@ -29,10 +29,10 @@ from brunix_twisted.dialects.stops import stop_sequences
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import Choice, CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta, Turn
 
-# "The API is temporarily overloaded", which this API says with a status of its own. It has no 503.
+# "The API is temporarily overloaded". This API has no 503.
 _OVERLOADED: Final = 529
 
-# The type that a status has. Any other fault is an invalid_request_error where it is the caller's, else an api_error.
+# The error type of a status. For other statuses it is invalid_request_error, or api_error for a server error.
 _TYPES: Final = {
     403: "permission_error",
     404: "not_found_error",
@@ -59,22 +59,22 @@ _CAPABILITIES: Final = {
     "thinking": _UNSUPPORTED
     | {"types": dict.fromkeys(("adaptive", "between_tools", "disabled", "enabled"), _UNSUPPORTED)},
 }
-"""What the anthropic package 2.12.0 lists for a model: everything beyond text in and text out."""
+"""The capabilities that the anthropic package 2.12.0 lists for a model: everything except text input and output."""
 
 CountTokens = Callable[[str], int]
-"""The estimate of a text's tokens: :func:`brunix_twisted.limits.count_tokens`."""
+"""Estimates the tokens of a text: :func:`brunix_twisted.limits.count_tokens`."""
 
 
 def error_status(kind: Kind) -> int:
-    """Choose a failure's HTTP status, which for an overload is not the one that the other APIs have."""
+    """Return the HTTP status of an error. For an overload, it differs from the other APIs."""
     return _OVERLOADED if kind is errors.OVERLOADED else kind.status
 
 
 def error_body(error: GatewayError, request_id: str | None = None) -> bytes:
     """
-    Render a failure.
+    Render an error.
 
-    The form has no place for the parameter at fault, so a message that does not name it gets it put before.
+    The format has no field for the parameter, so the message names it.
     """
     fallback = "api_error" if error.kind.type == "server_error" else "invalid_request_error"
     return encode_json(
@@ -95,16 +95,16 @@ class Messages:
 
     model: Model
     count_tokens: CountTokens
-    """A stream tells the tokens of its question at its beginning, long before there is an :class:`CompletionEnd`."""
+    """A stream begins with the tokens of its question, before there is a :class:`CompletionEnd`."""
     heartbeat: HeartbeatForm = "comment"
     request_id: str | None = None
-    """Stands in the error of an answer that fails."""
+    """For the error event of an answer that fails."""
 
     def parse(self, body_bytes: bytes) -> CompletionRequest:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(MessagesRequest, body_bytes)
         require_model(self.model, request.model)
-        _require_honourable(request)
+        _require_supported(request)
         query, history = _question(request.messages)
         return CompletionRequest(
             model=request.model,
@@ -117,24 +117,24 @@ class Messages:
             stream=bool(request.stream),
         )
 
-    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
+    def encoder(self, request: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        if requested.stream:
-            return _Stream(requested, meta, self.count_tokens(requested.prompt), self.heartbeat, self.request_id)
+        if request.stream:
+            return _Stream(request, meta, self.count_tokens(request.prompt), self.heartbeat, self.request_id)
 
         def body(texts: Sequence[str], end: CompletionEnd) -> bytes:
             (choice,) = end.choices
-            # One block for an empty answer too, as its stream has one: clients read content[0] unguarded.
+            # One block, also for an empty answer, because clients read content[0] without a check.
             content = [_text("".join(texts))]
             usage = _usage(end.prompt_tokens, choice.completion_tokens)
-            return encode_json(_message(requested, meta, content, usage) | _stop(choice))
+            return encode_json(_message(request, meta, content, usage) | _stop(choice))
 
-        return JsonBodyEncoder(len(requested.queries), body, partial(error_body, request_id=self.request_id))
+        return JsonBodyEncoder(len(request.queries), body, partial(error_body, request_id=self.request_id))
 
 
 def count_tokens_body(model: Model, body_bytes: bytes, count_tokens: CountTokens) -> bytes:
     """
-    ``POST /v1/messages/count_tokens``: what the answer to the same messages will have as its ``input_tokens``.
+    ``POST /v1/messages/count_tokens``: the ``input_tokens`` of an answer to the same messages.
 
     :raises GatewayError: INVALID_REQUEST or UNKNOWN_MODEL.
     """
@@ -151,7 +151,7 @@ def models_body(model: Model, created_s: float) -> bytes:
 
 def model_body(model: Model, name: str, created_s: float) -> bytes:
     """
-    Render the model under the name that was asked for.
+    Render the model, under the name in the request.
 
     :raises GatewayError: UNKNOWN_MODEL.
     """
@@ -172,43 +172,43 @@ def _described(name: str, created_s: float, context_length: int) -> dict[str, An
         "line": None,
         "capabilities": _CAPABILITIES,
         "max_input_tokens": context_length,
-        # An answer ends where the engine ends it.
+        # The engine has no maximum.
         "max_tokens": None,
     }
 
 
 def _event(data: dict[str, Any]) -> bytes:
-    """Clients tell events apart by the event's name or by the type in its data; both are there."""
+    """Frame an event. It has both a name and a type in its data, because clients use one or the other."""
     return sse_event(data["type"], encode_json(data))
 
 
 _PING: Final = _event({"type": "ping"})
-# A piece of text is encoded alone, between bytes made once: this runs once a token.
+# Encode only the text of each delta, between prepared bytes, because this runs for each token.
 _BEFORE_TEXT: Final = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":'
 _AFTER_TEXT: Final = b"}}"
 
 
 class _Stream:
     """
-    A streamed answer as Server-Sent Events that have names.
+    A streamed answer as Server-Sent Events with names.
 
-    The order that clients rely on: the message, its one block, the block's text piece by piece, the block's end, how
-    the message ended, the message's end. All of these come for an empty answer, too.
+    Clients rely on this order: message_start, content_block_start, the deltas, content_block_stop, message_delta with
+    the stop reason, message_stop. An empty answer has all of them except the deltas.
     """
 
     content_type = SSE
 
     def __init__(
         self,
-        requested: CompletionRequest,
+        request: CompletionRequest,
         meta: ResponseMeta,
         input_tokens: int,
         heartbeat: HeartbeatForm,
         request_id: str | None,
     ) -> None:
-        """Prepare an answer to a question of so many tokens."""
+        """Prepare an answer to a question of ``input_tokens`` tokens."""
         self._request_id = request_id
-        self._message = _message(requested, meta, [], _usage(input_tokens, 0)) | {
+        self._message = _message(request, meta, [], _usage(input_tokens, 0)) | {
             "stop_reason": None,
             "stop_sequence": None,
         }
@@ -219,7 +219,7 @@ class _Stream:
             [
                 _event({"type": "message_start", "message": self._message}),
                 _event({"type": "content_block_start", "index": 0, "content_block": _text("")}),
-                # Anthropic sends one here, and it tells the first word's waiters that there will be one.
+                # Anthropic sends one here. It shows clients that the stream works while they wait for the first token.
                 _PING,
             ]
         )
@@ -228,7 +228,7 @@ class _Stream:
         return sse_event("content_block_delta", _BEFORE_TEXT + encode_json(text) + _AFTER_TEXT)
 
     def heartbeat(self) -> bytes:
-        # The official packages keep pings to themselves, so a timer above them sees nothing but pieces of text.
+        # Anthropic's packages do not pass pings on, so a client's timeout above them sees only text deltas.
         return _PING if self._heartbeat == "comment" else self.delta(0, "")
 
     def finish(self, end: CompletionEnd) -> bytes:
@@ -248,7 +248,7 @@ class _Stream:
         )
 
     def fail(self, error: GatewayError) -> bytes:
-        # No message_delta: a client must not take what came so far for the whole answer.
+        # No message_delta, so that clients do not take the text so far for a complete answer.
         return sse_event("error", error_body(error, self._request_id))
 
 
@@ -258,14 +258,14 @@ def _text(text: str) -> dict[str, Any]:
 
 
 def _message(
-    requested: CompletionRequest, meta: ResponseMeta, content: list[dict[str, Any]], usage: dict[str, Any]
+    request: CompletionRequest, meta: ResponseMeta, content: list[dict[str, Any]], usage: dict[str, Any]
 ) -> dict[str, Any]:
-    # Null where the published types want a key that means nothing here.
+    # Null for keys that the published types require and that have no meaning here.
     return {
         "id": f"msg_{meta.id}",
         "type": "message",
         "role": "assistant",
-        "model": requested.model,
+        "model": request.model,
         "content": content,
         "container": None,
         "stop_details": None,
@@ -297,11 +297,11 @@ def _usage(input_tokens: int, output_tokens: int) -> dict[str, Any]:
     }
 
 
-def _require_honourable(request: MessagesRequest) -> None:
-    """Refuse what cannot be done, where doing without would give another answer than was asked for."""
-    if demands_tool(request):
+def _require_supported(request: MessagesRequest) -> None:
+    """Reject parameters that are not supported and would change the answer."""
+    if requires_tool(request):
         raise GatewayError(
-            errors.INVALID_REQUEST, "'tool_choice' demands the call of a tool; none is ever called", param="tool_choice"
+            errors.INVALID_REQUEST, "'tool_choice' requires a tool call, which is not supported", param="tool_choice"
         )
     if request.output_config is not None and request.output_config.format is not None:
         raise no_schema("output_config.format")
@@ -311,34 +311,32 @@ def _require_honourable(request: MessagesRequest) -> None:
     if thread is not None and (thread.type == "continue" or thread.previous_message_id is not None):
         raise GatewayError(
             errors.INVALID_REQUEST,
-            "'thread' continues a conversation that is not kept here; send all of it, or go on by 'session_id'",
+            "'thread' cannot continue a conversation. Send all of its messages, or use 'session_id'.",
             param="thread",
         )
     if request.compaction is not None:
-        raise GatewayError(
-            errors.INVALID_REQUEST, "'compaction' asks for a summary; none is ever made", param="compaction"
-        )
+        raise GatewayError(errors.INVALID_REQUEST, "'compaction' is not supported", param="compaction")
 
 
 def _limits(request: MessagesRequest) -> Limits:
-    most = request.max_tokens
-    if most is not None and most < 0:
+    max_tokens = request.max_tokens
+    if max_tokens is not None and max_tokens < 0:
         raise GatewayError(
-            errors.INVALID_REQUEST, f"'max_tokens' is {most:g}; it must not be negative", param="max_tokens"
+            errors.INVALID_REQUEST, f"'max_tokens' is {max_tokens:g}; it must not be negative", param="max_tokens"
         )
     return Limits(
-        # Anthropic's API sets no number of them.
+        # Anthropic's API has no maximum number.
         stop=stop_sequences(request.stop_sequences, "stop_sequences"),
-        max_tokens=None if most is None else int(most),
+        max_tokens=None if max_tokens is None else int(max_tokens),
     )
 
 
-# Messages. Tools have no role of their own in this API: their calls and results are blocks.
+# Messages. This API has no role for tools: their calls and results are blocks.
 
 
 @attrs.frozen
 class _Message:
-    """A message, as :mod:`brunix_twisted.dialects.messages` reads it."""
+    """A message in the form that :mod:`brunix_twisted.dialects.messages` reads."""
 
     role: str
     content: Content
@@ -346,29 +344,29 @@ class _Message:
 
 def _question(messages: Sequence[Message]) -> tuple[str, tuple[Turn, ...] | None]:
     """
-    Find the question and the turns before it as :func:`question` does.
+    Return the question and the turns before it, like :func:`question`.
 
-    Claude Code puts reminders for its model between the user's words. They are not asked, and are no part of the
-    conversation.
+    Claude Code adds reminders for its model to the user's messages. They are not part of the conversation, so they are
+    left out.
     """
     query, history = question([_Message(_role(message), _without_reminders(message)) for message in messages])
-    with_tools = any(_is_tools(block) for message in messages for block in _blocks(message.content))
+    with_tools = any(_is_tool_block(block) for message in messages for block in _blocks(message.content))
     return query, None if with_tools else history
 
 
 def _role(message: Message) -> str:
     """
-    Tell whose message this is.
+    Return the role of a message's author.
 
-    A user message that only brings a tool's result asks nothing: the question is in one before it. One that holds
-    nothing but reminders is the client's own.
+    A user message with only a tool's result is the tool's: the question is in an earlier message. One with only
+    reminders is the client's, like a system message.
     """
     if message.role != "user":
         return message.role
     blocks = _blocks(message.content)
     if blocks and all(map(_is_reminder, blocks)):
         return "system"
-    only_tools = any(map(_is_tools, blocks)) and not text_of(_without_reminders(message)).strip()
+    only_tools = any(map(_is_tool_block, blocks)) and not text_of(_without_reminders(message)).strip()
     return "tool" if only_tools else "user"
 
 
@@ -379,7 +377,7 @@ def _without_reminders(message: Message) -> Content:
 
 
 def _is_reminder(block: Block) -> bool:
-    """Whether an agent says this to its model, in a block of its own beside what the user says."""
+    """Whether a block is a reminder of an agent for its model, not text of the user."""
     text = (block.text or "").strip()
     return text.startswith("<system-reminder>") and text.endswith("</system-reminder>")
 
@@ -390,13 +388,13 @@ def _blocks(content: Content) -> list[Block]:
     return [content] if isinstance(content, Block) else []
 
 
-def _is_tools(block: Block) -> bool:
-    """Whether a tool has to do with this: tool_use, mcp_tool_use, tool_result, web_search_tool_result …"""
+def _is_tool_block(block: Block) -> bool:
+    """Whether a block is a tool's call or result: tool_use, mcp_tool_use, tool_result, web_search_tool_result …"""
     return block.type is not None and "tool_" in block.type
 
 
 def _all_text(request: MessagesRequest | CountTokensRequest) -> str:
-    """Join everything that was said, whoever said it, and what tools have said."""
+    """Join the text of all messages, the system prompt and the tools' results."""
     contents = [request.system, *(message.content for message in request.messages)]
     return "\n".join(text for content in contents if content is not None for text in _texts(content))
 
@@ -404,5 +402,5 @@ def _all_text(request: MessagesRequest | CountTokensRequest) -> str:
 def _texts(content: Content) -> Iterator[str]:
     yield text_of(content)
     for block in _blocks(content):
-        if _is_tools(block) and block.content is not None:
+        if _is_tool_block(block) and block.content is not None:
             yield text_of(block.content)

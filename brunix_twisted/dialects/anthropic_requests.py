@@ -1,8 +1,8 @@
 """
-The request bodies of Anthropic's API, by the types that its Python SDK (2.12.0) has for them, the beta ones included.
+The request bodies of Anthropic's API, with the types of its Python SDK (2.12.0), including beta parameters.
 
-Its editors and agents send beta parameters unasked, under whatever names the last release brought. See
-:mod:`brunix_twisted.dialects.openai_requests` for what is checked and what is not.
+Editors and agents send beta parameters by default, and their names change with each release. See
+:mod:`brunix_twisted.dialects.openai_requests` for what is checked.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Re
 
 class Block(Element, frozen=True):
     """
-    A piece of a message's content.
+    A block of a message's content.
 
-    The SDK has some thirty types of them. Only text says something here; a tool's result has content of its own, and
-    what is neither (an image, a thought, the call of a tool) is known by its ``type`` only.
+    The SDK has about thirty types. Only text is used. A tool's result has ``content``. Of other types (images,
+    thinking, tool calls), only the ``type`` is read.
     """
 
     type: str | None = None
@@ -31,7 +31,7 @@ class Block(Element, frozen=True):
 
 
 Content = str | list[Block] | Block | None
-"""Text, alone or in blocks."""
+"""Text, or blocks."""
 
 
 class Message(Element, frozen=True):
@@ -46,7 +46,7 @@ class Message(Element, frozen=True):
 
 @attrs.frozen(kw_only=True)
 class CacheControl:
-    """Up to where a prompt is kept, and how long."""
+    """Options for caching the prompt."""
 
     type: str | None = None
     ttl: str | None = None
@@ -54,21 +54,21 @@ class CacheControl:
 
 @attrs.frozen(kw_only=True)
 class ContextEdits:
-    """What to leave out of a long conversation."""
+    """What to remove from a long conversation."""
 
     edits: list[dict[str, Any]] | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Metadata:
-    """Who asks."""
+    """The end user's id."""
 
     user_id: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class OutputConfig:
-    """How hard to try, and in which form to answer."""
+    """The effort, and the format of the answer."""
 
     effort: str | None = None
     format: dict[str, Any] | None = None
@@ -77,7 +77,7 @@ class OutputConfig:
 
 @attrs.frozen(kw_only=True)
 class Thinking:
-    """Whether to think, how much, and what to show of it."""
+    """Options for thinking."""
 
     type: str | None = None
     budget_tokens: Integer | None = None
@@ -86,7 +86,7 @@ class Thinking:
 
 @attrs.frozen(kw_only=True)
 class Thread:
-    """A conversation that the server keeps."""
+    """A conversation that the server stores."""
 
     type: str | None = None
     previous_message_id: str | None = None
@@ -94,7 +94,7 @@ class Thread:
 
 @attrs.frozen(kw_only=True)
 class AnthropicTool:
-    """A tool, the caller's or the server's."""
+    """A tool of the client or the server."""
 
     type: str | None = None
     name: str | None = None
@@ -104,7 +104,7 @@ class AnthropicTool:
 
 @attrs.frozen(kw_only=True)
 class AnthropicToolChoice:
-    """Whether to call a tool, or which."""
+    """Whether to call a tool, and which one."""
 
     type: str | None = None
     name: str | None = None
@@ -116,36 +116,32 @@ class AnthropicToolChoice:
 
 @attrs.frozen(kw_only=True)
 class IgnoredByBoth(Parameters):
-    """What both endpoints list and the engine has no counterpart for."""
+    """Parameters of both endpoints without a counterpart in the engine."""
 
     billing_policy: dict[str, Any] | None = None
     cache_control: CacheControl | None = None
     context_management: ContextEdits | None = None
-    mcp_servers: Annotated[list[dict[str, Any]] | None, Ignored("No tool is ever called.")] = None
+    mcp_servers: Annotated[list[dict[str, Any]] | None, Ignored("Tools are never called.")] = None
     output_config: OutputConfig | None = None
     output_format: dict[str, Any] | None = None
     speed: str | None = None
-    system: Annotated[Content, Ignored("The engine has its own instructions; these count among the tokens.")] = None
-    thinking: Annotated[Thinking | None, Ignored("The engine's thoughts are its own.")] = None
-    tools: Annotated[list[AnthropicTool] | None, Ignored("No tool is ever called.")] = None
+    system: Annotated[Content, Ignored("The engine has its own instructions. These are counted as tokens.")] = None
+    thinking: Annotated[Thinking | None, Ignored("The engine returns no reasoning.")] = None
+    tools: Annotated[list[AnthropicTool] | None, Ignored("Tools are never called.")] = None
 
 
 @attrs.frozen(kw_only=True)
 class IgnoredByMessages(IgnoredByBoth):
-    """What only an answer has. The last three are no longer in the SDK, but many clients send them."""
+    """Ignored parameters of ``/v1/messages``. The last three are no longer in the SDK, but many clients send them."""
 
     container: str | dict[str, Any] | None = None
     diagnostics: dict[str, Any] | None = None
     fallback_credit_token: str | dict[str, Any] | None = None
     fallbacks: str | list[dict[str, Any]] | None = None
     inference_geo: str | None = None
-    metadata: Annotated[Metadata | None, Ignored("Who asks is the caller's own affair.")] = None
-    output_config: Annotated[
-        OutputConfig | None, Ignored("Answers are text in the engine's own form. A `format` is refused.")
-    ] = None
-    output_format: Annotated[dict[str, Any] | None, Refused("Refused: answers are text in the engine's own form.")] = (
-        None
-    )
+    metadata: Annotated[Metadata | None, Ignored()] = None
+    output_config: Annotated[OutputConfig | None, Ignored("Answers are plain text. A `format` is refused.")] = None
+    output_format: Annotated[dict[str, Any] | None, Refused("Refused: answers are plain text.")] = None
     service_tier: str | None = None
     temperature: float | None = None
     top_k: Integer | None = None
@@ -159,23 +155,21 @@ class MessagesRequest(IgnoredByMessages):
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]
     messages: Annotated[
         list[Message],
-        Honoured("Required. The last user message is the question; the turns before it find its session."),
+        Honoured("Required. The last user message is the question. The turns before it identify the session."),
     ]
-    stream: Annotated[bool | None, Honoured("The answer comes in events, as it is written. Default: false.")] = None
+    stream: Annotated[bool | None, Honoured("Stream the answer as Server-Sent Events. Default: false.")] = None
     max_tokens: Annotated[
-        Integer | None, Honoured("The answer ends after this many tokens. May be left out: no limit.")
+        Integer | None, Honoured("Maximum number of tokens in the answer. Optional; the default is no limit.")
     ] = None
     stop_sequences: Annotated[list[str] | None, Honoured("The answer ends before the first of these texts.")] = None
     tool_choice: Annotated[
-        AnthropicToolChoice | None, Refused("A choice that demands a tool is refused: `any`, or `tool`.")
+        AnthropicToolChoice | None, Refused("Values that require a tool call are refused: `any` and `tool`.")
     ] = None
     thread: Annotated[
-        Thread | None, Refused("One that is continued is refused; `session_id` goes on with a conversation.")
+        Thread | None, Refused("Continuing a thread is refused. Use `session_id` to continue a conversation.")
     ] = None
-    compaction: Annotated[
-        dict[str, Any] | None, Refused("Refused: it asks for a summary of the conversation, which is never made.")
-    ] = None
-    session_id: Annotated[str | None, Honoured("Not Anthropic's: the engine session to ask in.")] = None
+    compaction: Annotated[dict[str, Any] | None, Refused("Refused: the conversation is not summarised.")] = None
+    session_id: Annotated[str | None, Honoured("Not Anthropic's: the engine session.")] = None
 
 
 @attrs.frozen(kw_only=True)
@@ -184,12 +178,12 @@ class CountTokensRequest(IgnoredByBoth):
 
     model: Annotated[str, Honoured("Required. A name of the model.")]
     messages: Annotated[list[Message], Honoured("Required. Their text is counted.")]
-    system: Annotated[Content, Honoured("Its text is counted, too.")] = None
+    system: Annotated[Content, Honoured("Its text is counted too.")] = None
     compaction: dict[str, Any] | None = None
     tool_choice: AnthropicToolChoice | None = None
 
 
-def demands_tool(request: MessagesRequest) -> bool:
-    """Say whether a request demands that a tool be called."""
+def requires_tool(request: MessagesRequest) -> bool:
+    """Whether a request requires a tool call."""
     choice = request.tool_choice
     return choice is not None and (choice.type not in {"auto", "none", None} or choice.name is not None)

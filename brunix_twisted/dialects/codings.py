@@ -1,7 +1,7 @@
 """
 Content codings of request bodies: gzip, deflate and zstd. Pure.
 
-The decoded size is bounded while decoding, so that a small body that expands to gigabytes costs neither.
+The decoded size is limited while decoding, so a small body that expands to gigabytes costs neither time nor memory.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ else:
 # RFC 9659: a decoder of this content coding need not support windows above 8 MiB.
 _ZSTD_OPTIONS: Final = {int(DecompressionParameter.window_log_max): 23}
 
-# A gzip file may consist of several members, and a zstd stream of several frames. Looking at each of them copies the
-# rest of the body, so a body of very many empty ones would be expensive.
+# A gzip body may have several members, and a zstd body several frames. Each of them costs a copy of the rest of the
+# body, so a body with very many empty ones would be expensive.
 _MAX_MEMBERS: Final = 16
 
 
 class _Decompressor(Protocol):
-    """What the decompressors of both libraries have in common; each decodes one member."""
+    """The common interface of both libraries' decompressors; each decodes one member."""
 
     @property
     def eof(self) -> bool: ...
@@ -44,7 +44,7 @@ def _gzip(_: bytes) -> _Decompressor:
 
 
 def _deflate(body_bytes: bytes) -> _Decompressor:
-    # RFC 9110, 8.4.1.2 means the zlib format. Some clients send the raw form, which has no such header.
+    # RFC 9110, 8.4.1.2 specifies the zlib format. Some clients send raw deflate, which has no header.
     header = int.from_bytes(body_bytes[:2], "big")
     has_header = header >> 8 & 0x0F == zlib.DEFLATED and header % 31 == 0
     return zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
@@ -59,15 +59,15 @@ _CODINGS: Final[Mapping[str, Callable[[bytes], _Decompressor]]] = MappingProxyTy
 )
 
 ACCEPTED: Final = b"gzip, deflate, zstd"
-"""The value of ``Accept-Encoding`` in an answer: the codings that a request's body may have."""
+"""The value of ``Accept-Encoding`` in a response: the codings that a request's body may have."""
 
 
 def coding(values: Sequence[bytes]) -> str | None:
     """
-    Name the coding of a body, or None where it has none.
+    Return the coding of a body; None if it has none.
 
     :param values: the request's ``Content-Encoding`` headers.
-    :raises GatewayError: UNSUPPORTED_CODING for anything else than one coding of those that are known.
+    :raises GatewayError: UNSUPPORTED_CODING for an unknown coding, or more than one.
     """
     named = [name.strip(" \t").lower() for name in b",".join(values).decode("latin-1").split(",")]
     named = [name for name in named if name not in {"", "identity"}]
@@ -86,29 +86,29 @@ def decoded(body_bytes: bytes, name: str, max_bytes: int) -> bytes:
     Decode a body.
 
     :param name: as :func:`coding` returned it.
-    :param max_bytes: how large the result may be.
-    :raises GatewayError: BODY_TOO_LARGE, or INVALID_REQUEST for a body that is damaged, truncated or has data after
+    :param max_bytes: maximum size of the result.
+    :raises GatewayError: BODY_TOO_LARGE, or INVALID_REQUEST for a body that is damaged or truncated, or has data after
         its end.
     """
-    pieces: list[bytes] = []
-    room, rest = max_bytes, body_bytes
+    chunks: list[bytes] = []
+    remaining_bytes, rest = max_bytes, body_bytes
     for _ in range(_MAX_MEMBERS):
         decompressor = _CODINGS[name](rest)
         try:
-            # One byte more than there is room for: a piece that is shorter is everything that the input gives.
-            piece = decompressor.decompress(rest, room + 1)
+            # One byte more than the limit: a shorter chunk is everything that the member contains.
+            chunk = decompressor.decompress(rest, remaining_bytes + 1)
         except (zlib.error, ZstdError):
-            raise _invalid(name, "data follows its end" if pieces else "it is damaged or in another format") from None
-        room -= len(piece)
-        if room < 0:
-            message = f"A request's body may have {max_bytes} bytes, after decompression too"
+            raise _invalid(name, "data follows its end" if chunks else "it is damaged or in another format") from None
+        remaining_bytes -= len(chunk)
+        if remaining_bytes < 0:
+            message = f"The decompressed body is too large; at most {max_bytes} bytes are allowed"
             raise GatewayError(errors.BODY_TOO_LARGE, message)
         if not decompressor.eof:
             raise _invalid(name, "it is truncated")
-        pieces.append(piece)
+        chunks.append(chunk)
         rest = decompressor.unused_data
         if not rest:
-            return b"".join(pieces)
+            return b"".join(chunks)
         if name == "deflate":
             break
     raise _invalid(name, "data follows its end")

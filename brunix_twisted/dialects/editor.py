@@ -1,4 +1,4 @@
-"""The state of the caller's editor, which an IDE extension sends in the ``user`` field of a chat completion."""
+"""The state of the caller's editor, sent by an IDE extension in the ``user`` field of a chat completion."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _FIELDS = {*_TEXTS, "user_info"}
 
 def read_editor(user: str | None) -> EditorContext:
     """
-    Read the editor's fields out of ``user``, which is either a JSON object that has at least one of them, or anything
-    else: an end user's id, which is the caller's own affair.
+    Read the editor's fields from ``user``.
 
-    The texts go on as they came, still in base64; ``user_info`` may come as an object or as an object's text.
+    A JSON object with at least one of the fields is the editor's state. Any other value is an end user's id, and
+    ignored. The texts stay in base64; ``user_info`` may be an object, or a text with one.
 
-    :raises GatewayError: INVALID_REQUEST for a field that holds what it must not; ``param`` is ``user.`` and its name.
+    :raises GatewayError: INVALID_REQUEST for an invalid field; ``param`` is ``user.`` and its name.
     """
     fields = _object(user or "")
     if fields is None or not _FIELDS & fields.keys():
@@ -34,10 +34,10 @@ def read_editor(user: str | None) -> EditorContext:
 
 
 def ignored_user(user: str | None) -> tuple[str, ...]:
-    """Name ``user`` if it was meant to hold the editor's fields, and has no effect because it is not valid JSON."""
+    """Return ``user`` if it seems to contain the editor's fields, but has no effect because it is not valid JSON."""
     text = user or ""
-    meant = text.lstrip().startswith("{") and any(f'"{field}"' in text for field in _FIELDS)
-    return ("user",) if meant and _object(text) is None else ()
+    is_attempt = text.lstrip().startswith("{") and any(f'"{field}"' in text for field in _FIELDS)
+    return ("user",) if is_attempt and _object(text) is None else ()
 
 
 def _object(text: str) -> dict[str, Any] | None:
@@ -51,7 +51,7 @@ def _text(name: str, value: object) -> str | None:
     if value is None:
         return None
     try:
-        base64.b64decode(value, validate=True).decode()  # type: ignore[arg-type]  # a TypeError if it is no string
+        base64.b64decode(value, validate=True).decode()  # type: ignore[arg-type]  # raises TypeError unless it is a string
     except (binascii.Error, TypeError, ValueError):
         raise _malformed(name, "base64 of UTF-8 text") from None
     return str(value)
@@ -64,9 +64,9 @@ def _user_info(value: object) -> str | None:
         return value
     if isinstance(value, dict):
         return msgspec.json.encode(value).decode()
-    raise _malformed("user_info", "a JSON object, or its text")
+    raise _malformed("user_info", "a JSON object, or a text with one")
 
 
-def _malformed(name: str, wanted: str) -> GatewayError:
+def _malformed(name: str, expected: str) -> GatewayError:
     param = f"user.{name}"
-    return GatewayError(errors.INVALID_REQUEST, f"Invalid value for '{param}': it must be {wanted}", param=param)
+    return GatewayError(errors.INVALID_REQUEST, f"Invalid value for '{param}': it must be {expected}", param=param)

@@ -1,8 +1,8 @@
 """
-The paths of the public APIs: those that have a route, those that are documented but not offered, and whose API each is.
+The paths of the public APIs: which have a route, which are documented but not implemented, and their dialect.
 
-A path is compared segment by segment, so ``/v1/modelsX`` and ``/apiary`` are not taken for what they begin with. What
-comes out is from closed sets, and may be a label of a metric.
+Paths are compared segment by segment, so ``/v1/modelsX`` does not match ``/v1/models``. The functions return values
+from fixed sets, so the values can be labels of a metric.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ENDPOINTS: Final[dict[str, DialectName]] = {
     "/openapi.json": "none",
     "/page/{id}": "none",
 }
-"""The routes' patterns, and whose API each belongs to. Any other path is ``other``."""
+"""The routes' patterns and their dialects. Any other path is ``other``."""
 
 QUESTIONS: Final = (
     "/v1/chat/completions",
@@ -45,23 +45,23 @@ QUESTIONS: Final = (
     "/api/chat",
     "/api/generate",
 )
-"""Those of them that ask the engine."""
+"""The endpoints that call the engine."""
 
-# In these the id may contain slashes, as in the name of a model.
+# In these, the id may contain slashes, as a model's name does.
 _WITH_SLASHES: Final = frozenset({"/v1/models/{id}", "/page/{id}"})
 
-# Whose API a path is that stands in two of them, where the request's headers do not say.
+# The dialects of a path that is in both APIs. The first one counts if the request's headers name no API.
 _SHARED: Final[tuple[DialectName, ...]] = ("openai", "anthropic")
 
 
 @attrs.frozen
 class _NotOffered:
-    """Why paths of documented APIs have no route."""
+    """Documented paths without a route, and the reason."""
 
     apis: tuple[DialectName, ...]
     reason: str
     patterns: tuple[str, ...]
-    """``{id}`` stands for one segment, ``**`` at the end for any number of them."""
+    """``{id}`` matches one segment, ``**`` at the end any number of segments."""
 
 
 _NOT_OFFERED: Final = (
@@ -158,11 +158,11 @@ def _matches(pattern: Sequence[str], segments: Sequence[str]) -> bool:
         pattern = pattern[:-1]
         segments = segments[: len(pattern)]
     return len(pattern) == len(segments) and all(
-        wanted in ("{id}", segment) for wanted, segment in zip(pattern, segments, strict=True)
+        expected in ("{id}", segment) for expected, segment in zip(pattern, segments, strict=True)
     )
 
 
-# By the first two segments, which always stand as they are, so that a path is compared with a few patterns only.
+# By the first two segments, which are always literal, so that a path is compared with a few patterns only.
 _FAMILIES: Final[dict[tuple[str, ...], list[tuple[tuple[str, ...], _NotOffered]]]] = {}
 for _group in _NOT_OFFERED:
     for _text in _group.patterns:
@@ -181,17 +181,17 @@ def _not_offered(segments: Sequence[str]) -> _NotOffered | None:
 
 
 def not_offered(path: str) -> str | None:
-    """Say why a documented path has no route; None where it has one, or no API has it."""
+    """Return why a documented path has no route; None if it has one, or is not documented."""
     group = _not_offered(_segments(path))
     return None if group is None else group.reason
 
 
 def endpoint_of(path: str, *, anthropic: bool = False) -> tuple[str, DialectName]:
     """
-    Say which route a path in its one spelling is for, and whose API that is.
+    Return the endpoint of a normalised path, and its dialect.
 
-    :param anthropic: the request names the version of Anthropic's API that it wants. Some paths are in that API and in
-        OpenAI's, and unknown ones may be meant for either: then this decides.
+    :param anthropic: whether the request has Anthropic's version header. It selects the dialect of paths that are in
+        both Anthropic's and OpenAI's API, and of unknown paths.
     """
     endpoint, apis = _find(path)
     return endpoint, "anthropic" if anthropic and "anthropic" in apis else apis[0]
@@ -214,7 +214,7 @@ def _apis_of(endpoint: str) -> tuple[DialectName, ...]:
 
 
 def _apis(segments: Sequence[str]) -> tuple[DialectName, ...]:
-    """Say whose API an unknown path may be meant for."""
+    """Return the dialects that an unknown path may belong to."""
     match segments:
         case ["v1", "messages", *_]:
             return ("anthropic",)

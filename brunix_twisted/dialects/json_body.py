@@ -1,4 +1,4 @@
-"""An answer that goes out in one piece, whatever the dialect."""
+"""The encoder of answers that are not streamed, for all dialects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from brunix_twisted.model import CompletionEnd
 
 
 class JsonBodyEncoder:
-    """The encoder that gathers a stream's events and writes one body at the end."""
+    """Collects the events of an answer, and writes one JSON body at the end."""
 
     content_type = JSON
 
@@ -21,29 +21,29 @@ class JsonBodyEncoder:
         error: Callable[[GatewayError], bytes],
     ) -> None:
         """
-        Gather an answer.
+        Prepare to collect an answer.
 
-        :param choices: how many there are.
-        :param body: the whole body, from each choice's text and the account of the answer.
-        :param error: the body of a failure.
+        :param choices: number of choices.
+        :param body: renders the body from the text of each choice and the end of the answer.
+        :param error: renders the body of an error.
         """
-        self._pieces: list[list[str]] = [[] for _ in range(choices)]
+        self._chunks: list[list[str]] = [[] for _ in range(choices)]
         self._body = body
         self.fail = error
 
     def begin(self) -> bytes:
-        """Nothing yet."""
+        """Return nothing yet."""
         return b""
 
     def delta(self, index: int, text: str) -> bytes:
-        """Nothing yet."""
-        self._pieces[index].append(text)
+        """Collect the text."""
+        self._chunks[index].append(text)
         return b""
 
     def heartbeat(self) -> bytes:
-        """Nothing: a body has no room for one."""
+        """Return nothing: a JSON body cannot contain heartbeats."""
         return b""
 
     def finish(self, end: CompletionEnd) -> bytes:
-        """Everything."""
-        return self._body(["".join(pieces) for pieces in self._pieces], end)
+        """Return the complete body."""
+        return self._body(["".join(chunks) for chunks in self._chunks], end)

@@ -1,4 +1,4 @@
-"""A list of chat messages, as every dialect has one: the question in it, and the turns before."""
+"""Chat messages of all dialects: extract the question and the turns before it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from brunix_twisted import errors
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Turn
 
-# Instructions to a model of the caller's choice: the engine never sees them, and no engine session holds them.
+# Instructions for the model. They are not sent to the engine, so no engine session contains them.
 _INSTRUCTIONS = frozenset({"system", "developer"})
 
-# What a part of a message says it is when it is text, in whichever API.
+# The types of a text part, in all APIs.
 _TEXT = frozenset({"text", "input_text", "output_text", None})
 
 
 class Message(Protocol):
-    """A message of any of these APIs."""
+    """A message of any API."""
 
     @property
     def role(self) -> str:
-        """Who says it."""
+        """The author's role."""
 
     @property
     def content(self) -> Any:  # noqa: ANN401 - a text, a part, a list of parts, or None; read by text_of
-        """What is said."""
+        """The message's content."""
 
 
 def text_of(content: Any) -> str:  # noqa: ANN401 - see Message.content
     """
-    Take the text out of a message's content; parts that are no text are left out.
+    Return the text of a message's content, without parts that are not text.
 
-    Parts stand for separate blocks (a file, then a question about it), so a line break joins them.
+    Parts are separate blocks, such as a file and a question about it, so they are joined by line breaks.
     """
     if content is None:
         return ""
@@ -44,19 +44,19 @@ def text_of(content: Any) -> str:  # noqa: ANN401 - see Message.content
 
 def question(messages: Sequence[Message], parameter: str = "messages") -> tuple[str, tuple[Turn, ...] | None]:
     """
-    Find the text of the last user message, and the turns before it.
+    Return the text of the last user message, and the turns before it.
 
-    The turns are None when the messages are no plain conversation of questions and answers: an engine session holds
-    nothing else, so none can hold these.
+    The turns are None if the messages are not a plain conversation of questions and answers: engine sessions contain
+    nothing else.
 
-    :param parameter: the request's, for the errors.
-    :raises GatewayError: INVALID_REQUEST when there is no user message, or no text in the last one.
+    :param parameter: name of the request's parameter, for errors.
+    :raises GatewayError: INVALID_REQUEST if there is no user message, or the last one has no text.
     """
     positions = [index for index, message in enumerate(messages) if message.role == "user"]
     if not positions:
         raise GatewayError(
             errors.INVALID_REQUEST,
-            f"'{parameter}' must contain a message with the role 'user': its text is the question",
+            f"'{parameter}' must contain a message with the role 'user', whose text is the question",
             param=parameter,
         )
     last = positions[-1]
@@ -64,7 +64,7 @@ def question(messages: Sequence[Message], parameter: str = "messages") -> tuple[
     if not query.strip():
         raise GatewayError(
             errors.INVALID_REQUEST,
-            "The last user message has no text, and only text can be asked",
+            "The last user message has no text. Only text is supported.",
             param=f"{parameter}[{last}].content",
         )
     answered = any(message.role not in _INSTRUCTIONS for message in messages[last + 1 :])
@@ -73,15 +73,15 @@ def question(messages: Sequence[Message], parameter: str = "messages") -> tuple[
 
 def _turns(messages: Sequence[Message]) -> tuple[Turn, ...] | None:
     turns = []
-    asked: Message | None = None
+    question: Message | None = None
     for message in messages:
         if message.role == "user":
-            # Of several in a row the engine was asked the last: what stands before it is the client's own preface, or
-            # a question that was not answered, and neither is in any session.
-            asked = message
-        elif message.role == "assistant" and asked is not None:
-            turns.append(Turn(text_of(asked.content), text_of(message.content)))
-            asked = None
+            # Of several in a row, the engine has received only the last. The others are a preface of the client, or
+            # questions without an answer, and are in no session.
+            question = message
+        elif message.role == "assistant" and question is not None:
+            turns.append(Turn(text_of(question.content), text_of(message.content)))
+            question = None
         elif message.role not in _INSTRUCTIONS:
             return None
     return tuple(turns)
@@ -89,13 +89,13 @@ def _turns(messages: Sequence[Message]) -> tuple[Turn, ...] | None:
 
 def with_gap(prompt: str, suffix: str | None) -> str:
     """
-    Put a prompt and the text after its gap, as an editor's completion sends them, into one question.
+    Join the prompt and the suffix of an editor's completion to one question.
 
-    The engine takes one text, so the gap is marked in it.
+    The engine accepts one text, so ``<gap>`` marks the gap.
     """
     return f"{prompt}<gap>{suffix}" if suffix else prompt
 
 
 def all_text(messages: Sequence[Message]) -> str:
-    """Join everything that was said, whoever said it."""
+    """Join the text of all messages."""
     return "\n".join(text_of(message.content) for message in messages)

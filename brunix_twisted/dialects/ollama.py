@@ -1,10 +1,10 @@
-"""Ollama's API: chat, generate, and what it tells of its models."""
+"""Ollama's API: chat, generate, and the description of the model."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,23 +23,25 @@ from brunix_twisted.dialects.stops import stop_sequences
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta
 
-# The Ollama release whose API this is: the first that has /v1/responses and /v1/messages too. Digits and dots only; not
-# newer than needed, for a newer one would promise endpoints that are not here.
+# The compatible Ollama release: the first that has /v1/responses and /v1/messages. Digits and dots only. A newer
+# release would imply endpoints that the gateway does not have.
 API_VERSION: Final = "0.14.0"
 
-# A duration as Go reads it, such as 5m, 1h30m or -1s; or a number of seconds as text, which Ollama itself refuses, but
-# whose meaning is plain.
+# A duration in Go's format, such as 5m, 1h30m or -1s. A number of seconds as text is accepted too; Ollama rejects it.
 _DURATION = re.compile(r"[-+]?((\d+(\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h))+|[-+]?\d+(\.\d*)?", re.ASCII)
 _NOT_ZERO = re.compile(r"[1-9]")
 
+_Content = Callable[[str], dict[str, Any]]
+"""Returns the keys that contain a text."""
 
-def error_body(error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG001 - Anthropic's has it
-    """Render a failure. The form has no place for the parameter at fault, so the message names it."""
+
+def error_body(error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG001 - see ErrorFormat
+    """Render an error. The format has no field for the parameter, so the message names it."""
     return encode_json({"error": error.message_with_param})
 
 
 def error_status(kind: Kind) -> int:
-    """Give a failure's HTTP status."""
+    """Return the HTTP status of an error."""
     return kind.status
 
 
@@ -53,9 +55,9 @@ class Chat:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(ChatRequest, body_bytes)
         require_model(self.model, request.model)
-        _require_honourable(request)
+        _require_supported(request)
         if not request.messages:
-            return _nothing_asked(request, body_bytes)
+            return _load_request(request, body_bytes)
         query, history = question(request.messages)
         return CompletionRequest(
             model=request.model,
@@ -68,9 +70,9 @@ class Chat:
             ignored=ignored(request, body_bytes),
         )
 
-    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
+    def encoder(self, request: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        return _encoder(requested, meta, ('"message":{"role":"assistant","content":', "}"), _message)
+        return _encoder(request, meta, ('"message":{"role":"assistant","content":', "}"), _message)
 
 
 @attrs.frozen
@@ -83,9 +85,9 @@ class Generate:
         """See :class:`brunix_twisted.dialects.Dialect`."""
         request = decode(GenerateRequest, body_bytes)
         require_model(self.model, request.model)
-        _require_honourable(request)
+        _require_supported(request)
         if not request.prompt:
-            return _nothing_asked(request, body_bytes)
+            return _load_request(request, body_bytes)
         if not request.prompt.strip():
             raise GatewayError(errors.INVALID_REQUEST, "'prompt' has no text", param="prompt")
         return CompletionRequest(
@@ -98,9 +100,9 @@ class Generate:
             ignored=ignored(request, body_bytes),
         )
 
-    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
+    def encoder(self, request: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        return _encoder(requested, meta, ('"response":', ""), _response)
+        return _encoder(request, meta, ('"response":', ""), _response)
 
 
 def _message(text: str) -> dict[str, Any]:
@@ -111,32 +113,36 @@ def _response(text: str) -> dict[str, Any]:
     return {"response": text}
 
 
-def _encoder(requested: CompletionRequest, meta: ResponseMeta, piece: tuple[str, str], content: Any) -> Encoder:  # noqa: ANN401 - text to keys
-    if requested.stream:
-        return _Stream(requested, meta, piece, content)
+def _encoder(
+    request: CompletionRequest, meta: ResponseMeta, around_text: tuple[str, str], content: _Content
+) -> Encoder:
+    if request.stream:
+        return _Stream(request, meta, around_text, content)
 
     def body(texts: Sequence[str], end: CompletionEnd) -> bytes:
-        return encode_json(_final(requested, content("".join(texts)), end))
+        return encode_json(_final(request, content("".join(texts)), end))
 
-    return JsonBodyEncoder(len(requested.queries), body, error_body)
+    return JsonBodyEncoder(len(request.queries), body, error_body)
 
 
 class _Stream:
-    """A streamed answer, one JSON object a line; the last has ``done: true`` and the account of the answer."""
+    """A streamed answer, one JSON object per line. The last one has ``done: true``, token counts and durations."""
 
     content_type = NDJSON
 
-    def __init__(self, requested: CompletionRequest, meta: ResponseMeta, piece: tuple[str, str], content: Any) -> None:  # noqa: ANN401 - text to keys
+    def __init__(
+        self, request: CompletionRequest, meta: ResponseMeta, around_text: tuple[str, str], content: _Content
+    ) -> None:
         """
         Prepare the bytes that all lines share.
 
-        :param piece: what stands before and after the JSON string of a piece of text.
-        :param content: a text to the keys that hold it.
+        :param around_text: the JSON before and after the string of a delta.
+        :param content: returns the keys that contain a text.
         """
-        self._ask = requested
+        self._request = request
         self._content = content
-        before, after = piece
-        common = encode_json({"model": requested.model, "created_at": timestamp(meta.created_s)})[:-1]
+        before, after = around_text
+        common = encode_json({"model": request.model, "created_at": timestamp(meta.created_s)})[:-1]
         self._before = common + b"," + before.encode()
         self._after = after.encode() + b',"done":false}'
 
@@ -147,21 +153,21 @@ class _Stream:
         return ndjson(self._before + encode_json(text) + self._after)
 
     def heartbeat(self) -> bytes:
-        # An empty piece: this framing has no comments, and an empty line breaks its readers.
+        # An empty delta: NDJSON has no comments, and clients fail at an empty line.
         return ndjson(self._before + b'""' + self._after)
 
     def finish(self, end: CompletionEnd) -> bytes:
-        return ndjson(encode_json(_final(self._ask, self._content(""), end)))
+        return ndjson(encode_json(_final(self._request, self._content(""), end)))
 
     def fail(self, error: GatewayError) -> bytes:
-        # No line with done: true follows: a client must not take what came so far for the whole answer.
+        # No line with done: true follows, so that clients do not take the text so far for a complete answer.
         return ndjson(error_body(error))
 
 
-def _final(requested: CompletionRequest, content: dict[str, Any], end: CompletionEnd) -> dict[str, Any]:
-    reason = end.choices[0].finish_reason if end.choices else requested.empty_finish_reason
+def _final(request: CompletionRequest, content: dict[str, Any], end: CompletionEnd) -> dict[str, Any]:
+    reason = end.choices[0].finish_reason if end.choices else request.load_reason
     final = {
-        "model": requested.model,
+        "model": request.model,
         "created_at": timestamp(end.finished_s),
         **content,
         "done": True,
@@ -179,27 +185,27 @@ def _final(requested: CompletionRequest, content: dict[str, Any], end: Completio
     return final
 
 
-def _nothing_asked(request: ChatRequest | GenerateRequest, body_bytes: bytes) -> CompletionRequest:
-    """Load the model, or with ``keep_alive: 0`` unload it: one object, even for a caller who streams."""
+def _load_request(request: ChatRequest | GenerateRequest, body_bytes: bytes) -> CompletionRequest:
+    """Return the request that loads the model, or with ``keep_alive: 0`` unloads it. It is never streamed."""
     return CompletionRequest(
         model=request.model,
         queries=(),
         stream=False,
         prompt="",
         session_id=request.session_id or None,
-        empty_finish_reason="unload" if _is_no_time(request.keep_alive) else "load",
+        load_reason="unload" if _is_zero(request.keep_alive) else "load",
         ignored=ignored(request, body_bytes),
     )
 
 
-def _is_no_time(keep_alive: str | float | None) -> bool:
+def _is_zero(keep_alive: str | float | None) -> bool:
     if isinstance(keep_alive, str):
         return bool(keep_alive) and _NOT_ZERO.search(keep_alive) is None
     return keep_alive == 0
 
 
-def _require_honourable(request: ChatRequest | GenerateRequest) -> None:
-    """Refuse what means nothing, and what cannot be done where doing without would give another kind of answer."""
+def _require_supported(request: ChatRequest | GenerateRequest) -> None:
+    """Reject invalid values, and parameters that would change the kind of answer."""
     keep_alive = request.keep_alive
     if isinstance(keep_alive, str) and keep_alive and not _DURATION.fullmatch(keep_alive):
         raise GatewayError(
@@ -216,22 +222,25 @@ def _require_honourable(request: ChatRequest | GenerateRequest) -> None:
 def _limits(options: Options | None) -> Limits:
     if options is None:
         return Limits()
-    most = options.num_predict
+    max_tokens = options.num_predict
     return Limits(
         stop=stop_sequences(options.stop, "options.stop"),
-        # -1 means no limit and -2 the whole context, which is no limit either.
-        max_tokens=None if most is None or most < 0 else int(most),
+        # -1 means no limit, and -2 the size of the context, which is no limit here.
+        max_tokens=None if max_tokens is None or max_tokens < 0 else int(max_tokens),
     )
 
 
 def require_model(model: Model, name: str) -> None:
-    """Raise GatewayError (UNKNOWN_MODEL) when the model has no such name."""
+    """Check the model's name.
+
+    :raises GatewayError: UNKNOWN_MODEL.
+    """
     if not model.accepts(name):
         raise GatewayError(errors.UNKNOWN_MODEL, f"model '{name}' not found", param="model")
 
 
 def timestamp(time_s: float) -> str:
-    """RFC 3339 in UTC, from seconds since the epoch."""
+    """Format seconds since the epoch as RFC 3339 in UTC."""
     return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -255,7 +264,7 @@ def show_body(model: Model, body_bytes: bytes, modified_s: float) -> bytes:
     """
     ``POST /api/show``.
 
-    :raises GatewayError: INVALID_REQUEST without a model's name, UNKNOWN_MODEL for one that is not known.
+    :raises GatewayError: INVALID_REQUEST without a name, UNKNOWN_MODEL for an unknown one.
     """
     request = decode(ShowRequest, body_bytes)
     name = request.model or request.name
@@ -281,7 +290,7 @@ def show_body(model: Model, body_bytes: bytes, modified_s: float) -> bytes:
 
 
 def _details(model: Model) -> dict[str, Any]:
-    """Every key is there: some clients refuse the whole list when one is missing."""
+    """Return the model's details. All keys are present, because some clients reject a list with a key missing."""
     return {
         "parent_model": "",
         "format": "grpc",
@@ -299,7 +308,7 @@ def _described(model: Model) -> dict[str, Any]:
     return {
         "name": model.tagged,
         "model": model.tagged,
-        # Nothing lies on a disk here; the digest only has to be stable and the model's own.
+        # There is no file of the model. The digest must only be stable and unique.
         "size": 0,
         "digest": hashlib.sha256(model.tagged.encode()).hexdigest(),
         "details": _details(model),

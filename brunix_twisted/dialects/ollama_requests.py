@@ -1,7 +1,7 @@
 """
-The request bodies of Ollama's API, by the types that its OpenAPI document and its ``api/types.go`` give them.
+The request bodies of Ollama's API, with the types of its OpenAPI document and its ``api/types.go``.
 
-See :mod:`brunix_twisted.dialects.openai_requests` for what is checked and what is not.
+See :mod:`brunix_twisted.dialects.openai_requests` for what is checked.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ import attrs
 
 from brunix_twisted.dialects.decode import Element, Integer
 
-# Content and roles are OpenAI's here too: the same clients speak both APIs and send the same messages to either.
+# Contents and roles are the same as in OpenAI's API: the same clients send the same messages to both.
 from brunix_twisted.dialects.openai_requests import Content, Role
 from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters
 
 Format = str | dict[str, Any] | None
-"""``json``, a JSON schema, or (from some clients) an empty string for neither."""
+"""``json``, a JSON schema, or an empty string, which some clients send for neither."""
 
 Think = bool | str | None
-"""Whether to think, or how hard."""
+"""Whether to think, or the effort."""
 
 KeepAlive = str | float | None
 """Seconds as a number, or a duration such as ``5m``."""
 
 
 class ToolCall(Element, frozen=True):
-    """A call of a tool, as the model asked for it."""
+    """A tool call of the model."""
 
     id: str | None = None
     function: dict[str, Any] | None = None
 
 
 class Message(Element, frozen=True):
-    """Schema ``ChatMessage``, and struct ``Message``, which has more."""
+    """Schema ``ChatMessage``, and the additional fields of struct ``Message``."""
 
     role: Role
     content: Content = None
@@ -55,7 +55,7 @@ class Tool:
 
 @attrs.frozen(kw_only=True)
 class IgnoredOptions(Parameters):
-    """What schema ``ModelOptions``, struct ``Options`` and the example of ``docs/api.md`` list, and has no effect."""
+    """Options without effect, from schema ``ModelOptions``, struct ``Options`` and the example in ``docs/api.md``."""
 
     draft_num_predict: Integer | None = None
     frequency_penalty: float | None = None
@@ -81,32 +81,32 @@ class IgnoredOptions(Parameters):
 
 @attrs.frozen(kw_only=True)
 class Options(IgnoredOptions):
-    """The ``options`` of a chat or a prompt."""
+    """The ``options`` of both endpoints."""
 
     num_predict: Annotated[
-        Integer | None, Honoured("The answer ends after this many tokens; a negative number is no limit.")
+        Integer | None, Honoured("Maximum number of tokens in the answer; a negative number is no limit.")
     ] = None
     stop: Annotated[str | list[str] | None, Honoured("The answer ends before the first of these texts.")] = None
 
 
 @attrs.frozen(kw_only=True)
 class IgnoredByAll(Parameters):
-    """What the schemas ``ChatRequest`` and ``GenerateRequest``, and the structs of these names, have in common."""
+    """Ignored parameters of both endpoints, from the schemas and structs ``ChatRequest`` and ``GenerateRequest``."""
 
     _debug_render_only: bool | None = None
-    format: Annotated[Format, Ignored("Answers are text in the engine's own form. A JSON schema is refused.")] = None
+    format: Annotated[Format, Ignored("Answers are plain text. A JSON schema is refused.")] = None
     logprobs: bool | None = None
     shift: bool | None = None
-    think: Annotated[Think, Ignored("The engine's thoughts are its own.")] = None
+    think: Annotated[Think, Ignored("The engine returns no reasoning.")] = None
     top_logprobs: Integer | None = None
     truncate: bool | None = None
 
 
 @attrs.frozen(kw_only=True)
 class IgnoredByChat(IgnoredByAll):
-    """What only a chat has."""
+    """Ignored parameters of ``/api/chat``."""
 
-    tools: Annotated[list[Tool] | None, Ignored("No tool is ever called.")] = None
+    tools: Annotated[list[Tool] | None, Ignored("Tools are never called.")] = None
 
 
 @attrs.frozen(kw_only=True)
@@ -116,22 +116,24 @@ class ChatRequest(IgnoredByChat):
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]
     messages: Annotated[
         list[Message] | None,
-        Honoured("The last user message is the question; the turns before it find its session. Without any: load."),
+        Honoured(
+            "The last user message is the question. The turns before it identify the session. None: load the model."
+        ),
     ] = None
-    stream: Annotated[bool | None, Honoured("The answer comes in lines, as it is written. Default: true.")] = None
+    stream: Annotated[bool | None, Honoured("Stream the answer as lines of JSON. Default: true.")] = None
     options: Annotated[Options | None, Honoured()] = None
-    keep_alive: Annotated[KeepAlive, Honoured("0, where nothing is asked, unloads the model.")] = None
-    session_id: Annotated[str | None, Honoured("Not Ollama's: the engine session to ask in.")] = None
+    keep_alive: Annotated[KeepAlive, Honoured("With 0 and no question, the model is unloaded.")] = None
+    session_id: Annotated[str | None, Honoured("Not Ollama's: the engine session.")] = None
 
 
 @attrs.frozen(kw_only=True)
 class IgnoredByGenerate(IgnoredByAll):
-    """What only a prompt has."""
+    """Ignored parameters of ``/api/generate``."""
 
     context: list[Integer] | None = None
-    images: Annotated[list[str] | None, Ignored("Only text can be asked.")] = None
+    images: Annotated[list[str] | None, Ignored("Only text is supported.")] = None
     system: Annotated[str | None, Ignored("The engine has its own instructions.")] = None
-    template: Annotated[str | None, Ignored("No template is ever applied.")] = None
+    template: Annotated[str | None, Ignored("Templates are never applied.")] = None
 
 
 @attrs.frozen(kw_only=True)
@@ -139,28 +141,28 @@ class GenerateRequest(IgnoredByGenerate):
     """``POST /api/generate``."""
 
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]
-    prompt: Annotated[str | None, Honoured("The question. Without any: load.")] = None
-    suffix: Annotated[str | None, Honoured("The text after the gap that the answer is to fill.")] = None
-    raw: Annotated[bool | None, Honoured("The prompt goes to the engine as it is, with this and without.")] = None
-    stream: Annotated[bool | None, Honoured("The answer comes in lines, as it is written. Default: true.")] = None
+    prompt: Annotated[str | None, Honoured("The question. None: load the model.")] = None
+    suffix: Annotated[str | None, Honoured("The text after the gap that the answer fills.")] = None
+    raw: Annotated[bool | None, Honoured("The prompt is always sent unchanged.")] = None
+    stream: Annotated[bool | None, Honoured("Stream the answer as lines of JSON. Default: true.")] = None
     options: Annotated[Options | None, Honoured()] = None
-    keep_alive: Annotated[KeepAlive, Honoured("0, where nothing is asked, unloads the model.")] = None
-    session_id: Annotated[str | None, Honoured("Not Ollama's: the engine session to ask in.")] = None
+    keep_alive: Annotated[KeepAlive, Honoured("With 0 and no question, the model is unloaded.")] = None
+    session_id: Annotated[str | None, Honoured("Not Ollama's: the engine session.")] = None
 
 
 @attrs.frozen(kw_only=True)
 class IgnoredByShow(Parameters):
-    """What schema ``ShowRequest`` and the struct of this name list, and has no effect."""
+    """Ignored parameters, from the schema and the struct ``ShowRequest``."""
 
     options: Options | None = None
     system: str | None = None
     template: str | None = None
-    verbose: Annotated[bool | None, Ignored("There is nothing more to tell.")] = None
+    verbose: Annotated[bool | None, Ignored("The answer is the same.")] = None
 
 
 @attrs.frozen(kw_only=True)
 class ShowRequest(IgnoredByShow):
     """``POST /api/show``."""
 
-    model: Annotated[str | None, Honoured("Required, unless there is a `name`: a name of the model.")] = None
-    name: Annotated[str | None, Honoured("The same, by its older name.")] = None
+    model: Annotated[str | None, Honoured("Required, unless `name` is sent. A name of the model.")] = None
+    name: Annotated[str | None, Honoured("The older name of `model`.")] = None

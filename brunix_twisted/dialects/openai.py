@@ -18,28 +18,28 @@ from brunix_twisted.dialects.openai_requests import (
     ChatRequest,
     CompletionsRequest,
     StreamOptions,
-    demanded_tool,
+    required_tool,
 )
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta
 
-# "The backend configuration that the model runs with": for this gateway, its own release.
+# "The backend configuration that the model runs with": the gateway's release.
 _FINGERPRINT = f"fp_brunix_{__version__}"
 
 _MAX_STOPS = 4
-_MOST_PROMPTS = 20
+_MAX_PROMPTS = 20
 
 HeartbeatForm = Literal["comment", "delta"]
 """
-What a heartbeat is made of. A comment is no event at all, and so the least that can be sent; but some clients' timers
-count only events, and for them an empty delta is one that adds nothing.
+The form of a heartbeat. A comment is not an event, so clients ignore it. For clients whose timeouts count only events,
+an empty delta is an event that adds nothing.
 """
 
 
-def error_body(error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG001 - Anthropic's has it
-    """Render a failure. All four keys are always there: some clients read them unguarded."""
+def error_body(error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG001 - see ErrorFormat
+    """Render an error. All four keys are always present, because some clients read them without a check."""
     return encode_json(
         {
             "error": {
@@ -53,7 +53,7 @@ def error_body(error: GatewayError, request_id: str | None = None) -> bytes:  # 
 
 
 def error_status(kind: Kind) -> int:
-    """Give a failure's HTTP status."""
+    """Return the HTTP status of an error."""
     return kind.status
 
 
@@ -72,7 +72,7 @@ class Chat:
         _require_no_tool(request)
         _require_no_strict_schema(request)
         query, history = question(request.messages)
-        most = request.max_completion_tokens
+        max_tokens = request.max_completion_tokens
         return CompletionRequest(
             model=request.model,
             queries=(query,),
@@ -81,8 +81,8 @@ class Chat:
             session_id=request.session_id or None,
             limits=_limits(
                 request.stop,
-                request.max_tokens if most is None else most,
-                "max_tokens" if most is None else "max_completion_tokens",
+                request.max_tokens if max_tokens is None else max_tokens,
+                "max_tokens" if max_tokens is None else "max_completion_tokens",
             ),
             editor=read_editor(request.user),
             ignored=ignored(request, body_bytes) + ignored_user(request.user),
@@ -90,17 +90,17 @@ class Chat:
             include_usage=_include_usage(request.stream_options),
         )
 
-    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
+    def encoder(self, request: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        if requested.stream:
+        if request.stream:
             return _Stream(
-                _fields(_CHAT.prefix, "chat.completion.chunk", requested, meta), _CHAT, requested, self.heartbeat
+                _fields(_CHAT.prefix, "chat.completion.chunk", request, meta), _CHAT, request, self.heartbeat
             )
 
         def choice(text: str) -> dict[str, Any]:
             return {"message": {"role": "assistant", "content": text, "refusal": None, "annotations": []}}
 
-        return _whole(_fields(_CHAT.prefix, "chat.completion", requested, meta), choice, requested)
+        return _json_body(_fields(_CHAT.prefix, "chat.completion", request, meta), choice, request)
 
 
 @attrs.frozen
@@ -128,26 +128,26 @@ class Completions:
             include_usage=_include_usage(request.stream_options),
         )
 
-    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
+    def encoder(self, request: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        fields = _fields(_TEXT.prefix, "text_completion", requested, meta)
-        if requested.stream:
-            return _Stream(fields, _TEXT, requested, self.heartbeat)
-        return _whole(fields, lambda text: {"text": text}, requested)
+        fields = _fields(_TEXT.prefix, "text_completion", request, meta)
+        if request.stream:
+            return _Stream(fields, _TEXT, request, self.heartbeat)
+        return _json_body(fields, lambda text: {"text": text}, request)
 
 
 @attrs.frozen
 class _Shape:
-    """In what the streams of the two endpoints differ."""
+    """The differences between the streams of the two endpoints."""
 
     prefix: str
-    """Of the answer's id."""
+    """The prefix of the answer's id."""
     opening: dict[str, Any] | None
-    """A choice's first chunk, before any text; None where there is none."""
-    piece: tuple[str, str]
-    """What stands before and after the JSON string of a piece of text."""
+    """The first chunk of a choice, before any text; None for none."""
+    around_text: tuple[str, str]
+    """The JSON before and after the string of a delta."""
     closing: dict[str, Any]
-    """A choice's last chunk, after all text."""
+    """The last chunk of a choice, after all text."""
 
 
 _CHAT = _Shape("chatcmpl", {"delta": {"role": "assistant", "content": ""}}, ('"delta":{"content":', "}"), {"delta": {}})
@@ -158,29 +158,29 @@ class _Stream:
     """
     A streamed answer as Server-Sent Events.
 
-    The order that clients rely on: text in chunks with ``finish_reason: null``, then one chunk a choice with its
-    finish_reason, then the usage if it was asked for, then ``[DONE]``.
+    Clients rely on this order: chunks of text with ``finish_reason: null``, one chunk per choice with its
+    finish_reason, the usage if request, ``[DONE]``.
     """
 
     content_type = SSE
 
     def __init__(
-        self, fields: dict[str, Any], shape: _Shape, requested: CompletionRequest, heartbeat: HeartbeatForm
+        self, fields: dict[str, Any], shape: _Shape, request: CompletionRequest, heartbeat: HeartbeatForm
     ) -> None:
-        """Prepare the bytes that all chunks share; ``fields`` is what every chunk says of the answer."""
+        """Prepare the bytes that all chunks share; ``fields`` are the answer's fields in each chunk."""
         self._fields = fields
-        # Only a caller who asked for usage gets the key at all: some clients withhold the text beside a usage.
-        self._no_usage: dict[str, Any] = {"usage": None} if requested.include_usage else {}
-        self._include_usage = requested.include_usage
+        # Only if requested: some clients do not show the text of a chunk that has the key.
+        self._no_usage: dict[str, Any] = {"usage": None} if request.include_usage else {}
+        self._include_usage = request.include_usage
         self._shape = shape
-        self._choices = range(len(requested.queries))
+        self._choices = range(len(request.queries))
         self._heartbeat = heartbeat
-        # A piece of text is encoded alone, between bytes made once: this runs once a token.
-        before, after = shape.piece
+        # Encode only the text of each chunk, between prepared bytes, because this runs for each token.
+        before, after = shape.around_text
         common = encode_json(fields)[:-1]
         self._before = [common + b',"choices":[{"index":%d,%b' % (index, before.encode()) for index in self._choices]
         self._after = f'{after},"logprobs":null,"finish_reason":null}}]'.encode() + (
-            b',"usage":null}' if requested.include_usage else b"}"
+            b',"usage":null}' if request.include_usage else b"}"
         )
 
     def _chunk(self, index: int, content: dict[str, Any], finish_reason: str | None) -> bytes:
@@ -207,11 +207,11 @@ class _Stream:
         return b"".join(chunks) + SSE_DONE
 
     def fail(self, error: GatewayError) -> bytes:
-        # Neither choices nor a finish_reason: a client must not take what came so far for the whole answer.
+        # No choices and no finish_reason, so that clients do not take the text so far for a complete answer.
         return sse(error_body(error)) + SSE_DONE
 
 
-def _whole(fields: dict[str, Any], choice: Any, requested: CompletionRequest) -> JsonBodyEncoder:  # noqa: ANN401 - text to a choice's own keys
+def _json_body(fields: dict[str, Any], choice: Any, request: CompletionRequest) -> JsonBodyEncoder:  # noqa: ANN401 - renders a choice's text
     def body(texts: Sequence[str], end: CompletionEnd) -> bytes:
         choices = [
             {"index": index, **choice(text), "logprobs": None, "finish_reason": ended.finish_reason}
@@ -219,15 +219,15 @@ def _whole(fields: dict[str, Any], choice: Any, requested: CompletionRequest) ->
         ]
         return encode_json({**fields, "choices": choices, "usage": _usage(end)})
 
-    return JsonBodyEncoder(len(requested.queries), body, error_body)
+    return JsonBodyEncoder(len(request.queries), body, error_body)
 
 
-def _fields(prefix: str, kind: str, requested: CompletionRequest, meta: ResponseMeta) -> dict[str, Any]:
+def _fields(prefix: str, kind: str, request: CompletionRequest, meta: ResponseMeta) -> dict[str, Any]:
     return {
         "id": f"{prefix}-{meta.id}",
         "object": kind,
         "created": int(meta.created_s),
-        "model": requested.model,
+        "model": request.model,
         "system_fingerprint": _FINGERPRINT,
     }
 
@@ -241,7 +241,10 @@ def _usage(end: CompletionEnd) -> dict[str, int]:
 
 
 def require_model(model: Model, name: str) -> None:
-    """Let the names of the model pass; raises UNKNOWN_MODEL for any other."""
+    """Check the model's name.
+
+    :raises GatewayError: UNKNOWN_MODEL.
+    """
     if not model.accepts(name):
         raise GatewayError(errors.UNKNOWN_MODEL, f"The model '{name}' does not exist", param="model")
 
@@ -254,9 +257,9 @@ def _require_one(n: float | None) -> None:
 
 
 def _require_no_tool(request: ChatRequest) -> None:
-    if demanded := demanded_tool(request):
+    if required := required_tool(request):
         raise GatewayError(
-            errors.INVALID_REQUEST, f"'{demanded}' demands the call of a tool; none is ever called", param=demanded
+            errors.INVALID_REQUEST, f"'{required}' requires a tool call, which is not supported", param=required
         )
 
 
@@ -268,10 +271,10 @@ def _require_no_strict_schema(request: ChatRequest) -> None:
 
 
 def no_schema(param: str) -> GatewayError:
-    """Make the error of a request whose answer has to be of a JSON schema: a text is no such answer."""
+    """Return the error for a request that requires an answer in a JSON schema: the engine answers in plain text."""
     return GatewayError(
         errors.INVALID_REQUEST,
-        f"'{param}' demands an answer of a JSON schema, which is not supported; answers are plain text",
+        f"'{param}' requires an answer in a JSON schema, which is not supported. Answers are plain text.",
         param=param,
     )
 
@@ -288,7 +291,7 @@ def _limits(stop: str | list[str] | None, max_tokens: float | None, max_tokens_n
             param=max_tokens_name,
         )
     return Limits(
-        stop=stop_sequences(stop, "stop", at_most=_MAX_STOPS),
+        stop=stop_sequences(stop, "stop", max_count=_MAX_STOPS),
         max_tokens=None if max_tokens is None else int(max_tokens),
     )
 
@@ -299,14 +302,14 @@ def _prompts(prompt: str | Iterable[Any] | None) -> tuple[str, ...]:
         where = "prompt" if isinstance(prompt, str) else f"prompt[{position}]"
         if not isinstance(text, str):
             raise GatewayError(
-                errors.INVALID_REQUEST, f"'{where}' is a token id; only text can be asked", param="prompt"
+                errors.INVALID_REQUEST, f"'{where}' is a token id; only text is supported", param="prompt"
             )
         if not text.strip():
             raise GatewayError(errors.INVALID_REQUEST, f"'{where}' has no text", param=where)
-    if len(prompts) > _MOST_PROMPTS:
+    if len(prompts) > _MAX_PROMPTS:
         raise GatewayError(
             errors.INVALID_REQUEST,
-            f"'prompt' has {len(prompts)} prompts; at most {_MOST_PROMPTS} are allowed",
+            f"'prompt' has {len(prompts)} prompts; at most {_MAX_PROMPTS} are allowed",
             param="prompt",
         )
     if not prompts:
@@ -321,7 +324,7 @@ def models_body(model: Model, created_s: float) -> bytes:
 
 def model_body(model: Model, name: str, created_s: float) -> bytes:
     """
-    Render the model under the name that was asked for: the bare object, not a list of one.
+    Render the model, under the name in the request.
 
     :raises GatewayError: UNKNOWN_MODEL.
     """

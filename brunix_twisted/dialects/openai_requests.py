@@ -1,12 +1,12 @@
 """
-The request bodies of OpenAI's API, by the types that its OpenAPI document gives them.
+The request bodies of OpenAI's API, with the types of its OpenAPI document.
 
-Every parameter that the document lists for an endpoint is a field here, so that a value of the wrong type is refused
-whether or not the parameter has an effect. Where the document goes into depth (tools, schemas) the types follow it one
-level down. Ranges and lists of words (``temperature`` up to 2, the service tiers) are not held for a parameter without
-effect: they change with each model, and nothing here depends on them.
+Each parameter of the document is a field, so a value of the wrong type is rejected whether or not the parameter has an
+effect. Nested objects (tools, schemas) are typed one level deep. Ranges and enumerations (``temperature`` up to 2, the
+service tiers) are not checked for parameters without effect: they change with each model.
 
-How a parameter is treated stands in its type, from where the reference page takes it; one that says nothing is ignored.
+The type of a field declares how the parameter is treated, and the reference page is generated from it. A parameter
+without a declaration is ignored.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ import attrs
 from brunix_twisted.dialects.decode import Element, Integer
 from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Refused
 
-# Messages. This API and Ollama's differ in what surrounds the text, not in the text.
+# Messages. Ollama's have the same roles and contents.
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
 class Part(Element, frozen=True):
-    """A piece of a message's content. What is no text (an image, a file, a sound) is known by its ``type`` only."""
+    """A part of a message's content. Of an image, a file or a sound, only the ``type`` is read."""
 
     type: str | None = None
     text: str | None = None
 
 
 Content = str | list[Part] | Part | None
-"""Text, alone or in parts. A part without a list around it is none of the document's forms, but clients send it."""
+"""Text, or parts. The document does not list a single part without a list, but clients send it."""
 
 
 class Message(Element, frozen=True):
     """
     One message of a chat.
 
-    The document has a schema for each role. This is all of them in one: clients send an assistant's answer back with
-    every key it had, null or not, and a tool's result under either of two roles.
+    The document has a schema for each role; this class combines them. Clients send an assistant's answer back with all
+    of its keys, null or not, and a tool's result with one of two roles.
     """
 
     role: Role
@@ -57,7 +57,7 @@ class Message(Element, frozen=True):
 
 @attrs.frozen(kw_only=True)
 class Tool:
-    """A tool, of either kind."""
+    """A tool: a function or a custom tool."""
 
     type: str | None = None
     function: dict[str, Any] | None = None
@@ -74,7 +74,7 @@ class AllowedTools:
 
 @attrs.frozen(kw_only=True)
 class ToolChoice:
-    """One tool by its name, or a selection of tools."""
+    """The choice of one tool by name, or of several tools."""
 
     type: str | None = None
     function: dict[str, Any] | None = None
@@ -84,7 +84,7 @@ class ToolChoice:
 
 @attrs.frozen(kw_only=True)
 class Function:
-    """A function, in the way before there were tools; or the choice of one by its name."""
+    """A function in the deprecated ``functions``, or the choice of one by name."""
 
     name: str | None = None
     description: str | None = None
@@ -93,7 +93,7 @@ class Function:
 
 @attrs.frozen(kw_only=True)
 class Audio:
-    """How to speak the answer."""
+    """Options for spoken answers."""
 
     voice: str | dict[str, Any] | None = None
     format: str | None = None
@@ -101,7 +101,7 @@ class Audio:
 
 @attrs.frozen(kw_only=True)
 class Moderation:
-    """By which model and policy to judge the request."""
+    """The model and policy for moderation."""
 
     model: str | None = None
     policy: dict[str, Any] | None = None
@@ -109,7 +109,7 @@ class Moderation:
 
 @attrs.frozen(kw_only=True)
 class Prediction:
-    """What the answer is expected to say."""
+    """The expected content of the answer."""
 
     type: str | None = None
     content: str | list[Part] | None = None
@@ -117,7 +117,7 @@ class Prediction:
 
 @attrs.frozen(kw_only=True)
 class PromptCache:
-    """How long a prompt is kept."""
+    """Options for caching the prompt."""
 
     ttl: str | None = None
     mode: str | None = None
@@ -125,7 +125,7 @@ class PromptCache:
 
 @attrs.frozen(kw_only=True)
 class JsonSchema:
-    """Which JSON, and whether the answer has to be of it."""
+    """A JSON schema, and whether the answer must match it."""
 
     name: str | None = None
     description: str | None = None
@@ -135,7 +135,7 @@ class JsonSchema:
 
 @attrs.frozen(kw_only=True)
 class ResponseFormat:
-    """Text or JSON, and which JSON."""
+    """The format of the answer: text or JSON, and its schema."""
 
     type: str | None = None
     json_schema: JsonSchema | None = None
@@ -143,7 +143,7 @@ class ResponseFormat:
 
 @attrs.frozen(kw_only=True)
 class WebSearch:
-    """Where and how much to search."""
+    """Options for web search."""
 
     user_location: dict[str, Any] | None = None
     search_context_size: str | None = None
@@ -153,7 +153,9 @@ class WebSearch:
 class StreamOptions(Parameters):
     """Schema ``ChatCompletionStreamOptions``."""
 
-    include_usage: Annotated[bool | None, Honoured("The stream's last chunk carries `usage`, and no choice.")] = None
+    include_usage: Annotated[bool | None, Honoured("The stream ends with a chunk that has `usage` and no choices.")] = (
+        None
+    )
 
     include_obfuscation: bool | None = None
 
@@ -163,11 +165,11 @@ class StreamOptions(Parameters):
 
 @attrs.frozen(kw_only=True)
 class IgnoredByChat(Parameters):
-    """What schema ``CreateChatCompletionRequest`` lists and the engine has no counterpart for."""
+    """Parameters of schema ``CreateChatCompletionRequest`` without a counterpart in the engine."""
 
     audio: Annotated[Audio | None, Ignored("Answers are text.")] = None
     frequency_penalty: float | None = None
-    functions: Annotated[list[Function] | None, Ignored("No function is ever called.")] = None
+    functions: Annotated[list[Function] | None, Ignored("Functions are never called.")] = None
     logit_bias: dict[str, Integer] | None = None
     logprobs: Annotated[bool | None, Ignored("`logprobs` in the answer is null.")] = None
     metadata: dict[str, str] | None = None
@@ -182,14 +184,14 @@ class IgnoredByChat(Parameters):
     reasoning_effort: str | None = None
     response_format: Annotated[
         ResponseFormat | None,
-        Ignored("Answers are text in the engine's own form. A schema with `strict: true` is refused."),
+        Ignored("Answers are plain text. A schema with `strict: true` is refused."),
     ] = None
     safety_identifier: str | None = None
     seed: Integer | None = None
     service_tier: str | None = None
     store: bool | None = None
     temperature: float | None = None
-    tools: Annotated[list[Tool] | None, Ignored("No tool is ever called.")] = None
+    tools: Annotated[list[Tool] | None, Ignored("Tools are never called.")] = None
     top_logprobs: Integer | None = None
     top_p: float | None = None
     verbosity: str | None = None
@@ -203,39 +205,37 @@ class ChatRequest(IgnoredByChat):
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]
     messages: Annotated[
         list[Message],
-        Honoured("Required. The last user message is the question; the turns before it find its session."),
+        Honoured("Required. The last user message is the question. The turns before it identify the session."),
     ]
-    stream: Annotated[bool | None, Honoured("The answer comes in events, as it is written. Default: false.")] = None
+    stream: Annotated[bool | None, Honoured("Stream the answer as Server-Sent Events. Default: false.")] = None
     stream_options: Annotated[StreamOptions | None, Honoured()] = None
     stop: Annotated[
-        str | list[str] | None, Honoured("The answer ends before the first of these texts; up to four.")
+        str | list[str] | None, Honoured("The answer ends before the first of these texts. At most four.")
     ] = None
-    max_completion_tokens: Annotated[Integer | None, Honoured("The answer ends after this many tokens.")] = None
+    max_completion_tokens: Annotated[Integer | None, Honoured("Maximum number of tokens in the answer.")] = None
     max_tokens: Annotated[
-        Integer | None, Honoured("The same, by its older name; `max_completion_tokens` goes before it.")
+        Integer | None, Honoured("The older name of `max_completion_tokens`, which has precedence.")
     ] = None
-    n: Annotated[Integer | None, Refused("Any number but 1 is refused: a question has one answer.")] = None
+    n: Annotated[Integer | None, Refused("Values other than 1 are refused.")] = None
     tool_choice: Annotated[
         Literal["none", "auto", "required"] | ToolChoice | None,
-        Refused("A choice that demands a tool is refused: `required`, or a tool by its name."),
+        Refused("Values that require a tool call are refused: `required`, or a tool by its name."),
     ] = None
     function_call: Annotated[
-        Literal["none", "auto"] | Function | None, Refused("A function by its name is refused.")
+        Literal["none", "auto"] | Function | None, Refused("The name of a function is refused.")
     ] = None
     user: Annotated[
         str | None,
-        Honoured(
-            "A JSON object in this string carries the editor's state to the engine; any other text is the caller's own."
-        ),
+        Honoured("The editor's state, if it is a JSON object as text. Other texts have no effect."),
     ] = None
-    session_id: Annotated[str | None, Honoured("Not OpenAI's: the engine session to ask in.")] = None
+    session_id: Annotated[str | None, Honoured("Not OpenAI's: the engine session.")] = None
 
 
-def demanded_tool(request: ChatRequest) -> str | None:
+def required_tool(request: ChatRequest) -> str | None:
     """
-    Name the parameter by which a request demands that a tool be called, or None.
+    Return the name of the parameter that requires a tool call; None if there is none.
 
-    What is not known to leave the choice to the model counts as a demand.
+    A value counts as requiring one unless it is known to leave the choice to the model.
     """
     choice = request.tool_choice
     if choice == "required":
@@ -254,7 +254,7 @@ def demanded_tool(request: ChatRequest) -> str | None:
 
 @attrs.frozen(kw_only=True)
 class IgnoredByCompletion(Parameters):
-    """What schema ``CreateCompletionRequest`` lists and the engine has no counterpart for."""
+    """Parameters of schema ``CreateCompletionRequest`` without a counterpart in the engine."""
 
     best_of: Integer | None = None
     frequency_penalty: float | None = None
@@ -274,15 +274,15 @@ class CompletionsRequest(IgnoredByCompletion):
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]
     prompt: Annotated[
         str | list[str | Integer | list[Integer]] | None,
-        Honoured("Required. The question, or a list of them: one choice each. Token ids are refused."),
+        Honoured("Required. The question, or a list of questions with one choice each. Token ids are refused."),
     ] = None
-    suffix: Annotated[str | None, Honoured("The text after the gap that the answer is to fill.")] = None
-    stream: Annotated[bool | None, Honoured("The answer comes in events, as it is written. Default: false.")] = None
+    suffix: Annotated[str | None, Honoured("The text after the gap that the answer fills.")] = None
+    stream: Annotated[bool | None, Honoured("Stream the answer as Server-Sent Events. Default: false.")] = None
     stream_options: Annotated[StreamOptions | None, Honoured()] = None
     stop: Annotated[
-        str | list[str] | None, Honoured("The answer ends before the first of these texts; up to four.")
+        str | list[str] | None, Honoured("The answer ends before the first of these texts. At most four.")
     ] = None
-    max_tokens: Annotated[Integer | None, Honoured("The answer ends after this many tokens.")] = None
-    echo: Annotated[bool | None, Honoured("The prompt stands before the answer.")] = None
-    n: Annotated[Integer | None, Refused("Any number but 1 is refused: a question has one answer.")] = None
-    session_id: Annotated[str | None, Honoured("Not OpenAI's: the engine session to ask in.")] = None
+    max_tokens: Annotated[Integer | None, Honoured("Maximum number of tokens in the answer.")] = None
+    echo: Annotated[bool | None, Honoured("The answer begins with the prompt.")] = None
+    n: Annotated[Integer | None, Refused("Values other than 1 are refused.")] = None
+    session_id: Annotated[str | None, Honoured("Not OpenAI's: the engine session.")] = None

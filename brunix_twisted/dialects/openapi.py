@@ -1,7 +1,7 @@
 """
-The OpenAPI description of the gateway's own endpoints.
+The OpenAPI description of the gateway's endpoints.
 
-The requests' schemas are made from the types that the requests are read by, so that the two cannot differ.
+The schemas of requests are generated from the types that decode them, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ class _Endpoint:
     summary: str
     request: type | None = None
     answers: tuple[str, ...] = ("application/json",)
-    """The media types of a good answer."""
+    """The media types of a successful response."""
     statuses: tuple[str, ...] = ("200",)
-    deletes: bool = False
+    is_delete: bool = False
 
     @property
     def method(self) -> str:
-        """GET where nothing is sent."""
-        return "delete" if self.deletes else "get" if self.request is None else "post"
+        """The HTTP method."""
+        return "delete" if self.is_delete else "get" if self.request is None else "post"
 
 
 _SSE = ("application/json", "text/event-stream")
@@ -81,11 +81,16 @@ _NDJSON = ("application/json", "application/x-ndjson")
 _ENDPOINTS: Final = (
     _Endpoint("/v1/chat/completions", "Answer a conversation's last question", openai_requests.ChatRequest, _SSE),
     _Endpoint("/v1/completions", "Answer a prompt", openai_requests.CompletionsRequest, _SSE),
-    _Endpoint("/v1/responses", "Answer a question, or go on from an answer", responses_requests.ResponsesRequest, _SSE),
-    _Endpoint("/v1/responses/{name}", "Give an answer again"),
-    _Endpoint("/v1/responses/{name}", "Keep an answer no longer", deletes=True),
+    _Endpoint(
+        "/v1/responses",
+        "Answer a question, or continue from a stored response",
+        responses_requests.ResponsesRequest,
+        _SSE,
+    ),
+    _Endpoint("/v1/responses/{name}", "Return a stored response"),
+    _Endpoint("/v1/responses/{name}", "Delete a stored response", is_delete=True),
     _Endpoint("/v1/messages", "Answer a conversation's last question", anthropic_requests.MessagesRequest, _SSE),
-    _Endpoint("/v1/messages/count_tokens", "Count what was said", anthropic_requests.CountTokensRequest),
+    _Endpoint("/v1/messages/count_tokens", "Count the tokens of a conversation", anthropic_requests.CountTokensRequest),
     _Endpoint("/v1/models", "List the model"),
     _Endpoint("/v1/models/{name}", "Describe the model"),
     _Endpoint("/api/chat", "Answer a conversation's last question", ollama_requests.ChatRequest, _NDJSON),
@@ -93,16 +98,18 @@ _ENDPOINTS: Final = (
     _Endpoint("/api/show", "Describe the model", ollama_requests.ShowRequest),
     _Endpoint("/api/tags", "List the model"),
     _Endpoint("/api/ps", "List the model as running"),
-    _Endpoint("/api/version", "Say which release of Ollama this stands in for"),
-    _Endpoint("/", "Say that this is there, to a browser by a page", answers=("text/plain", "text/html")),
+    _Endpoint("/api/version", "Return the compatible Ollama release"),
+    _Endpoint(
+        "/", "Return the page to a browser, and a status line to other clients", answers=("text/plain", "text/html")
+    ),
     _Endpoint(
         "/page/{name}",
-        "Hand out what the page is made of",
+        "Return a file of the page",
         answers=("text/javascript", "text/css", "image/svg+xml", "application/json"),
     ),
-    _Endpoint("/health", "Say whether a question would be answered", statuses=("200", "503")),
-    _Endpoint("/health/live", "Say that this process serves"),
-    _Endpoint("/openapi.json", "This description"),
+    _Endpoint("/health", "Return whether the gateway can answer questions", statuses=("200", "503")),
+    _Endpoint("/health/live", "Return whether the process serves requests"),
+    _Endpoint("/openapi.json", "Return this description"),
 )
 
 
@@ -136,7 +143,7 @@ def _operation(endpoint: _Endpoint, request: Json | None) -> Json:
         "summary": endpoint.summary,
         "responses": {
             **{status: {"description": endpoint.summary} | good for status in endpoint.statuses},
-            "default": {"description": "It cannot be answered"} | error,
+            "default": {"description": "Error"} | error,
         },
     }
     if "{name}" in endpoint.path:
@@ -155,5 +162,5 @@ def _error(path: str) -> Json:
 
 
 def _content(schema: Json, media_types: tuple[str, ...]) -> Json:
-    # Of what comes in pieces each piece is an object; the schema is that of a whole body.
+    # The schema describes a JSON body. The events and lines of a stream have other schemas.
     return {"content": {kind: {"schema": schema if kind == "application/json" else {}} for kind in media_types}}

@@ -1,4 +1,4 @@
-"""What is done with the parameters of a request, whatever its API: their types say it, and callers are told."""
+"""How each parameter of a request is treated: declared in its type, and reported to the caller."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ import attrs
 
 from brunix_twisted.dialects.decode import keys
 
-# What looks like the name of a parameter, and may stand in a header; and how many of those that nobody knows are named.
+# Names that can be reported in a header, and the maximum number of undocumented ones.
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-_MOST_UNKNOWN: Final = 16
+_MAX_UNKNOWN: Final = 16
 
 
 @attrs.frozen
 class Treatment:
-    """What is done with a parameter."""
+    """How a parameter is treated."""
 
     effect: str = ""
-    """For the reference page: what it does here. Empty: nothing to say."""
+    """Description for the reference page; empty for none."""
 
 
 class Honoured(Treatment):
-    """It does what its API says."""
+    """The parameter does what its API documents."""
 
 
 class Refused(Treatment):
-    """Some of its values are answered with 400, the others have no effect."""
+    """Some values are rejected with status 400; other values have no effect."""
 
 
 class Ignored(Treatment):
-    """It has no effect; so do all that say nothing."""
+    """The parameter has no effect. This is the default."""
 
 
 @attrs.frozen(kw_only=True)
 class Parameters:
-    """A JSON object whose keys are parameters. Each may say its treatment in its type."""
+    """A JSON object whose keys are parameters. A field's type may declare its treatment."""
 
 
 @cache
 def treatments(parameters: type) -> dict[str, Treatment]:
-    """Say how each parameter of a subclass of :class:`Parameters` is treated."""
+    """Return the treatment of each parameter of a subclass of :class:`Parameters`."""
     hints = get_type_hints(parameters, include_extras=True)
     return {
         field.name: next(
@@ -55,16 +55,16 @@ def treatments(parameters: type) -> dict[str, Treatment]:
 
 def ignored(request: Parameters, body_bytes: bytes) -> tuple[str, ...]:
     """
-    Name the parameters that were sent and have no effect, those inside another as ``stream_options.name``.
+    Return the names of the sent parameters that have no effect; nested ones as ``stream_options.name``.
 
-    One sent as null counts as absent. Last come those of the body that no document lists, up to sixteen.
+    Null counts as not sent. Parameters that the API does not document come last, at most sixteen.
 
-    :param body_bytes: what the request was read from, a JSON object.
+    :param body_bytes: the request's body, a JSON object.
     """
-    parameters: type = type(request)  # named, for mypy takes no type[Parameters] where a cache wants a Hashable
+    parameters: type = type(request)  # mypy accepts no type[Parameters] as a Hashable
     known = treatments(parameters)
     unknown = (name for name in keys(body_bytes) if name not in known and _NAME.fullmatch(name))
-    return (*_ignored(request), *islice(unknown, _MOST_UNKNOWN))
+    return (*_ignored(request), *islice(unknown, _MAX_UNKNOWN))
 
 
 def _ignored(request: Parameters) -> list[str]:

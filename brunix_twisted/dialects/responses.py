@@ -1,7 +1,7 @@
 """
-OpenAI's Responses: questions, and finished answers asked for again by their id.
+OpenAI's Responses API: questions, and stored answers retrieved by their id.
 
-Errors have the form that :mod:`brunix_twisted.dialects.openai` gives them.
+Errors have the format of :mod:`brunix_twisted.dialects.openai`.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.dialects.messages import all_text, question
 from brunix_twisted.dialects.openai import HeartbeatForm, error_body, no_schema, require_model
 from brunix_twisted.dialects.parameters import ignored
-from brunix_twisted.dialects.responses_requests import Item, ResponsesRequest, ResponseToolChoice, demands_tool
+from brunix_twisted.dialects.responses_requests import Item, ResponsesRequest, ResponseToolChoice, requires_tool
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta, Turn
 
 _ANSWER = "resp_"
 _MESSAGE = "msg_"
 
-# The limits that OpenAI's document sets for metadata: here it is kept with each stored answer.
-_MOST_METADATA, _MAX_NAME_LENGTH, _LONGEST_VALUE = 16, 64, 512
+# OpenAI's limits for metadata, which is kept with each stored answer.
+_MAX_METADATA, _MAX_NAME_LENGTH, _MAX_VALUE_LENGTH = 16, 64, 512
 
-# What an answer says of its request, unless the request says otherwise. The document requires most of these keys, Open
-# Responses the penalties too, and some clients read all of them unguarded.
+# The parameters that an answer repeats, and their defaults. OpenAI's document requires most of these keys, Open
+# Responses also the penalties, and some clients read all of them without a check.
 _DEFAULTS: Final[dict[str, Any]] = {
     "frequency_penalty": 0,
     "max_output_tokens": None,
@@ -50,8 +50,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "truncation": "disabled",
 }
 _INTEGERS: Final = {"max_output_tokens", "max_tool_calls", "top_logprobs"}
-# What it says whatever was asked. Agents send tools and instructions of a hundred kilobytes, and a stream would send
-# them back three times; none of them had an effect, and no client reads them there.
+# Keys with a constant value. Agents send tools and instructions of a hundred kilobytes, which a stream would repeat
+# three times. They have no effect, and no client reads them in the answer.
 _ALWAYS: Final[dict[str, Any]] = {
     "background": False,
     "instructions": None,
@@ -61,7 +61,7 @@ _ALWAYS: Final[dict[str, Any]] = {
     "tools": [],
 }
 
-# The document has a closed list of codes for a response that failed; the event before it has the gateway's own.
+# OpenAI's document has a fixed list of codes for a failed response. The error event before it has the gateway's code.
 _FAILED_CODES: Final = {"rate_limit_error": "rate_limit_exceeded", "invalid_request_error": "invalid_prompt"}
 
 
@@ -76,51 +76,51 @@ class Responses:
         """See :class:`brunix_twisted.dialects.Dialect`; also raises PREVIOUS_NOT_FOUND and NOT_FOUND."""
         request = decode(ResponsesRequest, body_bytes)
         require_model(self.model, request.model)
-        _require_honourable(request)
+        _require_supported(request)
         query, history, text = _read_input(request)
-        previous_response_id = _continued(request)
+        previous_response_id = _previous_answer(request)
         return CompletionRequest(
             model=request.model,
             queries=(query,),
             stream=bool(request.stream),
             prompt=f"{request.instructions}\n{text}" if request.instructions else text,
             session_id=request.session_id or None,
-            # What goes on from an earlier answer does not say what was before.
+            # A request that continues from an answer does not contain the turns before it.
             history=None if previous_response_id else history,
             previous_response_id=previous_response_id,
             stored=request.store is not False,
             limits=_limits(request.max_output_tokens),
             editor=read_editor(request.user),
             ignored=ignored(request, body_bytes) + ignored_user(request.user),
-            echoed_params=_repeated(request),
+            echoed_params=_echoed_params(request),
         )
 
-    def encoder(self, requested: CompletionRequest, meta: ResponseMeta) -> Encoder:
+    def encoder(self, request: CompletionRequest, meta: ResponseMeta) -> Encoder:
         """See :class:`brunix_twisted.dialects.Dialect`."""
-        if requested.stream:
-            return _Stream(requested, meta, self.heartbeat)
+        if request.stream:
+            return _Stream(request, meta, self.heartbeat)
 
         def body(_: Sequence[str], end: CompletionEnd) -> bytes:
-            return response_body(requested, meta, end)
+            return response_body(request, meta, end)
 
-        return JsonBodyEncoder(len(requested.queries), body, error_body)
+        return JsonBodyEncoder(len(request.queries), body, error_body)
 
 
-def response_body(requested: CompletionRequest, meta: ResponseMeta, end: CompletionEnd) -> bytes:
-    """Render a finished answer, for whoever asked and for whoever asks for it again."""
-    return encode_json(_finished(requested, meta, end))
+def response_body(request: CompletionRequest, meta: ResponseMeta, end: CompletionEnd) -> bytes:
+    """Render a complete answer, also when it is retrieved later."""
+    return encode_json(_finished(request, meta, end))
 
 
 def deleted_body(name: str) -> bytes:
-    """Say that an answer was forgotten; ``name`` is the id as it was given."""
+    """Render the confirmation that an answer was deleted; ``name`` is the id in the request."""
     return encode_json({"id": name, "object": "response", "deleted": True})
 
 
 def answer_id(name: str) -> str:
     """
-    Take an answer's own id out of the name that clients know it by.
+    Return an answer's id without its prefix.
 
-    :raises GatewayError: NOT_FOUND when no answer can have this name.
+    :raises GatewayError: NOT_FOUND if no answer can have this name.
     """
     if not name.startswith(_ANSWER) or name == _ANSWER:
         raise GatewayError(errors.NOT_FOUND, f"Response with id '{name}' not found")
@@ -129,24 +129,24 @@ def answer_id(name: str) -> str:
 
 class _Stream:
     """
-    A streamed answer as Server-Sent Events that have names and are numbered.
+    A streamed answer as Server-Sent Events with names and numbers.
 
-    The order that clients rely on: the response, its one item, the item's one part, the part's text piece by piece, and
-    then the same backwards, each as a whole. All of these come for an empty answer, too. No ``[DONE]`` follows: the
-    last event's name says that it is the last.
+    Clients rely on this order: the response, its item, the item's part, the deltas; then the complete text, part, item
+    and response. An empty answer has all of them except the deltas. No ``[DONE]`` follows: the last event's name marks
+    the end.
     """
 
     content_type = SSE
 
-    def __init__(self, requested: CompletionRequest, meta: ResponseMeta, heartbeat: HeartbeatForm) -> None:
-        """Prepare the bytes that all pieces of text share."""
-        self._ask = requested
+    def __init__(self, request: CompletionRequest, meta: ResponseMeta, heartbeat: HeartbeatForm) -> None:
+        """Prepare the bytes that all deltas share."""
+        self._request = request
         self._meta = meta
         self._heartbeat = heartbeat
         self._sequence_number = 0
         self._part = {"item_id": _MESSAGE + meta.id, "output_index": 0, "content_index": 0}
-        # A piece of text is encoded alone, between bytes made once: this runs once a token.
-        self._before, self._between, self._after = _pieces(self._part)
+        # Encode only the text of each delta, between prepared bytes, because this runs for each token.
+        self._before, self._between, self._after = _around_delta(self._part)
 
     def _number(self) -> int:
         number = self._sequence_number
@@ -157,7 +157,7 @@ class _Stream:
         return sse_event(kind, encode_json({"type": kind, **content, "sequence_number": self._number()}))
 
     def begin(self) -> bytes:
-        begun = {"response": _response(self._ask, self._meta, "in_progress")}
+        begun = {"response": _response(self._request, self._meta, "in_progress")}
         item = _item(self._meta, "in_progress", [])
         return b"".join(
             [
@@ -175,7 +175,7 @@ class _Stream:
         return SSE_COMMENT if self._heartbeat == "comment" else self.delta(0, "")
 
     def finish(self, end: CompletionEnd) -> bytes:
-        response = _finished(self._ask, self._meta, end)
+        response = _finished(self._request, self._meta, end)
         (item,) = response["output"]
         (part,) = item["content"]
         return b"".join(
@@ -188,32 +188,32 @@ class _Stream:
         )
 
     def fail(self, error: GatewayError) -> bytes:
-        # An error event goes first, as in OpenAI's own streams: of a failed response its packages make an event like
-        # any other, and of an error an exception, but only where it is an object of that name. The document has the
-        # error's keys in the event itself, where other clients read them.
-        told = {"code": error.kind.code, "message": error.message, "param": error.param}
-        failed = _response(self._ask, self._meta, "failed") | {
+        # An error event first, as in OpenAI's streams: OpenAI's packages raise an exception for an error event, but not
+        # for a failed response, and only if the event has an "error" object. Its document has the keys in the event
+        # itself, where other clients read them.
+        fields = {"code": error.kind.code, "message": error.message, "param": error.param}
+        failed = _response(self._request, self._meta, "failed") | {
             "error": {"code": _FAILED_CODES.get(error.kind.type, "server_error"), "message": error.message}
         }
         return b"".join(
             [
-                self._event("error", {**told, "error": {"type": error.kind.type, **told}}),
+                self._event("error", {**fields, "error": {"type": error.kind.type, **fields}}),
                 self._event("response.failed", {"response": failed}),
             ]
         )
 
 
-def _pieces(place: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
-    """Give what stands before the JSON string of a piece of text, between it and the event's number, and after that."""
+def _around_delta(part: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
+    """Return the bytes of a delta event before its text, between text and sequence number, and after that."""
     kind = "response.output_text.delta"
     framed = sse_event(
-        kind, encode_json({"type": kind, **place, "delta": None, "logprobs": [], "sequence_number": None})
+        kind, encode_json({"type": kind, **part, "delta": None, "logprobs": [], "sequence_number": None})
     )
     before, between, after = framed.rsplit(b"null", 2)
     return before, between, after
 
 
-def _response(requested: CompletionRequest, meta: ResponseMeta, status: str) -> dict[str, Any]:
+def _response(request: CompletionRequest, meta: ResponseMeta, status: str) -> dict[str, Any]:
     return {
         "id": _ANSWER + meta.id,
         "object": "response",
@@ -222,22 +222,22 @@ def _response(requested: CompletionRequest, meta: ResponseMeta, status: str) -> 
         "completed_at": None,
         "error": None,
         "incomplete_details": None,
-        "model": requested.model,
+        "model": request.model,
         "output": [],
         "usage": None,
         **_ALWAYS,
         **_DEFAULTS,
-        **requested.echoed_params,
+        **request.echoed_params,
     }
 
 
-def _finished(requested: CompletionRequest, meta: ResponseMeta, end: CompletionEnd) -> dict[str, Any]:
+def _finished(request: CompletionRequest, meta: ResponseMeta, end: CompletionEnd) -> dict[str, Any]:
     (choice,) = end.choices
-    cut = choice.finish_reason == "length"
-    status = "incomplete" if cut else "completed"
-    return _response(requested, meta, status) | {
-        "completed_at": None if cut else int(end.finished_s),
-        "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
+    truncated = choice.finish_reason == "length"
+    status = "incomplete" if truncated else "completed"
+    return _response(request, meta, status) | {
+        "completed_at": None if truncated else int(end.finished_s),
+        "incomplete_details": {"reason": "max_output_tokens"} if truncated else None,
         "output": [_item(meta, status, [_text(choice.text)])],
         "usage": {
             "input_tokens": end.prompt_tokens,
@@ -257,42 +257,42 @@ def _text(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _require_honourable(request: ResponsesRequest) -> None:
-    """Refuse what cannot be done, where doing without would give another answer than was asked for."""
+def _require_supported(request: ResponsesRequest) -> None:
+    """Reject parameters that are not supported and would change the answer."""
     if request.conversation is not None:
         raise GatewayError(
             errors.INVALID_REQUEST,
-            "'conversation' is not offered; go on with one by 'previous_response_id' or 'session_id'",
+            "'conversation' is not supported. Use 'previous_response_id' or 'session_id' to continue one.",
             param="conversation",
         )
-    if demands_tool(request):
+    if requires_tool(request):
         raise GatewayError(
-            errors.INVALID_REQUEST, "'tool_choice' demands the call of a tool; none is ever called", param="tool_choice"
+            errors.INVALID_REQUEST, "'tool_choice' requires a tool call, which is not supported", param="tool_choice"
         )
     if request.text is not None and request.text.format is not None and request.text.format.strict:
         raise no_schema("text.format")
     metadata = request.metadata or {}
-    if len(metadata) > _MOST_METADATA or any(
-        len(name) > _MAX_NAME_LENGTH or len(value) > _LONGEST_VALUE for name, value in metadata.items()
+    if len(metadata) > _MAX_METADATA or any(
+        len(name) > _MAX_NAME_LENGTH or len(value) > _MAX_VALUE_LENGTH for name, value in metadata.items()
     ):
         raise GatewayError(
             errors.INVALID_REQUEST,
-            f"'metadata' may hold {_MOST_METADATA} texts of {_LONGEST_VALUE} characters each, "
-            f"under names of {_MAX_NAME_LENGTH}",
+            f"'metadata' is too large: at most {_MAX_METADATA} entries are allowed, "
+            f"with names of {_MAX_NAME_LENGTH} and texts of {_MAX_VALUE_LENGTH} characters",
             param="metadata",
         )
 
 
 def _read_input(request: ResponsesRequest) -> tuple[str, tuple[Turn, ...] | None, str]:
-    """Find the question, the turns before it as :func:`question` does, and all the text that was sent."""
-    given = request.input
-    if given is None:
+    """Return the question and the turns before it, like :func:`question`, and all text of the input."""
+    value = request.input
+    if value is None:
         raise _no_input(request)
-    if isinstance(given, str):
-        if not given.strip():
+    if isinstance(value, str):
+        if not value.strip():
             raise GatewayError(errors.INVALID_REQUEST, "'input' has no text", param="input")
-        return given, (), given
-    messages = [_as_message(position, item) for position, item in enumerate(given)]
+        return value, (), value
+    messages = [_as_message(position, item) for position, item in enumerate(value)]
     query, history = question(messages, "input")
     return query, history, all_text(messages)
 
@@ -301,7 +301,7 @@ def _no_input(request: ResponsesRequest) -> GatewayError:
     if request.prompt is not None:
         return GatewayError(
             errors.INVALID_REQUEST,
-            "'prompt' names a template, and none is stored here; send an 'input'",
+            "'prompt' names a template, but templates are not stored. Send 'input' instead.",
             param="prompt",
         )
     return GatewayError(errors.INVALID_REQUEST, "Missing required parameter: 'input'", param="input")
@@ -309,7 +309,7 @@ def _no_input(request: ResponsesRequest) -> GatewayError:
 
 @attrs.frozen
 class _Message:
-    """An item, as :mod:`brunix_twisted.dialects.messages` reads it."""
+    """An item in the form that :mod:`brunix_twisted.dialects.messages` reads."""
 
     role: str
     content: Any = None
@@ -317,26 +317,26 @@ class _Message:
 
 def _as_message(position: int, item: Item) -> _Message:
     """
-    Take an item for a message. One that is none has no text, and a role of no plain conversation.
+    Convert an item to a message. Items that are not messages get no text, and a role that no conversation has.
 
-    :raises GatewayError: INVALID_REQUEST for one that does not say what it is.
+    :raises GatewayError: INVALID_REQUEST for a message without a role, or a reference without an id.
     """
     if item.is_message and item.role is not None:
         return _Message(item.role, item.content)
     if item.is_message or (item.is_reference and item.id is None):
         param = f"input[{position}].{'role' if item.is_message else 'id'}"
         raise GatewayError(errors.INVALID_REQUEST, f"Missing required parameter: '{param}'", param=param)
-    return _Message("item")  # never its type, which a caller may have named as a role is
+    return _Message("item")  # not its type, which could be the name of a role
 
 
-def _continued(request: ResponsesRequest) -> str | None:
+def _previous_answer(request: ResponsesRequest) -> str | None:
     """
-    Name the earlier answer that the question goes on from.
+    Return the id of the earlier answer that the question continues; None if there is none.
 
-    Some clients send a reference to the answer's message in place of its text, the Vercel AI SDK whenever it may. The
-    last one before the question then stands for the whole conversation, unless a session is named that holds it.
+    Some clients, such as the Vercel AI SDK, send a reference to the answer's message instead of its text. Without a
+    session id, the last reference before the question identifies the conversation.
 
-    :raises GatewayError: PREVIOUS_NOT_FOUND, or NOT_FOUND for a reference to what never was a message of an answer.
+    :raises GatewayError: PREVIOUS_NOT_FOUND, or NOT_FOUND for a reference that cannot be a message of an answer.
     """
     if previous := request.previous_response_id:
         try:
@@ -372,11 +372,11 @@ def _limits(max_output_tokens: float | None) -> Limits:
     return Limits(max_tokens=int(max_output_tokens))
 
 
-def _repeated(request: ResponsesRequest) -> dict[str, Any]:
+def _echoed_params(request: ResponsesRequest) -> dict[str, Any]:
     echoed_params: dict[str, Any] = {}
     for name in _DEFAULTS:
         value = getattr(request, name)
-        # An empty id names nothing; and a selection of tools would be one from the empty list that the answer has.
+        # Not an empty id; and not a choice of tools, because the list of tools in the answer is empty.
         if value is None or value == "" or isinstance(value, ResponseToolChoice):
             continue
         echoed_params[name] = int(value) if name in _INTEGERS else value

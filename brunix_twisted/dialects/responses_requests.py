@@ -1,9 +1,9 @@
 """
-The request body of OpenAI's Responses, by the type that its OpenAPI document (2.3.0) gives it.
+The request body of OpenAI's Responses API, with the types of its OpenAPI document (2.3.0).
 
-The document lists nearly thirty types of items that a conversation may hold, and more with each release: an agent sends
-back whatever it was sent and whatever its tools did. Only messages and references to earlier ones mean something here,
-so all items are read by one type, which has the keys of those two.
+The document lists nearly thirty types of items in a conversation, and more with each release: agents send back answers,
+tool calls and results. The gateway uses only messages and references to earlier ones, so one type with the keys of
+these two decodes all items.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Re
 
 
 class Item(Element, frozen=True):
-    """One item of the input: a message, a reference to an earlier item, or a trace of something else."""
+    """One item of the input: a message, a reference to an earlier item, or something else."""
 
     type: str | None = None
     id: str | None = None
@@ -34,12 +34,12 @@ class Item(Element, frozen=True):
 
     @property
     def is_message(self) -> bool:
-        """Whether this is a message; its ``type`` may be left out."""
+        """Whether this is a message. Its ``type`` is optional."""
         return self.type == "message" or (self.type is None and self.role is not None)
 
     @property
     def is_reference(self) -> bool:
-        """Whether this stands for an item of an earlier answer; its ``type`` may be left out, too."""
+        """Whether this is a reference to an item of an earlier answer. Its ``type`` is optional."""
         return self.type == "item_reference" or (self.type is None and self.role is None)
 
 
@@ -56,7 +56,7 @@ class ContextManagement:
 
 @attrs.frozen(kw_only=True)
 class StoredPrompt:
-    """A template of the caller's, by its id."""
+    """A reference to a stored template."""
 
     id: str | None = None
     version: str | None = None
@@ -65,7 +65,7 @@ class StoredPrompt:
 
 @attrs.frozen(kw_only=True)
 class Reasoning:
-    """How much to think, and what to show of it."""
+    """Options for reasoning."""
 
     mode: str | None = None
     effort: str | None = None
@@ -76,14 +76,14 @@ class Reasoning:
 
 @attrs.frozen(kw_only=True)
 class TextFormat(JsonSchema):
-    """Text or JSON, and which JSON."""
+    """The format of the answer: text or JSON, and its schema."""
 
     type: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class TextConfig:
-    """Text or JSON, which JSON, and at which length."""
+    """The format and the verbosity of the answer."""
 
     format: TextFormat | None = None
     verbosity: str | None = None
@@ -101,7 +101,7 @@ class ResponseTool:
 
 @attrs.frozen(kw_only=True)
 class ResponseToolChoice(AllowedTools):
-    """One tool by its name or its type, or a selection of tools."""
+    """The choice of one tool by name or type, or of several tools."""
 
     type: str | None = None
     name: str | None = None
@@ -121,37 +121,35 @@ class ResponseStreamOptions(Parameters):
 @attrs.frozen(kw_only=True)
 class IgnoredByResponses(Parameters):
     """
-    What schema ``CreateResponse`` lists and the engine has no counterpart for.
+    Parameters of schema ``CreateResponse`` without a counterpart in the engine.
 
-    The two penalties are only in Open Responses, the specification that other vendors share.
+    The two penalties are only in Open Responses, the specification of other vendors.
     """
 
-    background: Annotated[bool | None, Ignored("The request is answered as any other, by the complete answer.")] = None
+    background: Annotated[bool | None, Ignored("The response contains the complete answer.")] = None
     context_management: list[ContextManagement] | None = None
     frequency_penalty: float | None = None
     include: list[str] | None = None
     instructions: Annotated[
-        str | None, Ignored("The engine has its own instructions; these count among the tokens.")
+        str | None, Ignored("The engine has its own instructions. These are counted as tokens.")
     ] = None
-    max_tool_calls: Annotated[Integer | None, Ignored("No tool is ever called.")] = None
+    max_tool_calls: Annotated[Integer | None, Ignored("Tools are never called.")] = None
     moderation: Moderation | None = None
-    parallel_tool_calls: Annotated[bool | None, Ignored("No tool is ever called.")] = None
+    parallel_tool_calls: Annotated[bool | None, Ignored("Tools are never called.")] = None
     presence_penalty: float | None = None
-    prompt: Annotated[
-        StoredPrompt | None, Ignored("No templates are stored: without an `input` beside it, it is refused.")
-    ] = None
+    prompt: Annotated[StoredPrompt | None, Ignored("Templates are not stored. Without `input`, it is refused.")] = None
     prompt_cache_key: str | None = None
     prompt_cache_options: PromptCache | None = None
     prompt_cache_retention: str | None = None
-    reasoning: Annotated[Reasoning | None, Ignored("The engine's thoughts are its own.")] = None
+    reasoning: Annotated[Reasoning | None, Ignored("The engine returns no reasoning.")] = None
     safety_identifier: str | None = None
     service_tier: str | None = None
     temperature: float | None = None
     text: Annotated[
         TextConfig | None,
-        Ignored("Answers are text in the engine's own form. A `format` with `strict: true` is refused."),
+        Ignored("Answers are plain text. A `format` with `strict: true` is refused."),
     ] = None
-    tools: Annotated[list[ResponseTool] | None, Ignored("No tool is ever called.")] = None
+    tools: Annotated[list[ResponseTool] | None, Ignored("Tools are never called.")] = None
     top_logprobs: Annotated[Integer | None, Ignored("`logprobs` in the answer is empty.")] = None
     top_p: float | None = None
     truncation: Annotated[Literal["auto", "disabled"] | None, Ignored()] = None
@@ -166,39 +164,37 @@ class ResponsesRequest(IgnoredByResponses):
         str | list[Item] | None,
         Honoured("Required. The question, or a conversation whose last user message is the question."),
     ] = None
-    stream: Annotated[bool | None, Honoured("The answer comes in events, as it is written. Default: false.")] = None
+    stream: Annotated[bool | None, Honoured("Stream the answer as Server-Sent Events. Default: false.")] = None
     stream_options: Annotated[ResponseStreamOptions | None, Honoured()] = None
-    max_output_tokens: Annotated[Integer | None, Honoured("The answer ends after this many tokens.")] = None
+    max_output_tokens: Annotated[Integer | None, Honoured("Maximum number of tokens in the answer.")] = None
     previous_response_id: Annotated[
-        str | None, Honoured("The id of an earlier answer, whose conversation the question goes on with.")
+        str | None, Honoured("The id of an earlier answer; the question continues its conversation.")
     ] = None
     store: Annotated[
         bool | None,
-        Honoured("False: the answer is not kept to be had again, only the session it was in. Default: true."),
+        Honoured("With false, the answer cannot be retrieved; its session is kept. Default: true."),
     ] = None
     metadata: Annotated[
         dict[str, str] | None,
-        Honoured("Repeated in the answer: up to 16 texts of up to 512 characters, under names of up to 64."),
+        Honoured("Repeated in the answer. At most 16 entries, with names of 64 and texts of 512 characters."),
     ] = None
     conversation: Annotated[
         str | dict[str, Any] | None,
-        Refused("Refused: no conversations are stored; `previous_response_id` or `session_id` goes on with one."),
+        Refused("Refused. Use `previous_response_id` or `session_id` to continue a conversation."),
     ] = None
     tool_choice: Annotated[
         Literal["none", "auto", "required"] | ResponseToolChoice | None,
-        Refused("A choice that demands a tool is refused: `required`, or a tool by its name or type."),
+        Refused("Values that require a tool call are refused: `required`, or a tool by its name or type."),
     ] = None
     user: Annotated[
         str | None,
-        Honoured(
-            "A JSON object in this string carries the editor's state to the engine; any other text is the caller's own."
-        ),
+        Honoured("The editor's state, if it is a JSON object as text. Other texts have no effect."),
     ] = None
-    session_id: Annotated[str | None, Honoured("Not OpenAI's: the engine session to ask in.")] = None
+    session_id: Annotated[str | None, Honoured("Not OpenAI's: the engine session.")] = None
 
 
-def demands_tool(request: ResponsesRequest) -> bool:
-    """Say whether a request demands that a tool be called."""
+def requires_tool(request: ResponsesRequest) -> bool:
+    """Whether a request requires a tool call."""
     choice = request.tool_choice
     if isinstance(choice, ResponseToolChoice):
         if choice.type == "allowed_tools":

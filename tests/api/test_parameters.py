@@ -547,7 +547,7 @@ def test_ignored_parameters_are_named(endpoint: str, parameters: dict[str, objec
 def test_demands_for_a_tool_are_recognised(parameters: dict[str, object], param: str | None) -> None:
     """A client that insists on a tool call gets a text and fails on it, or one that does not insist is refused."""
     request = decode(openai_requests.ChatRequest, body_of(OPENAI_CHAT, **parameters))
-    assert openai_requests.demanded_tool(request) == param
+    assert openai_requests.required_tool(request) == param
 
 
 @pytest.fixture

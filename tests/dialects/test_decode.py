@@ -98,11 +98,11 @@ NO_OBJECT = "The body must be a JSON object"
         (b'{"name":"\xc0\x80"}', None, NO_JSON),
         (b'{"name":"x","more":"\xff"}', None, NO_JSON),  # also where it is ignored
         (b'{"name":"x","mor\xff":1}', None, NO_JSON),
-        (b'{"name":"\\ud800"}', None, f"{NO_JSON}: \\ud800 at character 9 is one half of a surrogate pair"),
-        (b'{"name":"\\ud800 and more text"}', None, f"{NO_JSON}: \\ud800 at character 9 is one half"),
-        (b'{"name":"\\\\\\uD83D\\n"}', None, f"{NO_JSON}: \\uD83D at character 11 is one half"),
-        (b'{"name":"\\ud83d\\ude00\\udc00"}', None, f"{NO_JSON}: \\udc00 at character 21 is one half"),
-        (b'{"name":"\\ude00\\ud83d"}', None, f"{NO_JSON}: \\ude00 at character 9 is one half"),
+        (b'{"name":"\\ud800"}', None, f"{NO_JSON}: \\ud800 at character 9 is a lone surrogate"),
+        (b'{"name":"\\ud800 and more text"}', None, f"{NO_JSON}: \\ud800 at character 9 is a lone surrogate"),
+        (b'{"name":"\\\\\\uD83D\\n"}', None, f"{NO_JSON}: \\uD83D at character 11 is a lone surrogate"),
+        (b'{"name":"\\ud83d\\ude00\\udc00"}', None, f"{NO_JSON}: \\udc00 at character 21 is a lone surrogate"),
+        (b'{"name":"\\ude00\\ud83d"}', None, f"{NO_JSON}: \\ude00 at character 9 is a lone surrogate"),
         # Truncated within a pair, and next to something that only looks like half a pair.
         (b'{"name":"\\ud83d', None, f"{NO_JSON}: Input data was truncated"),
         (b'{"name":"\\ud83d\\ude', None, f"{NO_JSON}: Input data was truncated"),

@@ -145,7 +145,7 @@ def test_nothing_asked(
 ) -> None:
     """Loading or unloading the model asks the engine something, or leaves the client waiting for an end."""
     ask = parsed(dialect, parameters | {"stream": stream, "keep_alive": keep_alive})
-    assert ask == attrs.evolve(PLAIN, queries=(), stream=False, prompt="", empty_finish_reason=reason)
+    assert ask == attrs.evolve(PLAIN, queries=(), stream=False, prompt="", load_reason=reason)
     answer = json.loads(answered(dialect, ask, reasons=()))
     check(SCHEMAS[dialect], answer)
     assert (answer["done"], answer["done_reason"]) == (True, reason)
@@ -166,7 +166,7 @@ BAD_FOR_BOTH: Final[list[Fault]] = [
     ({"model": "brunix:7b"}, errors.UNKNOWN_MODEL, "model", "model 'brunix:7b' not found"),
     ({"options": {"num_predict": 2.5}}, errors.INVALID_REQUEST, "options.num_predict", "Invalid value for"),
     ({"options": {"stop": "x" * 4097}}, errors.INVALID_REQUEST, "options.stop", "'options.stop' has 4097 characters"),
-    ({"format": {"type": "object"}}, errors.INVALID_REQUEST, "format", "'format' demands an answer of a JSON schema"),
+    ({"format": {"type": "object"}}, errors.INVALID_REQUEST, "format", "'format' requires an answer in a JSON schema"),
     ({"format": "yaml"}, errors.INVALID_REQUEST, "format", "'format' must be 'json' or a JSON schema"),
     ({"keep_alive": {}}, errors.INVALID_REQUEST, "keep_alive", "Invalid value for 'keep_alive'"),
 ]  # fmt: skip

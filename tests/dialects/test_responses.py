@@ -213,15 +213,15 @@ BAD: Final[list[tuple[dict[str, object], Kind, str | None, str]]] = [
     ({"previous_response_id": "resp_"}, errors.PREVIOUS_NOT_FOUND, "previous_response_id", "Previous response with"),
     ({"previous_response_id": "msg_1", "session_id": "s"},
      errors.PREVIOUS_NOT_FOUND, "previous_response_id", "Previous response with id 'msg_1' not found"),
-    ({"conversation": "conv_1"}, errors.INVALID_REQUEST, "conversation", "'conversation' is not offered"),
-    ({"conversation": {"id": "conv_1"}}, errors.INVALID_REQUEST, "conversation", "'conversation' is not offered"),
+    ({"conversation": "conv_1"}, errors.INVALID_REQUEST, "conversation", "'conversation' is not supported"),
+    ({"conversation": {"id": "conv_1"}}, errors.INVALID_REQUEST, "conversation", "'conversation' is not supported"),
     ({"max_output_tokens": -1}, errors.INVALID_REQUEST, "max_output_tokens", "'max_output_tokens' is -1; it must not"),
     ({"metadata": {"a": 1}}, errors.INVALID_REQUEST, "metadata[...]", "Invalid value for 'metadata[...]'"),
-    ({"metadata": {str(n): "" for n in range(17)}}, errors.INVALID_REQUEST, "metadata", "'metadata' may hold 16 texts"),
-    ({"metadata": {"k" * 65: ""}}, errors.INVALID_REQUEST, "metadata", "'metadata' may hold 16 texts"),
-    ({"metadata": {"k": "v" * 513}}, errors.INVALID_REQUEST, "metadata", "'metadata' may hold 16 texts"),
+    ({"metadata": {str(n): "" for n in range(17)}}, errors.INVALID_REQUEST, "metadata", "'metadata' is too large"),
+    ({"metadata": {"k" * 65: ""}}, errors.INVALID_REQUEST, "metadata", "'metadata' is too large"),
+    ({"metadata": {"k": "v" * 513}}, errors.INVALID_REQUEST, "metadata", "'metadata' is too large"),
     ({"text": {"format": {"type": "json_schema", "name": "x", "strict": True, "schema": {}}}},
-     errors.INVALID_REQUEST, "text.format", "'text.format' demands an answer of a JSON schema"),
+     errors.INVALID_REQUEST, "text.format", "'text.format' requires an answer in a JSON schema"),
     ({"truncation": "gibberish"}, errors.INVALID_REQUEST, "truncation", "Invalid value for 'truncation'"),
     ({"user": '{"user_info": 5}'}, errors.INVALID_REQUEST, "user.user_info", "Invalid value for 'user.user_info'"),
 ]  # fmt: skip
@@ -249,7 +249,7 @@ def test_refusals(parameters: dict[str, object], kind: Kind, param: str | None, 
 )
 def test_a_demand_for_a_tool(choice: object) -> None:
     """A client that insists on a tool call gets a text and fails on it."""
-    with pytest.raises(GatewayError, match="'tool_choice' demands the call of a tool") as caught:
+    with pytest.raises(GatewayError, match="'tool_choice' requires a tool") as caught:
         parsed(tool_choice=choice)
     assert (caught.value.kind, caught.value.param) == (errors.INVALID_REQUEST, "tool_choice")
 

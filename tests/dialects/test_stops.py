@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from brunix_twisted import errors
-from brunix_twisted.dialects.stops import MOST_STOP_CHARACTERS, stop_sequences
+from brunix_twisted.dialects.stops import MAX_STOP_CHARACTERS, stop_sequences
 from brunix_twisted.errors import GatewayError
 
 
@@ -30,9 +30,9 @@ def test_forms(stop: str | list[str] | None, stops: tuple[str, ...]) -> None:
 
 def test_number() -> None:
     """A caller with more stop sequences than are looked for would get text that it asked not to have."""
-    assert stop_sequences(list("abcd"), "stop", at_most=4) == ("a", "b", "c", "d")
+    assert stop_sequences(list("abcd"), "stop", max_count=4) == ("a", "b", "c", "d")
     with pytest.raises(GatewayError) as caught:
-        stop_sequences(list("abcde"), "stop", at_most=4)
+        stop_sequences(list("abcde"), "stop", max_count=4)
     assert (caught.value.kind, caught.value.param) == (errors.INVALID_REQUEST, "stop")
     assert caught.value.message == "'stop' has 5 sequences; at most 4 are allowed"
     assert len(stop_sequences(list("abcde"), "options.stop")) == 5
@@ -41,16 +41,16 @@ def test_number() -> None:
 @pytest.mark.parametrize("parts", [1, 2, 64])
 def test_size(parts: int) -> None:
     """One request with a book of stop sequences would take the gateway's memory from everyone else."""
-    most = ["x" * (MOST_STOP_CHARACTERS // parts)] * parts
+    most = ["x" * (MAX_STOP_CHARACTERS // parts)] * parts
     assert stop_sequences(most, "options.stop") == tuple(most)
     with pytest.raises(GatewayError) as caught:
         stop_sequences([*most, "x"], "options.stop")
     assert (caught.value.kind, caught.value.param) == (errors.INVALID_REQUEST, "options.stop")
-    assert caught.value.message == f"'options.stop' has {MOST_STOP_CHARACTERS + 1} characters; at most 4096 are allowed"
+    assert caught.value.message == f"'options.stop' has {MAX_STOP_CHARACTERS + 1} characters; at most 4096 are allowed"
 
 
 def test_size_of_one() -> None:
     """A single sequence, not in a list, would escape the bound."""
-    assert stop_sequences("x" * MOST_STOP_CHARACTERS, "stop")
+    assert stop_sequences("x" * MAX_STOP_CHARACTERS, "stop")
     with pytest.raises(GatewayError):
-        stop_sequences("x" * (MOST_STOP_CHARACTERS + 1), "stop")
+        stop_sequences("x" * (MAX_STOP_CHARACTERS + 1), "stop")

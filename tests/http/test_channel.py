@@ -23,7 +23,7 @@ from brunix_twisted.app.service import GatewayService
 from brunix_twisted.config import allowed_hosts, cors_origins
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
-from brunix_twisted.dialects import Refusals, anthropic, ollama, openai
+from brunix_twisted.dialects import ErrorFormat, anthropic, ollama, openai
 from brunix_twisted.http import channel
 from brunix_twisted.http.channel import Bounds, GatewayChannel
 from brunix_twisted.http.site import GatewayRequest, GatewaySite
@@ -769,7 +769,7 @@ async def test_reason_phrase(gateway: RunningGateway, sent: bytes, first_line: b
     "kind", [kind for kind in vars(errors).values() if isinstance(kind, errors.Kind)], ids=lambda kind: str(kind.code)
 )
 @pytest.mark.parametrize("dialect", [openai, anthropic, ollama], ids=["openai", "anthropic", "ollama"])
-def test_every_status_has_a_phrase(kind: errors.Kind, dialect: Refusals) -> None:
+def test_every_status_has_a_phrase(kind: errors.Kind, dialect: ErrorFormat) -> None:
     """No failure is an "Unknown Status"."""
     request = GatewayRequest(Timed().channel)
     request.setResponseCode(dialect.error_status(kind))
