@@ -1,19 +1,18 @@
 """
-How each client is told where the gateway is: its configuration, as data for the page, the command line and the docs.
+Configurations of clients, as data for the page, the command line and the documentation.
 
-The texts are in ``clients.toml`` beside this module. They hold three placeholders, and nothing else of them changes:
+The texts are in ``clients.toml``. They contain three placeholders:
 
 ===========  =========================================================================================
-``@URL@``    the gateway's root, without a slash at its end: ``http://127.0.0.1:8000``
-``@HOST@``   the part of it that names the host, with its port where it has one: ``127.0.0.1:8000``
+``@URL@``    the gateway's base URL, without a trailing slash: ``http://127.0.0.1:8000``
+``@HOST@``   the URL's host, with its port if it has one: ``127.0.0.1:8000``
 ``@MODEL@``  the model's name
 ===========  =========================================================================================
 
-What makes replacing safe is not escaping, which differs from language to language, but a rule for what is put in: an
-address and a name of characters that mean themselves in every one of these languages, inside double quotes as outside.
-The gateway's settings hold its model's names to the same rule. Anything else is refused. The texts do their part: a
-model's name stands inside quotes wherever a bare ``null`` or ``7`` would not be text, and so does an address wherever a
-shell would take the brackets around ``[::1]`` for a pattern.
+Each language has its own escaping, so the values are restricted instead: only characters that need no escaping in any
+of these languages, inside and outside of double quotes, are allowed. The gateway's settings restrict the model's names
+in the same way. The texts quote a model's name if a bare ``null`` or ``7`` would not be text, and an address if a shell
+would treat the brackets of ``[::1]`` as a pattern.
 """
 
 from __future__ import annotations
@@ -35,48 +34,48 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _PLACEHOLDER = re.compile("@(URL|HOST|MODEL)@")
 
 
-class UnknownClient(LookupError):  # noqa: N818 - the name its users know it by
-    """There is no client with this id; the text says so, and which are near."""
+class UnknownClient(LookupError):  # noqa: N818 - part of the interface
+    """There is no client with this id. The message lists similar ids."""
 
 
 class UnfitValueError(ValueError):
-    """An address or a model's name that cannot be put into a configuration; the text says why."""
+    """An address or a model's name that is not allowed in a configuration. The message says why."""
 
 
 @attrs.frozen
 class Snippet:
-    """One text to be copied."""
+    """One text to copy."""
 
     language: str
-    """As a Markdown fence names it: ``python``, ``js``, ``json``, ``yaml``, ``toml``, ``sh``, ``text`` …"""
+    """The language of a Markdown code block: ``python``, ``js``, ``json``, ``yaml``, ``toml``, ``sh``, ``text`` …"""
     code: str
-    """Ends with a line break."""
+    """The text; it ends with a line break."""
     file: str = ""
-    """Where it belongs, such as ``~/.continue/config.yaml``."""
+    """The file to put it into, such as ``~/.continue/config.yaml``."""
     note: str = ""
-    """A plain sentence to be read before it, in Markdown without links."""
+    """A sentence to show before it, in Markdown without links."""
 
 
 @attrs.frozen
 class Client:
-    """A program that can ask the gateway."""
+    """A client that can use the gateway."""
 
     id: str
     """In lower case, with dashes."""
     name: str
     api: str
-    """Which of the gateway's APIs it speaks: ``openai``, ``ollama``, ``responses``, ``anthropic``."""
+    """The API that it uses: ``openai``, ``ollama``, ``responses``, ``anthropic``."""
     group: str
     snippets: tuple[Snippet, ...]
     note: str = ""
-    """What else is to be known, in Markdown without links."""
+    """More to know about it, in Markdown without links."""
     tested: str = ""
-    """The releases that the tests run. Empty: it was not tried."""
+    """The releases that the tests run. Empty: not tested."""
 
 
 @cache
 def clients() -> tuple[Client, ...]:
-    """Every client, in the order to show; those of a group stand together."""
+    """Return all clients, in the order to show them, grouped."""
     data = tomllib.loads((files(__name__) / "clients.toml").read_text("utf-8"))
     return tuple(
         Client(**{**each, "snippets": tuple(Snippet(**snippet) for snippet in each["snippets"])})
@@ -86,27 +85,27 @@ def clients() -> tuple[Client, ...]:
 
 def client(id: str) -> Client:  # noqa: A002 - the attribute's name
     """
-    The client with this id.
+    Return the client with this id.
 
-    :raises UnknownClient: there is none.
+    :raises UnknownClient: no client has this id.
     """
     known = {each.id: each for each in clients()}
     try:
         return known[id]
     except KeyError:
         wanted = id.strip().lower().replace(" ", "-").replace("_", "-")
-        near = [each for each in known if wanted and (wanted in each or each in wanted)]
-        near += [each for each in get_close_matches(wanted, known, n=3) if each not in near]
-        told = f"; near it are: {', '.join(near)}" if near else ""
-        raise UnknownClient(f"no client is called {id!r}{told}") from None
+        similar = [each for each in known if wanted and (wanted in each or each in wanted)]
+        similar += [each for each in get_close_matches(wanted, known, n=3) if each not in similar]
+        hint = f"; did you mean one of: {', '.join(similar)}" if similar else ""
+        raise UnknownClient(f"unknown client {id!r}{hint}") from None
 
 
 def filled(client: Client, url: str, model: str) -> Client:
     """
-    The client, told of this gateway.
+    Return the client with its placeholders replaced.
 
-    :param url: the gateway's root, such as ``http://127.0.0.1:8000`` or ``https://example.com/brunix``.
-    :raises UnfitValueError: the address or the name could mean something else where it is put in.
+    :param url: the gateway's base URL, such as ``http://127.0.0.1:8000`` or ``https://example.com/brunix``.
+    :raises UnfitValueError: the address or the name contains characters that are not allowed.
     """
     values = _values(url, model)
     return attrs.evolve(
@@ -126,25 +125,25 @@ def filled(client: Client, url: str, model: str) -> Client:
 
 @cache
 def clients_json() -> bytes:
-    """Every client with its placeholders, as compact JSON: ``{"clients": […]}``."""
-    told = {"clients": [attrs.asdict(each) for each in clients()]}
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+    """Return all clients with their placeholders, as compact JSON: ``{"clients": […]}``."""
+    data = {"clients": [attrs.asdict(each) for each in clients()]}
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _values(url: str, model: str) -> Mapping[str, str]:
     if not _URL.fullmatch(url):
         raise UnfitValueError(
-            f"{url!r} cannot be put into a configuration: an address is http:// or https://, a host, and maybe a port "
-            "and a path of letters, digits and . _ ~ % -, without a slash at its end"
+            f"{url!r} cannot be used in a configuration. Use http:// or https:// and a host, optionally with a port "
+            "and a path of letters, digits and . _ ~ % -, without a trailing slash"
         )
     if not _MODEL.fullmatch(model):
         raise UnfitValueError(
-            f"{model!r} cannot be put into a configuration: a model's name is 1 to 128 letters, digits and "
-            ". _ : / @ + -, a letter or a digit first"
+            f"{model!r} cannot be used in a configuration. Use 1 to 128 letters, digits and . _ : / @ + -, "
+            "beginning with a letter or a digit"
         )
     return {"URL": url, "HOST": urlsplit(url).netloc, "MODEL": model}
 
 
 def _replaced(text: str, values: Mapping[str, Any]) -> str:
-    # In one go, so that what was put in is not searched again.
+    # In one pass, so that the values are not searched for placeholders.
     return _PLACEHOLDER.sub(lambda found: values[found[1]], text)

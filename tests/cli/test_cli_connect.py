@@ -86,8 +86,8 @@ def test_the_model_comes_from_the_gateway(served: Gateway, tmp_path: Path) -> No
         (["continu"], "continue"),
         (["Continue"], "continue"),
         (["nothing-like-it"], "`brunix connect` lists all"),
-        (["continue", "--model", 'a"b'], "cannot be put into a configuration"),
-        (["continue", "--model", "m", "--url", "http://host/$(id)"], "cannot be put into a configuration"),
+        (["continue", "--model", 'a"b'], "cannot be used in a configuration"),
+        (["continue", "--model", "m", "--url", "http://host/$(id)"], "cannot be used in a configuration"),
     ],
 )
 def test_rejected(arguments: list[str], expected: str) -> None:

@@ -185,7 +185,7 @@ def test_a_shell_finds_no_pattern_in_an_address(of: Client, text: Snippet) -> No
 )
 def test_an_address_that_could_mean_something_else(url: str) -> None:
     """A line break or a quotation mark in an address would write a configuration of its own."""
-    with pytest.raises(UnfitValueError, match="cannot be put into a configuration"):
+    with pytest.raises(UnfitValueError, match="cannot be used in a configuration"):
         filled(client("curl"), url, "brunix")
 
 
@@ -194,7 +194,7 @@ def test_an_address_that_could_mean_something_else(url: str) -> None:
 )
 def test_a_name_that_could_mean_something_else(model: str) -> None:
     """A line break or a quotation mark in a model's name would write a configuration of its own."""
-    with pytest.raises(UnfitValueError, match="cannot be put into a configuration"):
+    with pytest.raises(UnfitValueError, match="cannot be used in a configuration"):
         filled(client("curl"), "http://127.0.0.1:8000", model)
     with pytest.raises(ValueError, match=r".*"):
         model_rule()(model)
@@ -302,7 +302,7 @@ def test_an_unknown_client(asked: str, near: list[str]) -> None:
 @pytest.mark.parametrize("asked", ["", "qqqqqq"])
 def test_a_client_that_nothing_is_near_to(asked: str) -> None:
     """Somebody would be sent to clients that have nothing to do with what he asked for."""
-    with pytest.raises(UnknownClient, match=f"^no client is called '{asked}'$"):
+    with pytest.raises(UnknownClient, match=f"^unknown client '{asked}'$"):
         client(asked)
 
 
