@@ -24,7 +24,7 @@ from brunix_twisted import __version__, errors
 from brunix_twisted.api.completion import Completion
 from brunix_twisted.api.health import SharedCheck
 from brunix_twisted.api.response_store import ResponseStore
-from brunix_twisted.dialects import Models, ErrorFormat, anthropic, codings, ollama, openai, responses
+from brunix_twisted.dialects import ErrorFormat, Models, anthropic, codings, ollama, openai, responses
 from brunix_twisted.dialects.endpoints import DialectName, endpoint_of, not_offered
 from brunix_twisted.dialects.framing import JSON, encode_json
 from brunix_twisted.dialects.openai import HeartbeatForm
@@ -302,7 +302,7 @@ def _asset(request: GatewayRequest, asset: Asset) -> bytes:
     for name, value in asset.headers:
         request.setHeader(name, value)
     request.setHeader(b"ETag", asset.etag)
-    if asset.is_held(request.getHeader(b"If-None-Match")):
+    if asset.is_cached(request.getHeader(b"If-None-Match")):
         request.setResponseCode(HTTPStatus.NOT_MODIFIED)
         return b""
     return _body(request, asset.body_bytes, asset.content_type)

@@ -45,7 +45,7 @@ def decode(body_type: type[T], body_bytes: bytes) -> T:
     """
     Decode a JSON body, regardless of its Content-Type.
 
-    Null is equivalent to an absent key for each field whose default is None. Unknown keys are ignored. If a key occurs
+    Null is equivalent to an absent key for fields with the default None. Unknown keys are ignored. If a key occurs
     twice, the last one counts.
 
     :raises GatewayError: INVALID_REQUEST for a body that is not JSON, or not of this type; ``param`` is the path of the

@@ -46,7 +46,7 @@ def question(messages: Sequence[Message], parameter: str = "messages") -> tuple[
     """
     Return the text of the last user message, and the turns before it.
 
-    The turns are None if the messages are not a plain conversation of questions and answers: engine sessions contain
+    Messages that are not a plain conversation of questions and answers give None for the turns: engine sessions contain
     nothing else.
 
     :param parameter: name of the request's parameter, for errors.

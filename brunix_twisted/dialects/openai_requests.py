@@ -233,7 +233,7 @@ class ChatRequest(IgnoredByChat):
 
 def required_tool(request: ChatRequest) -> str | None:
     """
-    Return the name of the parameter that requires a tool call; None if there is none.
+    Return the name of the parameter that requires a tool call, or None.
 
     A value counts as requiring one unless it is known to leave the choice to the model.
     """

@@ -331,7 +331,7 @@ def _as_message(position: int, item: Item) -> _Message:
 
 def _previous_answer(request: ResponsesRequest) -> str | None:
     """
-    Return the id of the earlier answer that the question continues; None if there is none.
+    Return the id of the earlier answer that the question continues, or None.
 
     Some clients, such as the Vercel AI SDK, send a reference to the answer's message instead of its text. Without a
     session id, the last reference before the question identifies the conversation.

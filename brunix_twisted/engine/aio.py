@@ -231,7 +231,7 @@ class AioEngine:
         )
 
     def _start_probe(self, timeout_s: float) -> Any:  # noqa: ANN401 - a call of grpc.aio's
-        # The only call that waits for a connection. A question must not: it would not fail in time if there is none.
+        # The only call that waits for a connection. A question must not, because it would not fail in time without one.
         request = health_pb2.HealthCheckRequest()
         return self._connection.health.Check(request, timeout=timeout_s, wait_for_ready=True)
 

@@ -268,7 +268,7 @@ class BlockingEngine:
         )
 
     def _start_probe(self, timeout_s: float) -> Watched:
-        # The only call that waits for a connection. A question must not: it would not fail in time if there is none.
+        # The only call that waits for a connection. A question must not, because it would not fail in time without one.
         # Watch is a stream, so the worker reads it itself and needs no other thread: see check().
         request = health_pb2.HealthCheckRequest()
         return cast("Watched", self._health.Watch(request, timeout=timeout_s, wait_for_ready=True))

@@ -94,7 +94,7 @@ def open_channel(
 
 
 def as_request(question: Question) -> brunix_pb2.AgentRequest:
-    """Convert a question to the engine's request message. Fields that are None stay unset."""
+    """Convert a question to the engine's request message. A field without a value stays unset."""
     editor = question.editor
     return brunix_pb2.AgentRequest(
         query=question.query,

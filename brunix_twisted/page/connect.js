@@ -1,4 +1,4 @@
-// What a client has to be told to ask here: the gateway's list of clients, with its own address and model put in.
+// The Connect view: configurations of clients, with this gateway's address and model.
 
 import { copyButton } from "./copy.js";
 import { element } from "./dom.js";
@@ -11,24 +11,23 @@ const APIS = {
   anthropic: "Anthropic’s API",
 };
 
-// As the gateway's own command line has it: characters that mean themselves in each of the languages, and nothing else.
+// The same rule as in the gateway's connect package: only characters that need no escaping in any of the languages.
 const FIT_URL = /^https?:\/\/([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(\/[A-Za-z0-9_.~%-]+)*$/;
 const FIT_MODEL = /^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}$/;
 
-// What the placeholders stand for, for a page at this address. Throws where that could mean something else in a
-// configuration.
+// Returns the placeholders' values for a page at this address. Throws if a value would need escaping in a configuration.
 export function values(href, model) {
   const url = new URL(".", href);
   const root = (url.origin + url.pathname).replace(/\/+$/, "");
-  if (!FIT_URL.test(root)) throw new RangeError(`The address ${root} cannot be put into a configuration as it is.`);
-  if (!FIT_MODEL.test(model)) throw new RangeError(`The model’s name ${model} cannot be put into a configuration as it is.`);
+  if (!FIT_URL.test(root)) throw new RangeError(`The address ${root} cannot be used in a configuration.`);
+  if (!FIT_MODEL.test(model)) throw new RangeError(`The model name ${model} cannot be used in a configuration.`);
   return { URL: root, HOST: url.host, MODEL: model };
 }
 
-// In one go, so that what was put in is not searched again.
+// In one pass, so that the values are not searched for placeholders.
 export const filled = (text, given) => text.replace(/@(URL|HOST|MODEL)@/g, (_, name) => given[name]);
 
-// The clients by their group, in the order they come.
+// Groups the clients, in their order.
 export function groups(clients) {
   const found = new Map();
   for (const client of clients) {
@@ -45,7 +44,7 @@ export class Connect {
   #chosen = "";
 
   // into      the element to fill
-  // chose(id)  is called when the user has chosen a client
+  // chose(id)  called when the user chooses a client
   constructor(into, chose) {
     Object.assign(this, { into, chose });
     this.basics = element("dl", { class: "basics" });
@@ -53,14 +52,14 @@ export class Connect {
     this.shown = element("div", { class: "client" });
   }
 
-  // The model's name, once it is known, or another.
+  // The model's name, when it is known or has changed.
   set model(name) {
     if (name === this.#model) return;
     this.#model = name;
     if (this.#clients) this.#show();
   }
 
-  // Shows the list with this client, or the first.
+  // Shows this client, or the first one.
   async open(id = "") {
     this.#chosen = id || this.#chosen;
     if (this.#clients) {
@@ -74,7 +73,7 @@ export class Connect {
   }
 
   async #load() {
-    this.into.replaceChildren(element("p", { class: "waiting" }, "Loading the list"));
+    this.into.replaceChildren(element("p", { class: "waiting" }, "Loading the clients"));
     try {
       const response = await fetch("page/clients.json");
       if (!response.ok) throw new Error(`status ${response.status}`);
@@ -84,8 +83,8 @@ export class Connect {
         element(
           "div",
           { class: "failure", role: "alert" },
-          element("p", { class: "title" }, "The list of clients did not come."),
-          element("p", {}, "The status above says whether the gateway answers."),
+          element("p", { class: "title" }, "The list of clients could not be loaded."),
+          element("p", {}, "The status above shows whether the gateway is reachable."),
           element("button", { type: "button", class: "quiet", onclick: () => this.open() }, "Try again"),
         ),
       );
@@ -97,7 +96,7 @@ export class Connect {
     }
     this.into.replaceChildren(
       this.basics,
-      element("div", { class: "picker" }, element("label", { for: "client" }, "Program"), this.select),
+      element("div", { class: "picker" }, element("label", { for: "client" }, "Client"), this.select),
       this.shown,
     );
     this.#show();
@@ -122,15 +121,15 @@ export class Connect {
           "div",
           { class: "failure" },
           element("p", { class: "title" }, fault.message),
-          element("p", {}, "Reach this page by a plainer address, and copy from there."),
+          element("p", {}, "Open this page at an address without special characters."),
         ),
       );
       return;
     }
-    const unknown = this.#model ? null : element("p", { class: "notice" }, "The gateway has not told its model’s name; brunix stands for it here.");
+    const unknown = this.#model ? null : element("p", { class: "notice" }, "The model’s name is not known yet; “brunix” is a placeholder.");
     this.basics.replaceChildren(
-      fact("Address for OpenAI’s clients", `${given.URL}/v1`),
-      fact("Address for Ollama’s and Anthropic’s clients", given.URL),
+      fact("Base URL for OpenAI clients", `${given.URL}/v1`),
+      fact("Base URL for Ollama and Anthropic clients", given.URL),
       fact("Model", given.MODEL),
     );
     this.shown.replaceChildren(...[unknown, ...described(client, given)].filter(Boolean));
@@ -142,7 +141,7 @@ const fact = (name, value) =>
     "div",
     {},
     element("dt", {}, name),
-    element("dd", {}, element("code", {}, value), copyButton(name.toLowerCase(), () => value)),
+    element("dd", {}, element("code", {}, value), copyButton(name, () => value)),
   );
 
 function described(client, given) {
@@ -151,7 +150,7 @@ function described(client, given) {
     element(
       "p",
       { class: "about" },
-      [APIS[client.api] ?? client.api, client.tested && `tried with ${client.tested}`].filter(Boolean).join(" · "),
+      [APIS[client.api] ?? client.api, client.tested && `tested with ${client.tested}`].filter(Boolean).join(" · "),
     ),
   ];
   for (const snippet of client.snippets) {

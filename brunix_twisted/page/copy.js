@@ -1,24 +1,24 @@
-// Buttons that copy.
+// Copy buttons.
 
-import { say } from "./aloud.js";
+import { announce } from "./announce.js";
 import { element } from "./dom.js";
 
-// How long a button says what it has done.
-const SAID_MS = 2_000;
+// How long a button shows its result.
+const RESET_AFTER_MS = 2_000;
 
-// A button that copies what text() returns then; `what` says to those who hear the page what that is: "the answer".
+// A button that copies the result of text(). `what` names it for screen readers, such as "the answer".
 export function copyButton(what, text) {
-  const word = element("span", {}, "Copy");
-  const button = element("button", { type: "button", class: "copy quiet" }, word, element("span", { class: "unseen" }, ` ${what}`));
+  const label = element("span", {}, "Copy");
+  const button = element("button", { type: "button", class: "copy quiet" }, label, element("span", { class: "visually-hidden" }, ` ${what}`));
   let timer;
   button.addEventListener("click", async () => {
     const copied = await copy(text());
-    word.textContent = copied ? "Copied" : "Not copied";
-    say(copied ? `Copied ${what}` : "It could not be copied. Select it, and copy it by hand.");
+    label.textContent = copied ? "Copied" : "Copy failed";
+    announce(copied ? `Copied ${what}` : "Copying failed. Select the text and copy it manually.");
     clearTimeout(timer);
     timer = setTimeout(() => {
-      word.textContent = "Copy";
-    }, SAID_MS);
+      label.textContent = "Copy";
+    }, RESET_AFTER_MS);
   });
   return button;
 }
@@ -28,14 +28,14 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // A page that came over plain HTTP from another machine has no clipboard.
+    // A page loaded over plain HTTP from another machine has no clipboard API.
     return copyBySelection(text);
   }
 }
 
 function copyBySelection(text) {
   const focused = document.activeElement;
-  const field = element("textarea", { class: "unseen", readonly: true, "aria-hidden": "true", tabindex: -1 });
+  const field = element("textarea", { class: "visually-hidden", readonly: true, "aria-hidden": "true", tabindex: -1 });
   field.value = text;
   document.body.append(field);
   field.select();

@@ -1,13 +1,13 @@
-// Elements, made without a line of HTML: nothing that is said here can become more than text.
+// Creates elements without parsing HTML, so text stays text.
 
-// An element with attributes and children; `on…` are listeners, `class` is its classes, null and false are left out.
+// Creates an element with attributes and children. `on…` attributes are listeners; null and false are left out.
 export function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
+  const created = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else made.setAttribute(key, value === true ? "" : String(value));
+    if (key.startsWith("on")) created.addEventListener(key.slice(2), value);
+    else created.setAttribute(key, value === true ? "" : String(value));
   }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
+  created.append(...children.filter((child) => child !== null && child !== undefined));
+  return created;
 }

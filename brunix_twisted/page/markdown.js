@@ -1,5 +1,5 @@
-// An answer's Markdown as elements. No HTML is written and read on the way: the parser's tokens become elements of a few
-// kinds, and everything else becomes text. So nothing that an engine says can run, load or look like the page's own.
+// Renders an answer's Markdown as elements, without HTML: the parser's tokens become elements of a few kinds, and
+// everything else becomes text. So an answer cannot run scripts, load resources or imitate the page.
 
 import { copyButton } from "./copy.js";
 import { element } from "./dom.js";
@@ -14,15 +14,15 @@ const KINDS = new Set([
 ]);
 const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 
-// The page's own headings come down to the third level.
+// The page's headings use the first three levels.
 const FIRST_HEADING = 4;
 
-// Shows an answer that grows. What stands already stays the same element, so that a selection in it lives on.
+// Shows a growing answer. Blocks that do not change keep their elements, so that a selection in them is kept.
 export class Prose {
   #shown = [];
 
-  // into     the element to fill
-  // anchor(n)  the id of the n-th source in the list below
+  // into       the element to fill
+  // anchor(n)  the id of the n-th source in the list of sources
   constructor(into, anchor) {
     Object.assign(this, { into, anchor, sources: [] });
   }
@@ -34,10 +34,10 @@ export class Prose {
     const lift = levels.length ? FIRST_HEADING - Math.min(...levels) : 0;
     const sources = [];
     const wanted = [];
-    const pieces = blocks(tokens);
-    pieces.forEach((block, index) => {
+    const found = blocks(tokens);
+    found.forEach((block, index) => {
       const written = lines.slice(...block[0].map).join("\n");
-      const isLast = index === pieces.length - 1 && !complete;
+      const isLast = index === found.length - 1 && !complete;
       if (block[0].type === "paragraph_open") {
         if (isLast && mayBecomeCitation(written)) return;
         const cited = isLast ? null : citation(written);
@@ -69,19 +69,19 @@ export class Prose {
     return element(
       "p",
       { class: "mark" },
-      element("a", { href: `#${this.anchor(number)}` }, element("span", { class: "unseen" }, "Source "), String(number)),
+      element("a", { href: `#${this.anchor(number)}` }, element("span", { class: "visually-hidden" }, "Source "), String(number)),
     );
   }
 }
 
-// A note's Markdown, as the list of clients has it.
+// Renders the Markdown of a client's note.
 export function prose(markdown) {
   const into = document.createDocumentFragment();
   for (const block of blocks(parser.parse(markdown, {}))) into.append(built(block, 0));
   return into;
 }
 
-// Markdown within a line.
+// Renders inline Markdown.
 export const inline = (markdown) => filled(document.createDocumentFragment(), parser.parseInline(markdown, {}), 0);
 
 function numbered(sources, cited) {
@@ -91,7 +91,7 @@ function numbered(sources, cited) {
   return index < 0 ? sources.push(cited) : index + 1;
 }
 
-// The tokens of each block that is in no other.
+// Groups the tokens by top-level block.
 function blocks(tokens) {
   const found = [];
   let depth = 0;
@@ -122,11 +122,11 @@ function filled(into, tokens, lift) {
   return into;
 }
 
-// The element of a token that begins something, and the element that holds what follows.
+// Returns the element of an opening token, and the element for its content.
 function opened(token, lift) {
   if (token.type === "link_open") {
     const href = safe(token.attrGet("href"));
-    // What leads nowhere from here, a page of the documents for one, is its words alone.
+    // A link that cannot be followed, such as one to a page of the documents, becomes its text.
     const made = href ? element("a", { href, rel: "noopener noreferrer", target: "_blank" }) : element("span");
     return [made, made];
   }
@@ -136,7 +136,7 @@ function opened(token, lift) {
   }
   const made = element(KINDS.has(token.tag) ? token.tag : "span");
   if (token.tag === "ol" && token.attrGet("start")) made.setAttribute("start", token.attrGet("start"));
-  // The parser would align by a style attribute, which the page's policy forbids.
+  // The parser aligns with a style attribute, which the page's policy forbids.
   const aligned = /^text-align:(right|center)$/.exec(token.attrGet("style") ?? "");
   if (aligned) made.className = aligned[1];
   if (token.tag === "table") {
@@ -165,13 +165,13 @@ function leaf(token) {
   }
 }
 
-// A picture would be fetched from wherever the text says, and tell its server who reads this. So it is a link.
+// Loading an image would reveal the reader to any server that the answer names, so an image becomes a link.
 function image(token) {
   const href = safe(token.attrGet("src"));
-  const words = `Picture: ${token.content || "without a description"}`;
+  const label = `Image: ${token.content || "no description"}`;
   return href
-    ? element("a", { href, rel: "noopener noreferrer", target: "_blank" }, words)
-    : element("span", {}, words);
+    ? element("a", { href, rel: "noopener noreferrer", target: "_blank" }, label)
+    : element("span", {}, label);
 }
 
 function safe(href) {
@@ -182,7 +182,7 @@ function safe(href) {
   }
 }
 
-// A block of code with its language, or the file it belongs in, and a button that copies it.
+// A code block with its language or file name, and a copy button.
 export function code(text, name) {
   return element(
     "figure",

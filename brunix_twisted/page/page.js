@@ -1,41 +1,41 @@
-// The page: its parts, put together.
+// Connects the parts of the page.
 
-import { say } from "./aloud.js";
+import { announce } from "./announce.js";
 import { ask } from "./ask.js";
 import { Connect } from "./connect.js";
-import { goOnIn, session } from "./session.js";
-import { Watch } from "./status.js";
+import { session, setSession } from "./session.js";
+import { StatusMonitor } from "./status.js";
 import { Turn } from "./turn.js";
 
 const $ = (id) => document.getElementById(id);
 
-// Whether it is up.
+// The status.
 
 const connect = new Connect($("connect"), (id) => history.replaceState(null, "", `#connect/${id}`));
 
-const watch = new Watch((standing) => {
+const monitor = new StatusMonitor((status) => {
   const section = $("status");
-  section.dataset.state = standing.state;
+  section.dataset.state = status.state;
   for (const [id, text] of [
-    ["headline", standing.headline],
-    ["advice", standing.advice],
-    ["status-gateway", standing.gateway],
-    ["status-engine", standing.engine],
-    ["status-model", standing.model],
-    ["status-version", standing.version],
+    ["headline", status.headline],
+    ["advice", status.advice],
+    ["status-gateway", status.gateway],
+    ["status-engine", status.engine],
+    ["status-model", status.model],
+    ["status-version", status.version],
   ]) {
-    // Only what has changed: each change of the first two is read aloud.
+    // Only changed texts: screen readers announce each change of the first two.
     if ($(id).textContent !== text) $(id).textContent = text;
   }
-  $("advice").toggleAttribute("hidden", !standing.advice);
-  connect.model = watch.model;
+  $("advice").toggleAttribute("hidden", !status.advice);
+  connect.model = monitor.model;
 });
 
-document.addEventListener("visibilitychange", () => (document.hidden ? watch.sleep() : watch.wake()));
-window.addEventListener("online", () => watch.look());
-watch.look();
+document.addEventListener("visibilitychange", () => (document.hidden ? monitor.sleep() : monitor.wake()));
+window.addEventListener("online", () => monitor.check());
+monitor.check();
 
-// The two views. The address names the one that is shown, so that the browser's own buttons go back and forth.
+// The two views. The URL's fragment names the current one, so that the browser's back and forward buttons work.
 
 function show(view, { moved }) {
   for (const name of ["ask", "connect"]) {
@@ -57,7 +57,7 @@ function follow({ moved }) {
   } else if (view === "ask" || view === "") {
     show("ask", { moved });
   }
-  // Anything else is a place within the view: a source, or the content itself.
+  // Other fragments are places within the view: a source, or the content.
 }
 
 window.addEventListener("hashchange", () => follow({ moved: true }));
@@ -81,12 +81,12 @@ function working(isWorking) {
   const focused = document.activeElement;
   $("send").hidden = isWorking;
   $("stop").hidden = !isWorking;
-  // The button that had the focus is gone.
+  // The button with the focus is hidden now.
   if (focused === $("send") || focused === $("stop")) question.focus({ preventScroll: true });
 }
 
-async function begin(words) {
-  const asked = words.trim();
+async function begin(text) {
+  const asked = text.trim();
   if (!asked || asking) return;
   const controller = new AbortController();
   asking = controller;
@@ -97,38 +97,38 @@ async function begin(words) {
   turn.shown = () => {
     if (follows) toTheEnd();
   };
-  // Who scrolls up wants to read there.
+  // Do not scroll while the user reads further up.
   const scrolled = () => {
     follows = isNearTheEnd();
   };
   window.addEventListener("scroll", scrolled, { passive: true });
   working(true);
   toTheEnd();
-  say("Asked. The answer is read when it is complete; Escape stops it.");
+  announce("Question sent. The answer is read when it is complete. Press Escape to stop it.");
   try {
-    if (!watch.model) await watch.look();
-    const told = await ask({
+    if (!monitor.model) await monitor.check();
+    const result = await ask({
       question: asked,
-      model: watch.model || "brunix",
+      model: monitor.model || "brunix",
       session: session(),
       signal: controller.signal,
       onSession: (id) => {
-        goOnIn(id);
+        setSession(id);
         showSession();
       },
-      onText: (piece) => turn.add(piece),
+      onText: (delta) => turn.add(delta),
     });
-    turn.done(told);
-    say(turn.text ? `Answer: ${turn.answer.textContent}` : "The engine had nothing to say.");
+    turn.done(result);
+    announce(turn.text ? `Answer: ${turn.answer.textContent}` : "The engine returned an empty answer.");
   } catch (fault) {
     if (controller.signal.aborted) {
       turn.stopped();
-      // Not where a new conversation has stopped it.
-      if (asking === controller) say("Stopped.");
+      // Not if starting a new conversation has stopped it.
+      if (asking === controller) announce("Stopped.");
     } else {
-      say(turn.failed(fault));
-      // The status is to say the same at once.
-      watch.look();
+      announce(turn.failed(fault));
+      // Update the status at once.
+      monitor.check();
     }
   } finally {
     if (follows) toTheEnd();
@@ -140,7 +140,7 @@ async function begin(words) {
   }
 }
 
-// The field grows with the question; most browsers do it by themselves.
+// The field grows with the question. Most browsers do this automatically.
 function fit() {
   if (!CSS.supports("field-sizing", "content")) question.rows = Math.min(8, question.value.split("\n").length);
 }
@@ -152,11 +152,11 @@ function submit() {
     question.focus();
     return;
   }
-  const words = question.value;
+  const text = question.value;
   question.value = "";
   fit();
   question.focus({ preventScroll: true });
-  begin(words);
+  begin(text);
 }
 
 $("composer").addEventListener("submit", (event) => {
@@ -165,7 +165,7 @@ $("composer").addEventListener("submit", (event) => {
 });
 
 question.addEventListener("keydown", (event) => {
-  // While a word is being composed Enter chooses it; Safari says so only by the old number.
+  // During IME composition, Enter selects a word. Safari reports that only with keyCode 229.
   if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
   event.preventDefault();
   submit();
@@ -188,14 +188,14 @@ $("renew").addEventListener("click", () => {
   asking?.abort();
   asking = null;
   working(false);
-  goOnIn("");
+  setSession("");
   showSession();
   $("resumed").hidden = true;
   $("turns").replaceChildren();
   $("view-ask").setAttribute("data-empty", "");
   window.scrollTo(0, 0);
   question.focus({ preventScroll: true });
-  say("A new conversation.");
+  announce("New conversation.");
 });
 
 showSession();

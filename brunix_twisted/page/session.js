@@ -1,25 +1,25 @@
-// The engine session that this tab asks in. It outlives a reload of the page, and ends with the tab.
+// The engine session of this tab. It survives a reload of the page, and ends with the tab.
 
 const KEY = "brunix-session";
 
-// Where storage is turned off, it lasts as long as the page.
-let held = "";
+// Used if storage is turned off. It lasts until the page is closed.
+let fallback = "";
 
 export function session() {
   try {
     return sessionStorage.getItem(KEY) ?? "";
   } catch {
-    return held;
+    return fallback;
   }
 }
 
-// Go on in this session; "" begins a new one with the next question.
-export function goOnIn(id) {
-  held = id;
+// Sets the session to continue; with "" the next question starts a new one.
+export function setSession(id) {
+  fallback = id;
   try {
     if (id) sessionStorage.setItem(KEY, id);
     else sessionStorage.removeItem(KEY);
   } catch {
-    // as above
+    // see above
   }
 }

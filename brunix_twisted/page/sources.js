@@ -1,17 +1,17 @@
-// The embedded engine ends each quotation with a paragraph of its own that says where it stands:
+// The embedded engine ends each quotation with a paragraph that cites its source:
 //
 //   — `settings.md`, Settings › The gateway, line 24
 //
-// A paragraph that is not just that, to its last character, is no such thing and stays what it is.
+// Only a paragraph that matches completely is a citation.
 
 const CITATION = /^— `([^`\n]+)`(?:, ([^\n]+))?, (lines? \d+(?:–\d+)?(?:, \d+(?:–\d+)?)*)$/;
-const BEGUN = /^—(?: (?:`[^\n]*)?)?$/;
+const BEGINNING = /^—(?: (?:`[^\n]*)?)?$/;
 
-// { file, headings, lines } of a paragraph's Markdown; null: it cites nothing.
+// Returns { file, headings, lines } of a paragraph's Markdown; null if it is not a citation.
 export function citation(paragraph) {
   const found = CITATION.exec(paragraph.trim());
   return found && { file: found[1], headings: found[2] ?? "", lines: found[3] };
 }
 
-// Whether what has come of a paragraph may become a citation.
-export const mayBecomeCitation = (paragraph) => BEGUN.test(paragraph);
+// Whether an incomplete paragraph may become a citation.
+export const mayBecomeCitation = (paragraph) => BEGINNING.test(paragraph);

@@ -1,9 +1,9 @@
-// Server-Sent Events, read from what fetch gives: the browser's own EventSource cannot POST a question.
+// Reads Server-Sent Events from a fetch response. The browser's EventSource cannot send a POST request.
 
-// The data of each event of a stream of bytes. Comments, such as the gateway's signs of life, are none.
+// Yields the data of each event. Comments, such as the gateway's heartbeats, are skipped.
 export async function* events(stream) {
   const reader = stream.getReader();
-  // It holds back half a character until its other half comes, and drops a byte order mark.
+  // It buffers incomplete characters, and drops a byte order mark.
   const decoder = new TextDecoder();
   let rest = "";
   let data = [];
@@ -11,7 +11,7 @@ export async function* events(stream) {
     for (;;) {
       const { done, value } = await reader.read();
       rest += done ? decoder.decode() : decoder.decode(value, { stream: true });
-      // A line ends in CR LF, LF or CR. A CR at the very end may be half of the first.
+      // A line ends with CR LF, LF or CR. A CR at the end may be the first half of CR LF.
       const lines = rest.split(/\r\n|\n|\r(?!$)/);
       rest = lines.pop();
       for (const line of lines) {
@@ -22,11 +22,11 @@ export async function* events(stream) {
           data.push(line.slice(line[5] === " " ? 6 : 5));
         }
       }
-      // What no empty line has ended is no event.
+      // An event without an empty line after it is incomplete, and dropped.
       if (done) return;
     }
   } finally {
-    // Whoever reads no further wants no more of it: this closes the connection.
+    // Also closes the connection if the consumer stops early.
     reader.cancel().catch(() => {});
   }
 }

@@ -1,17 +1,17 @@
-// Whether it is up: asks the gateway again and again, gently.
+// Polls the gateway's health.
 
-import { standing } from "./words.js";
+import { describeStatus } from "./messages.js";
 
-// While all is well, and while it is not: the second grows to the first.
-const CALM_MS = 20_000;
-const SOON_MS = 1_000;
-const PATIENCE_MS = 6_000;
+// The interval while the gateway is healthy. After a failure it is RETRY_MS, and doubles up to INTERVAL_MS.
+const INTERVAL_MS = 20_000;
+const RETRY_MS = 1_000;
+const TIMEOUT_MS = 6_000;
 
 async function json(path, fetch) {
   const response = await fetch(path, {
     cache: "no-store",
     headers: { Accept: "application/json" },
-    signal: AbortSignal.timeout(PATIENCE_MS),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
   });
   let body = null;
   try {
@@ -22,26 +22,26 @@ async function json(path, fetch) {
   return { status: response.status, body: body !== null && typeof body === "object" ? body : null };
 }
 
-export class Watch {
-  // tell(standing)  called after each look; see words.js
-  // clock           what waits: { setTimeout, clearTimeout }
-  constructor(tell, { fetch = globalThis.fetch.bind(globalThis), clock = globalThis } = {}) {
+export class StatusMonitor {
+  // report(status)  called after each request; see messages.js
+  // clock           { setTimeout, clearTimeout }
+  constructor(report, { fetch = globalThis.fetch.bind(globalThis), clock = globalThis } = {}) {
     this.model = "";
     this.state = "checking";
-    Object.assign(this, { tell, fetch, clock, timer: null, wait: SOON_MS, looking: null, asleep: false });
+    Object.assign(this, { report, fetch, clock, timer: null, wait: RETRY_MS, checking: null, asleep: false });
   }
 
-  // Looks now, unless it does so already.
-  look() {
+  // Checks the status now, unless a check is running.
+  check() {
     this.clock.clearTimeout(this.timer);
-    this.looking ??= this.#look().finally(() => {
-      this.looking = null;
-      if (!this.asleep) this.timer = this.clock.setTimeout(() => this.look(), this.wait);
+    this.checking ??= this.#check().finally(() => {
+      this.checking = null;
+      if (!this.asleep) this.timer = this.clock.setTimeout(() => this.check(), this.wait);
     });
-    return this.looking;
+    return this.checking;
   }
 
-  // Nobody sees the page: ask nothing until somebody does.
+  // Stops polling while the page is hidden.
   sleep() {
     this.asleep = true;
     this.clock.clearTimeout(this.timer);
@@ -49,26 +49,26 @@ export class Watch {
 
   wake() {
     this.asleep = false;
-    this.look();
+    this.check();
   }
 
-  async #look() {
+  async #check() {
     let health = null;
     try {
       health = await json("health", this.fetch);
-      // The model has another name only after a restart, and a restart shows as a trouble that passed.
-      if (health.body?.status && (!this.model || this.state !== "ok")) await this.#name();
+      // The model can change only by a restart, which shows as a failure in between.
+      if (health.body?.status && (!this.model || this.state !== "ok")) await this.#loadModel();
     } catch {
-      // no answer: said below
+      // no response: handled below
     }
-    const found = standing(health, this.model);
-    const well = found.state === "ok";
-    this.wait = well ? CALM_MS : this.state === "ok" || this.state === "checking" ? SOON_MS : Math.min(2 * this.wait, CALM_MS);
+    const found = describeStatus(health, this.model);
+    const healthy = found.state === "ok";
+    this.wait = healthy ? INTERVAL_MS : this.state === "ok" || this.state === "checking" ? RETRY_MS : Math.min(2 * this.wait, INTERVAL_MS);
     this.state = found.state;
-    this.tell(found);
+    this.report(found);
   }
 
-  async #name() {
+  async #loadModel() {
     const { body } = await json("v1/models", this.fetch);
     this.model = body?.data?.[0]?.id ?? this.model;
   }

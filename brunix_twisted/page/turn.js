@@ -3,18 +3,18 @@
 import { copyButton } from "./copy.js";
 import { element } from "./dom.js";
 import { inline, Prose } from "./markdown.js";
-import { failed, measured } from "./words.js";
+import { describeFailure, describeTiming } from "./messages.js";
 
 export class Turn {
   #text = "";
   #due = null;
   #notBefore = 0;
 
-  // number  counted from 1
-  // again() is called when the question is to be asked once more
+  // number   counted from 1
+  // again()  asks the question again
   constructor(number, question, again) {
     this.again = again;
-    this.waiting = element("p", { class: "waiting" }, "Waiting for the first words");
+    this.waiting = element("p", { class: "waiting" }, "Waiting for the answer");
     this.answer = element("div", { class: "prose" });
     this.after = element("div", { class: "after" });
     this.prose = new Prose(this.answer, (source) => `source-${number}-${source}`);
@@ -22,9 +22,9 @@ export class Turn {
     this.element = element(
       "article",
       { class: "turn", "aria-labelledby": `turn-${number}` },
-      element("h2", { class: "unseen", id: `turn-${number}` }, `Question ${number}`),
+      element("h2", { class: "visually-hidden", id: `turn-${number}` }, `Question ${number}`),
       element("p", { class: "question" }, question),
-      element("h3", { class: "unseen" }, "Answer"),
+      element("h3", { class: "visually-hidden" }, "Answer"),
       this.waiting,
       this.answer,
       this.after,
@@ -35,9 +35,9 @@ export class Turn {
     return this.#text;
   }
 
-  // A piece of the answer. It is shown with the next frame, together with what else has come by then.
-  add(piece) {
-    this.#text += piece;
+  // Adds a part of the answer. It is shown in the next frame, with everything added until then.
+  add(delta) {
+    this.#text += delta;
     this.#due ??= requestAnimationFrame((now) => {
       this.#due = null;
       if (now < this.#notBefore) {
@@ -45,7 +45,7 @@ export class Turn {
         return;
       }
       this.#show(false);
-      // A very long answer takes long to be read anew: leave the browser time for everything else.
+      // Parsing a very long answer takes long, so leave the browser time for everything else.
       this.#notBefore = now + 3 * (performance.now() - now);
     });
   }
@@ -56,26 +56,26 @@ export class Turn {
     this.shown?.();
   }
 
-  // The answer is complete.
-  done(told) {
+  // Shows that the answer is complete.
+  done(result) {
     this.#end();
-    if (!this.#text) this.after.append(element("p", { class: "notice" }, "The engine had nothing to say."));
-    if (told.finish === "length") this.after.append(element("p", { class: "notice" }, "The answer was cut off for its length."));
-    this.#conclude(measured(told));
+    if (!this.#text) this.after.append(element("p", { class: "notice" }, "The engine returned an empty answer."));
+    if (result.finish === "length") this.after.append(element("p", { class: "notice" }, "The answer was truncated at its maximum length."));
+    this.#showFooter(describeTiming(result));
   }
 
-  // The user has stopped it.
+  // Shows that the user has stopped the answer.
   stopped() {
     this.#end();
     this.after.append(
-      element("p", { class: "notice" }, "Stopped. The engine does not remember this question in what follows."),
+      element("p", { class: "notice" }, "Stopped. The engine does not remember this question."),
     );
-    this.#conclude([]);
+    this.#showFooter([]);
   }
 
   failed(failure) {
     this.#end();
-    const { title, advice, details } = failed(failure);
+    const { title, advice, details } = describeFailure(failure);
     this.after.append(
       element(
         "div",
@@ -86,7 +86,7 @@ export class Turn {
         element("button", { type: "button", class: "quiet", onclick: this.again }, "Ask again"),
       ),
     );
-    this.#conclude([]);
+    this.#showFooter([]);
     return `${title} ${advice}`;
   }
 
@@ -97,13 +97,13 @@ export class Turn {
     this.#showSources();
   }
 
-  #conclude(words) {
+  #showFooter(parts) {
     if (!this.#text) return;
     this.after.append(
       element(
         "div",
-        { class: "foot" },
-        element("p", { class: "measured" }, words.join(" · ")),
+        { class: "footer" },
+        element("p", { class: "timing" }, parts.join(" · ")),
         copyButton("the answer", () => this.#text),
       ),
     );

@@ -41,7 +41,7 @@ const STATES = {
     await page.waitForSelector(".waiting");
     return page;
   },
-  "broken off": async (t, options) => {
+  incomplete: async (t, options) => {
     const page = await opened(t, SCRIPTED_URL, options);
     await ask(page, script(...RICH, { status: "INTERNAL" }));
     await ended(page);
@@ -198,14 +198,14 @@ test("who listens would not hear that an answer began, failed, or what it is", a
   const page = await opened(t, SCRIPTED_URL);
   await page.evaluate(() => {
     window.heard = [];
-    const place = document.getElementById("aloud");
+    const place = document.getElementById("announcements");
     new MutationObserver(() => place.textContent && window.heard.push(place.textContent)).observe(place, { childList: true });
   });
   await answered(page, script("a ", "b ", "c\n\n— `x.md`, X, line 1"));
   await ask(page, script("half ", { status: "INTERNAL" }));
   await ended(page, 2);
   const heard = await page.evaluate(() => window.heard);
-  assert.deepEqual(heard.map((text) => text.split(/[.:]/)[0]), ["Asked", "Answer", "Asked", "The answer broke off"]);
+  assert.deepEqual(heard.map((text) => text.split(/[.:]/)[0]), ["Question sent", "Answer", "Question sent", "The answer is incomplete"]);
   assert.match(heard[1], /^Answer: a b c/);
 });
 

@@ -8,8 +8,8 @@ import { ask, Failure } from "../../brunix_twisted/page/ask.js";
 import { filled, groups, values } from "../../brunix_twisted/page/connect.js";
 import { citation, mayBecomeCitation } from "../../brunix_twisted/page/sources.js";
 import { events } from "../../brunix_twisted/page/sse.js";
-import { Watch } from "../../brunix_twisted/page/status.js";
-import { failed, measured, standing } from "../../brunix_twisted/page/words.js";
+import { StatusMonitor } from "../../brunix_twisted/page/status.js";
+import { describeFailure, describeStatus, describeTiming } from "../../brunix_twisted/page/messages.js";
 
 const PAGE = new URL("../../brunix_twisted/page/", import.meta.url);
 
@@ -49,7 +49,7 @@ for (const [name, pieces, expected] of [
   ["CR alone", ["data: a\r\rdata: b\r\r\n"], ["a", "b"]],
   ["several lines", ["data: a\ndata: b\n\n"], ["a\nb"]],
   ["no space", ["data:a\n\n"], ["a"]],
-  ["a sign of life", [": keep-alive\n\ndata: a\n\n: keep-alive\n\n"], ["a"]],
+  ["a heartbeat", [": keep-alive\n\ndata: a\n\n: keep-alive\n\n"], ["a"]],
   ["other fields", ["event: x\nid: 1\ndata: a\n\n"], ["a"]],
   ["a letter cut in two", [new Uint8Array([100, 97, 116, 97, 58, 0xc3]), new Uint8Array([0xa9, 10, 10])], ["é"]],
   ["a byte order mark", ["\ufeffdata: a\n\n"], ["a"]],
@@ -133,18 +133,18 @@ test("a question of no session would name an empty one", async () => {
 const error = { message: "The engine is unreachable", type: "server_error", param: null, code: "engine_unavailable" };
 for (const [name, response, kind, status, code, told] of [
   ["no network", new TypeError("Failed to fetch"), "network", 0, "", ""],
-  ["the gateway's refusal", Response.json({ error }, { status: 503 }), "refused", 503, error.code, error.message],
-  ["a proxy's page", new Response("<h1>Bad Gateway</h1>", { status: 502 }), "refused", 502, "", ""],
-  ["a page to sign in", new Response("<form>", { headers: { "Content-Type": "text/html" } }), "refused", 200, "", ""],
-  ["an error in the stream", new Response(bytes(chunk({ content: "a" }), `data: ${JSON.stringify({ error })}\n\n`, "data: [DONE]\n\n"), { headers: STREAM }), "broken", 200, error.code, error.message],
-  ["the stream's end too early", new Response(bytes(chunk({ content: "a" })), { headers: STREAM }), "broken", 0, "", ""],
-  ["rubbish in the stream", new Response(bytes("data: {\n\n"), { headers: STREAM }), "broken", 0, "", ""],
+  ["the gateway's refusal", Response.json({ error }, { status: 503 }), "rejected", 503, error.code, error.message],
+  ["a proxy's page", new Response("<h1>Bad Gateway</h1>", { status: 502 }), "rejected", 502, "", ""],
+  ["a page to sign in", new Response("<form>", { headers: { "Content-Type": "text/html" } }), "rejected", 200, "", ""],
+  ["an error in the stream", new Response(bytes(chunk({ content: "a" }), `data: ${JSON.stringify({ error })}\n\n`, "data: [DONE]\n\n"), { headers: STREAM }), "incomplete", 200, error.code, error.message],
+  ["the stream's end too early", new Response(bytes(chunk({ content: "a" })), { headers: STREAM }), "incomplete", 0, "", ""],
+  ["rubbish in the stream", new Response(bytes("data: {\n\n"), { headers: STREAM }), "incomplete", 0, "", ""],
 ]) {
   test(`a failure would be taken for another, or for an answer: ${name}`, async () => {
     const fault = (await asked(response)).told;
     assert.ok(fault instanceof Failure, String(fault));
-    assert.deepEqual([fault.kind, fault.status, fault.code, fault.told], [kind, status, code, told]);
-    const said = failed(fault);
+    assert.deepEqual([fault.kind, fault.status, fault.code, fault.reason], [kind, status, code, told]);
+    const said = describeFailure(fault);
     assert.ok(said.title.endsWith(".") && said.advice.endsWith("."), JSON.stringify(said));
     if (told) assert.ok(said.title.includes(told));
   });
@@ -155,12 +155,12 @@ for (const [health, state] of [
   [{ status: 200, body: { status: "ok", version: "1" } }, "ok"],
   [{ status: 503, body: { status: "unavailable", reason: "The engine is unreachable", version: "1" } }, "unavailable"],
   [{ status: 503, body: { status: "draining", version: "1" } }, "draining"],
-  [{ status: 502, body: null }, "between"],
-  [{ status: 401, body: null }, "between"],
-  [{ status: 403, body: { error: { message: "The gateway may not be called by this Host" } } }, "refused"],
+  [{ status: 502, body: null }, "proxy"],
+  [{ status: 401, body: null }, "proxy"],
+  [{ status: 403, body: { error: { message: "The gateway may not be called by this Host" } } }, "rejected"],
 ]) {
   test(`the status would be wrong, or leave the user alone with it: ${state} ${health?.status ?? ""}`, () => {
-    const said = standing(health, "brunix");
+    const said = describeStatus(health, "brunix");
     assert.equal(said.state, state);
     assert.ok(said.headline);
     assert.equal(said.advice === "", state === "ok");
@@ -169,12 +169,12 @@ for (const [health, state] of [
 }
 
 for (const [told, expected] of [
-  [{ firstMs: 412.6, streamMs: 500, tokens: 60 }, ["First words after 413 ms", "60 tokens", "120 tokens/s"]],
-  [{ firstMs: 1234, streamMs: 60_000, tokens: 1234 }, ["First words after 1.2 s", "1,234 tokens", "21 tokens/s"]],
-  [{ firstMs: 0.2, streamMs: 3, tokens: 1 }, ["First words after 1 ms", "1 token"]],
+  [{ firstMs: 412.6, streamMs: 500, tokens: 60 }, ["First token after 413 ms", "60 tokens", "120 tokens/s"]],
+  [{ firstMs: 1234, streamMs: 60_000, tokens: 1234 }, ["First token after 1.2 s", "1,234 tokens", "21 tokens/s"]],
+  [{ firstMs: 0.2, streamMs: 3, tokens: 1 }, ["First token after 1 ms", "1 token"]],
   [{ firstMs: null, streamMs: null, tokens: null }, []],
 ]) {
-  test(`the figures would be wrong: ${JSON.stringify(told)}`, () => assert.deepEqual(measured(told), expected));
+  test(`the figures would be wrong: ${JSON.stringify(told)}`, () => assert.deepEqual(describeTiming(told), expected));
 }
 
 for (const [href, root, host] of [
@@ -229,7 +229,7 @@ function watched(answers) {
     if (answer instanceof Error) throw answer;
     return Response.json({ status: answer, version: "1" }, { status: answer === "ok" ? 200 : 503 });
   };
-  const watch = new Watch((standing) => states.push(standing.state), { fetch, clock });
+  const watch = new StatusMonitor((status) => states.push(status.state), { fetch, clock });
   return { watch, asked, states, clock };
 }
 
@@ -237,14 +237,14 @@ test("a page left open would keep the gateway busy, or notice late that it is ba
   const away = new TypeError("Failed to fetch");
   const { watch, asked, states, clock } = watched(["ok", "ok", away, away, away, away, away, away, away, "ok"]);
   const waits = [];
-  watch.look();
+  watch.check();
   for (let look = 0; look < 10; look++) {
-    await watch.looking;
+    await watch.checking;
     await null;
     waits.push(clock.due.ms);
     clock.due.action();
   }
-  await watch.looking;
+  await watch.checking;
   assert.deepEqual(waits, [20_000, 20_000, 1_000, 2_000, 4_000, 8_000, 16_000, 20_000, 20_000, 20_000]);
   assert.deepEqual(states.slice(0, 3), ["ok", "ok", "unreachable"]);
   // The model is asked for once, and again when the gateway is back.
@@ -253,14 +253,14 @@ test("a page left open would keep the gateway busy, or notice late that it is ba
 
 test("a page that nobody sees would go on asking", async () => {
   const { watch, asked, clock } = watched(["ok"]);
-  await watch.look();
+  await watch.check();
   watch.sleep();
   assert.equal(clock.due, null);
   const before = asked.length;
   watch.wake();
-  await watch.looking;
+  await watch.checking;
   assert.ok(asked.length > before);
-  const looking = watch.look();
+  const looking = watch.check();
   watch.sleep();
   await looking;
   assert.equal(clock.due, null);

@@ -28,10 +28,10 @@ PROSE: Final = (
 MODULES: Final = tuple(path for path in sorted((ROOT / "brunix_twisted").rglob("*.py")) if "_pb" not in path.parts)
 
 # How often the package may still use the words. Lower these numbers, never raise them.
-REMAINING_DOCSTRINGS: Final = 251
-REMAINING_MESSAGES: Final = 67
+REMAINING_DOCSTRINGS: Final = 186
+REMAINING_MESSAGES: Final = 55
 # Tables in these pages are generated from the package's messages, and from the benchmark's.
-REMAINING_IN_PAGES: Final = {"docs/parameters.md": 5, "docs/performance.md": 2, "docs/settings.md": 11}
+REMAINING_IN_PAGES: Final = {"docs/performance.md": 2, "docs/settings.md": 11}
 
 _CODE: Final = re.compile(
     r"^ *(```+).*?^ *\1 *$|`[^`]+`|<!--.*?-->|\]\([^)]*\)|^---\n.*?^---$", re.MULTILINE | re.DOTALL
