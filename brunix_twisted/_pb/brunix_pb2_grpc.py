@@ -55,15 +55,15 @@ class AssistanceEngineServicer:
     """Missing associated documentation comment in .proto file."""
 
     def AskAgent(self, request, context):
-        """One message: the whole answer, with is_final set. Server-streaming on the wire all the same.
+        """Returns the complete answer in one message with is_final set. The rpc is server-streaming nevertheless.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AskAgentStream(self, request, context):
-        """One message a token, then one with is_final set. The engine keeps the turn in the session's history only when the
-        stream has been read to that end.
+        """Returns one message per token, then one with is_final set. The engine adds the turn to the session's history only
+        if the client reads the stream to its end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
