@@ -1,1 +1,1 @@
-"""HTTP/1.1 itself. Knows no route and no engine."""
+"""HTTP/1.1: connections, requests and bodies. Independent of routes and of the engine."""

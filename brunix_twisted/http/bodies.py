@@ -1,9 +1,9 @@
 """
-Request bodies: how much memory they may take together, and where they are parsed.
+Request bodies: the memory they use in total, and the thread that parses them.
 
-A body is kept in memory until it has been parsed, never in a temporary file, so that a full or read-only ``/tmp`` makes
-no difference. A large one is parsed on a thread of its own, since parsing a body of many thousand messages takes longer
-than the other clients' tokens should have to wait.
+A body is kept in memory until it has been parsed. It is never written to a temporary file, so a full or read-only
+``/tmp`` has no effect. A large body is parsed on a separate thread: parsing thousands of messages on the reactor would
+delay the tokens of all other clients.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ T = TypeVar("T")
 
 UNCOUNTED_BYTES: Final = 65_536
 """
-How much of each body is not counted against the limit for all of them.
+The first bytes of each body do not count against the total limit.
 
-Small questions are so answered while large bodies use up the limit, and what they take is bounded by the number of
-connections, as the rest of a connection's buffers is.
+So small requests succeed while large bodies use up the limit. The number of connections bounds their memory, as it
+bounds the other buffers of a connection.
 """
 
 PARSED_AT_ONCE_BYTES: Final = 65_536
-"""How large a body may be that is parsed in the reactor's thread: less than handing it to another thread would cost."""
+"""Maximum size of a body that is parsed on the reactor's thread. For these, switching threads would take longer."""
 
 
 class Bodies:
-    """The request bodies of one gateway process. All methods belong to the reactor's thread."""
+    """The request bodies of one gateway process. Call all methods on the reactor's thread."""
 
     def __init__(self, reactor: Reactor, max_bytes: int) -> None:
         """
-        Hold none yet.
+        Begin with no bodies.
 
-        :param max_bytes: how large all of them together may be, each without its first UNCOUNTED_BYTES.
+        :param max_bytes: maximum size of all bodies together, each without its first UNCOUNTED_BYTES.
         """
         self._reactor = reactor
         self._max_bytes = max_bytes
         self.held_bytes = 0
-        """How much of the limit is taken."""
-        # One thread: two would not parse faster, since both need the interpreter's lock, but leave the reactor less.
+        """The part of ``max_bytes`` in use."""
+        # One thread only: the GIL prevents two from parsing faster, and the reactor would get less of it.
         self._executor = ThreadPoolExecutor(1, "parser")
         self._parsing = 0
         self._idle: list[Deferred[None]] = []
 
-    def has_room(self, body_bytes: int) -> bool:
-        """Whether a body of this size would fit now."""
+    def fits(self, body_bytes: int) -> bool:
+        """Whether a new body of this size is within the limit now."""
         return body_bytes <= UNCOUNTED_BYTES or self.held_bytes + body_bytes - UNCOUNTED_BYTES <= self._max_bytes
 
     def grow(self, body_bytes: int, more_bytes: int) -> bool:
-        """Count a body of this size that is to grow; False if there is no room for it, and nothing has changed."""
+        """Count more bytes of a body of this size; return False and count nothing if that would exceed the limit."""
         counted = max(0, body_bytes + more_bytes - UNCOUNTED_BYTES) - max(0, body_bytes - UNCOUNTED_BYTES)
         if counted and self.held_bytes + counted > self._max_bytes:
             return False
@@ -63,14 +63,14 @@ class Bodies:
         return True
 
     def release(self, body_bytes: int) -> None:
-        """Count a body of this size no longer."""
+        """Stop counting a body of this size."""
         self.held_bytes -= max(0, body_bytes - UNCOUNTED_BYTES)
 
     def parse(self, parse: Callable[[bytes], T], body_bytes: bytes) -> Deferred[T]:
         """
         Parse a body on another thread.
 
-        Cancelling the Deferred frees a body whose turn has not come; one that is being parsed is parsed to its end.
+        Cancelling the Deferred frees a body that is waiting. Parsing that has started is not interrupted.
         """
         job = _Job(parse, body_bytes, self._finished)
         self._parsing += 1
@@ -82,7 +82,7 @@ class Bodies:
         try:
             self._executor.submit(work)
         except RuntimeError:
-            # No thread can be started. The executor keeps the job for a thread that may come later: it finds it done.
+            # No thread can be started. The executor may still run the job on a later thread, where it does nothing.
             if outcome := job.run():
                 job.report(outcome)
         return job.result
@@ -95,14 +95,14 @@ class Bodies:
                 deferred.callback(None)
 
     def when_idle(self) -> Deferred[None]:
-        """Fire once nothing is being parsed."""
+        """Fire once no body is being parsed."""
         if not self._parsing:
             return succeed(None)
         self._idle.append(Deferred())
         return self._idle[-1]
 
     def stop(self) -> None:
-        """End the thread; nothing may be parsed afterwards."""
+        """End the thread. Nothing can be parsed afterwards."""
         self._executor.shutdown()
 
 
@@ -112,25 +112,25 @@ class _Job(Generic[T]):
     def __init__(self, parse: Callable[[bytes], T], body_bytes: bytes, finished: Callable[[], None]) -> None:
         self._parse = parse
         self._finished = finished
-        # Whoever takes the body out of it has the job, on whichever thread: a deque's pop is atomic.
+        # Run and cancel may happen on different threads; the one that pops the body wins. A deque's pop is atomic.
         self._body = deque((body_bytes,))
         self.result: Deferred[T] = Deferred(self._cancel)
 
     def run(self) -> tuple[T] | Failure | None:
-        """Parse the body, on any thread; None if that has been done, or is no longer wanted."""
+        """Parse the body, on any thread; return None if that has been done or cancelled."""
         try:
             body_bytes = self._body.pop()
         except IndexError:
             return None
         try:
             return (self._parse(body_bytes),)
-        except BaseException:  # noqa: BLE001 - whatever it is, it belongs to the request
+        except BaseException:  # noqa: BLE001 - passed on to the request, which reports it
             return Failure()
 
     def report(self, outcome: tuple[T] | Failure) -> None:
-        """Hand the result on, on the reactor's thread."""
+        """Fire ``result``, on the reactor's thread."""
         if self.result.called:
-            pass  # it was cancelled meanwhile
+            pass  # cancelled while it was being parsed
         elif isinstance(outcome, Failure):
             self.result.errback(outcome)
         else:

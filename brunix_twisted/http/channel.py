@@ -1,12 +1,12 @@
 """
-What a connection must obey before there is a request: sizes, deadlines, the protocol's grammar, the gateway's name.
+The rules of a connection that apply before a request exists: sizes, deadlines, syntax and the Host header.
 
-Twisted's own parser does the work; what is added here is where it takes what RFC 9112 says must be refused, or has no
-limit. Whoever breaks a rule is answered like everyone else: with an id, in the dialect of the path as far as one is
-known, with a line in the log. Then the connection ends, since nobody can tell where a next request would begin.
+Twisted parses HTTP. This module adds what its parser lacks: limits, and rejecting what RFC 9112 forbids. A client that
+breaks a rule receives a normal error response, with a request id, in the dialect of the path if that is known, and with
+a line in the log. Then the connection is closed, because the start of the next request cannot be determined.
 
-A client that closes only its own side of the connection (``shutdown(SHUT_WR)``) counts as gone, whatever it waits for:
-it looks the same as one that left, and an answer that nobody reads would keep the engine busy.
+A client that closes only its sending side (``shutdown(SHUT_WR)``) counts as disconnected: the two look the same,
+and generating an answer that no client reads would keep the engine busy.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from brunix_twisted.http.bodies import Bodies
 
 _MAX_REQUEST_LINE_BYTES: Final = 16_384
 _LINGER_S: Final = 5.0
-# How long to wait for the end of a head that is refused, and so for the headers that the refusal depends on.
+# Maximum time to wait for the rest of a rejected head: the response depends on some of its headers.
 _HEAD_END_S: Final = 1.0
-# What may stand around a body's chunks, beyond once more the body's own limit.
+# A chunked body may take twice the body limit plus this, chunk headers included.
 _CHUNKING_BYTES: Final = 65_536
 
 
 @attrs.frozen(kw_only=True)
 class Bounds:
-    """How much a client may send, and how long it may take."""
+    """Limits on the size and duration of requests."""
 
     max_body_bytes: int
     max_header_bytes: int
     headers_timeout_s: float
-    """From the request's first byte."""
+    """From the request's first byte to the end of the headers."""
     body_timeout_s: float
-    """From the end of the headers."""
+    """From the end of the headers to the end of the body."""
     max_bodies_bytes: int = 67_108_864
-    """All bodies together that have not been parsed yet; see :class:`brunix_twisted.http.bodies.Bodies`."""
+    """All bodies together that have not been parsed; see :class:`brunix_twisted.http.bodies.Bodies`."""
 
 
 class _Site(Protocol):
@@ -70,50 +70,50 @@ class _Stage(Enum):
     CLOSING = auto()
 
 
-# A member of an Enum is slow to look up in Python 3.11, and this is done for each line of a request.
+# Looking up an Enum member is slow in Python 3.11, and happens for every line of a request.
 _IDLE, _HEADERS, _BODY, _REFUSING, _ANSWERING, _CLOSING = _Stage
-_NOTHING_AWAITED: Final = (_REFUSING, _ANSWERING, _CLOSING)
+_WITHOUT_DEADLINE: Final = (_REFUSING, _ANSWERING, _CLOSING)
 
 
 class GatewayChannel(HTTPChannel):
-    """A connection, as long as there is one known to its site."""
+    """A connection. Its site knows it from connectionMade to connectionLost."""
 
     factory: _Site
 
     MAX_LENGTH = _MAX_REQUEST_LINE_BYTES
     _stage = _IDLE
     _awaited = _IDLE
-    """What the timeout that now runs is for."""
+    """The stage that the current timeout applies to."""
     _first: syntax.RequestLine
     _previous_line: bytes | None = None
     _line: bytes | None = None
-    """The last two lines of a head that is being read; the base class has not parsed them when the head is refused."""
+    """The last two lines of the head. The base class has not parsed them when the head is rejected."""
     _refusal: GatewayError
     _remainder: syntax.Remainder
-    """What is left of a head that is refused."""
+    """The rest of a rejected head."""
     _hosts: Sequence[bytes] = ()
-    """The Host of a request before, which may be that of the next without being looked at again."""
+    """The last Host values that were checked; the same values are not checked again."""
     _body_bytes = 0
     _lingers = False
     _is_new = True
 
     def connectionMade(self) -> None:
-        """Join the site's connections."""
+        """Register the connection with its site."""
         self._idle_s = self.timeOut
         super().connectionMade()
         self.factory.connections.add(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Leave the site's connections."""
+        """Remove the connection from its site."""
         self._stage = _CLOSING
         try:
             super().connectionLost(reason)
         finally:
-            # Whatever a request makes of it: the site waits for every connection that it knows.
+            # Even if a request raises: a stopping site waits for every registered connection.
             self.factory.connection_lost(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what the client sent, and see to it that the rest comes in time."""
+        """Parse received data, and set the deadline for the rest of the request."""
         if self._stage is _CLOSING:
             return
         if self._stage is _REFUSING:
@@ -122,13 +122,14 @@ class GatewayChannel(HTTPChannel):
             return
         nested = self._busyReceiving
         super().dataReceived(data)
-        if nested or self._stage in _NOTHING_AWAITED:
+        if nested or self._stage in _WITHOUT_DEADLINE:
             return
-        # A request that has come as a whole, as nearly all do, needs no deadline and does not get here with one.
+        # Most requests arrive in one piece: they return above, and cost no timer.
         awaited = _HEADERS if self._stage is _IDLE and self._buffer else self._stage
         if awaited is _HEADERS and b"\n" in self._buffer:
-            # RFC 9112, 2.2 allows to take it for a line's end, and 11.2 tells what comes of it when two differ in that.
-            self.refuse(syntax.not_http("a line ends without CR"))
+            # RFC 9112, 2.2 allows a bare LF as the end of a line. But when a proxy and a server disagree about it, an
+            # attacker can smuggle a request (11.2).
+            self.refuse(syntax.malformed("a line ends with LF instead of CRLF"))
         elif awaited is not self._awaited:
             bounds = self.factory.bounds
             limits = {_HEADERS: bounds.headers_timeout_s, _BODY: bounds.body_timeout_s}
@@ -136,38 +137,38 @@ class GatewayChannel(HTTPChannel):
             self.setTimeout(limits.get(awaited, self._idle_s))
 
     def resetTimeout(self) -> None:
-        """Start the idle timeout anew; the deadlines of a request are not put off by its bytes."""
+        """Restart the idle timeout. Received data does not extend the deadlines of a request."""
         if self._awaited is _IDLE:
             super().resetTimeout()
 
     def timeoutConnection(self) -> None:
-        """Answer a client that is too slow; a connection without a request is closed silently."""
+        """Send an error to a client that is too slow; close a connection without a request silently."""
         if self._stage is _CLOSING:
-            self.transport.abortConnection()  # type: ignore[union-attr]  # there is one as long as there is a timeout
+            self.transport.abortConnection()  # type: ignore[union-attr]  # set while a timeout is active
         elif self._stage is _REFUSING:
             self._answer_refusal()
         elif self._awaited is _IDLE:
             super().timeoutConnection()
         else:
             part = self._awaited.name.lower()
-            self.refuse(GatewayError(errors.TOO_SLOW, f"The request's {part} did not arrive in time"))
+            self.refuse(GatewayError(errors.TOO_SLOW, f"Timed out while receiving the request's {part}"))
 
     @property
     def has_request_in_flight(self) -> bool:
-        """Whether a request is on its way, as far as anyone can tell: on a new connection, or where one has begun."""
+        """Whether a request is being received, or may be in flight because the connection is new."""
         return (
             self._is_new or self._stage in {_HEADERS, _BODY, _REFUSING} or (self._stage is _IDLE and bool(self._buffer))
         )
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request has arrived and its answer has not ended."""
+        """Whether a request has been received and its response has not ended."""
         return self._stage is _ANSWERING
 
     # The head.
 
     def lineReceived(self, line: bytes) -> None:
-        """Take a line of the request's head: the first one, a header, or the empty one at the end."""
+        """Receive a line of the head: the request line, a header, or the empty line at the end."""
         self._previous_line, self._line = self._line, line
         if line and (self._stage is not _HEADERS or not syntax.ORDINARY_FIELD.fullmatch(line)):
             try:
@@ -185,21 +186,21 @@ class GatewayChannel(HTTPChannel):
         super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Refuse a line that is too long, whether its end has come or not."""
+        """Reject a line that is too long, complete or not."""
         if self._stage is _HEADERS:
             self._refuse_headers(line)
         else:
             # RFC 9112, 3.
-            message = f"A request's first line may have {_MAX_REQUEST_LINE_BYTES} bytes"
+            message = f"The request line is too long; the maximum is {_MAX_REQUEST_LINE_BYTES} bytes"
             self.refuse(GatewayError(errors.URL_TOO_LONG, message), line)
 
     def _refuse_headers(self, unread: bytes = b"") -> None:
         limit = self.factory.bounds.max_header_bytes
-        message = f"A request may have {self.maxHeaders} headers, of {limit} bytes together"
+        message = f"The request's headers are too large; the maximum is {self.maxHeaders} headers with {limit} bytes"
         self.refuse(GatewayError(errors.HEADERS_TOO_LARGE, message), unread)
 
     def allHeadersReceived(self) -> None:
-        """Look at the headers as a whole, before the body is asked for or read."""
+        """Check Host and Content-Length, before the body is requested (100 Continue) or read."""
         given = self.requests[-1].requestHeaders.getRawHeaders(b"Host", ())
         if given != self._hosts or self._first.authority is not None or not given:
             try:
@@ -210,8 +211,8 @@ class GatewayChannel(HTTPChannel):
         if self.length is not None and self.length > self.factory.bounds.max_body_bytes:
             self.refuse_body()
             return
-        if self.length is not None and not self.factory.bodies.has_room(self.length):
-            self.refuse_for_now()
+        if self.length is not None and not self.factory.bodies.fits(self.length):
+            self.refuse_overloaded()
             return
         self._previous_line = self._line = None
         self._stage = _BODY
@@ -222,17 +223,16 @@ class GatewayChannel(HTTPChannel):
     def _check_host(self, given: Sequence[bytes]) -> None:
         host, hosts = syntax.host(given, self._first), self.factory.hosts
         if hosts is not None and host is not None and not hosts.allow(host):
-            message = "The gateway may not be called by this Host; PROXY_ALLOWED_HOSTS says by which it may"
-            raise GatewayError(errors.WRONG_HOST, message)
+            raise GatewayError(errors.WRONG_HOST, "Host not allowed. Add it to PROXY_ALLOWED_HOSTS.")
         self._hosts = given if self._first.authority is None else ()
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:  # noqa: ANN401 - as in the base class
-        """Say whether the connection may stay open after this request."""
+        """Return whether the connection stays open after this request."""
         if self.factory.stopping:
-            # The client's next request is for whoever serves next, and has to come by another connection.
+            # The next request must go to a process that is not stopping, over a new connection.
             request.setHeader(b"Connection", b"close")
             return False
-        # RFC 9110, 7.6.1: a list separated by commas. The base class separates it by spaces, and has the same rule.
+        # RFC 9110, 7.6.1: a list separated by commas. The base class splits it at spaces.
         options = request.requestHeaders.getRawHeaders(b"Connection")
         if options and b"close" in re.split(rb"[, \t]+", b",".join(options).lower()):
             request.setHeader(b"Connection", b"close")
@@ -242,9 +242,9 @@ class GatewayChannel(HTTPChannel):
     # The body.
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Take a piece of the body, or of what comes behind a request that is being answered."""
+        """Receive a part of the body, or data after a request that is being answered."""
         if self._stage is _BODY:
-            # The request counts what is in the chunks; but one of a single byte may have a thousand around it.
+            # The request counts the content of chunks only, but a chunk of one byte may have a header of a thousand.
             self._body_bytes += len(data)
             if self._body_bytes > 2 * self.factory.bounds.max_body_bytes + _CHUNKING_BYTES:
                 self.refuse_body()
@@ -254,61 +254,61 @@ class GatewayChannel(HTTPChannel):
             decoder: Any = self._transferDecoder
             announced = decoder.length if decoder.state == "BODY" else 0
             if self.requests[-1].received_bytes + announced > self.factory.bounds.max_body_bytes:
-                # A chunk that says it is too large is not waited for.
+                # The announced size of the chunk exceeds the limit: do not wait for its content.
                 self.refuse_body()
 
     def refuse_body(self) -> None:
-        """Refuse the request because its body is too large; in chunks, that is known only once it is."""
-        message = f"A request's body may have {self.factory.bounds.max_body_bytes} bytes"
+        """Reject the request because its body is too large: announced, or received in chunks."""
+        message = f"The request body is too large; the maximum is {self.factory.bounds.max_body_bytes} bytes"
         self.refuse(GatewayError(errors.BODY_TOO_LARGE, message))
 
-    def refuse_for_now(self) -> None:
-        """Refuse the request because the bodies of others take up what there is for all of them."""
-        message = "The gateway is busy: it holds too many large requests already; try again shortly"
+    def refuse_overloaded(self) -> None:
+        """Reject the request because all bodies together would exceed their limit."""
+        message = "The gateway is busy: too many large requests at once. Try again shortly."
         self.refuse(GatewayError(errors.OVERLOADED, message))
 
     def allContentReceived(self) -> None:
-        """Hand the request on."""
+        """Check the trailers, and process the request."""
         if self._stage is _CLOSING:
             return
         try:
-            # RFC 9112, 7.1.2: they are fields like those before the body. The base class drops them as they are.
+            # RFC 9112, 7.1.2: trailers follow the rules of headers. The base class discards them unchecked.
             for trailer in getattr(self._transferDecoder, "_trailerHeaders", ()):
                 syntax.check_field(trailer, self._first.version)
         except GatewayError as error:
             self.refuse(error)
             return
         self._stage = _ANSWERING
-        # What the base class goes back to once the request is answered.
+        # The base class restores this timeout after the response.
         self._awaited, self.timeOut = _IDLE, self._idle_s
         super().allContentReceived()
         if self.factory.stopping:
-            # Not before its question has been admitted: none is once the last request has arrived.
+            # Only after its question has been admitted: after the last arrival, no question is.
             self.factory.request_arrived(self)
 
     # The end.
 
     def requestDone(self, request: Any) -> None:  # noqa: ANN401 - as in the base class
-        """Go on to the next request, or close."""
+        """Continue with the next request, or close the connection."""
         if self._stage is _ANSWERING:
             self._stage = _IDLE if self.persistent else _CLOSING
         super().requestDone(request)
 
     def refuse(self, error: GatewayError, unread: bytes = b"") -> None:
         """
-        Answer a request that goes no further, and end the connection.
+        Send an error response to a request that is not processed, and close the connection.
 
-        A head is read to its end first where one can be expected to come, for the ``Origin`` in it: without the CORS
-        headers a browser would not let its page read the answer.
+        If the rest of the head is expected, it is read first for its ``Origin``: without CORS headers in the response,
+        a browser hides the error from its page.
 
-        :param unread: what has been received of the head and is no longer in the buffer.
+        :param unread: a received part of the head that is no longer in the buffer.
         """
         if self._stage in {_REFUSING, _CLOSING}:
             return
         self._refusal, self._remainder = error, syntax.Remainder()
         if self._stage is not _BODY:
             if self._stage is _IDLE:
-                self._first = syntax.begun(unread or self._buffer)
+                self._first = syntax.partial_request_line(unread or self._buffer)
             last = b"".join(line + b"\r\n" for line in (self._previous_line, self._line) if line is not None)
             ended = self._remainder.add(last + unread + self.clearLineBuffer())
             if not ended and error.kind not in {errors.INVALID_REQUEST, errors.TOO_SLOW}:
@@ -324,29 +324,29 @@ class GatewayChannel(HTTPChannel):
         self.clearLineBuffer()
         if not self.requests:
             self.requests.append(self.requestFactory(self))
-        request, begun = self.requests[-1], self._first
+        request, first = self.requests[-1], self._first
         for name, value in self._remainder.fields:
             if not request.requestHeaders.hasHeader(name):
                 request.requestHeaders.addRawHeader(name, value)
-        request.method, request.path, request.clientproto = begun.method, begun.target.partition(b"?")[0], begun.version
+        request.method, request.path, request.clientproto = first.method, first.target.partition(b"?")[0], first.version
         request.setHeader(b"Connection", b"close")
         request.refuse(self._refusal)
         self.factory.request_arrived(self)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        # Private, but all of Twisted's own refusals come through here, and the tests would notice if they did not.
+        # Private, but Twisted calls it for everything it rejects, and the tests check that.
         if self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
             self._refuse_headers()
             return
-        part = "the body's chunks are" if self._stage is _BODY else "the first line or the body's length is"
-        self.refuse(syntax.not_http(f"{part} malformed"))
+        part = "the body's chunks are" if self._stage is _BODY else "the request line or Content-Length is"
+        self.refuse(syntax.malformed(f"{part} malformed"))
 
     def loseConnection(self) -> None:
         """
-        Close the connection, once what has been written is sent.
+        Close the connection after the written data has been sent.
 
-        After a refusal in two steps, as RFC 9112, 9.6 has it: to a client that is still sending, TCP would answer with
-        a reset, which may reach it before it has read why.
+        After an error response this takes two steps (RFC 9112, 9.6). Otherwise TCP would send a reset to a client that
+        is still sending, and the client might lose the error response.
         """
         self._stage = _CLOSING
         lingers, self._lingers = self._lingers, False

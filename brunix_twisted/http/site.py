@@ -1,8 +1,8 @@
 """
-What every request passes before a route sees it, and every answer after.
+The HTTP server: what happens to every request before its route, and to every response after it.
 
-The request gets an id, its path is put into the one spelling that the routes know, and at its end, however it ended,
-whoever observes requests is told of it.
+The server assigns the request id, normalizes the path and checks the web page's origin. At the end of a request,
+whatever the outcome, it passes the request record to the observers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from http import HTTPStatus
 from io import BytesIO
 from secrets import token_bytes, token_hex
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import quote, unquote
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -29,6 +28,7 @@ from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.cors_origins import Origins
 from brunix_twisted.dialects import codings
 from brunix_twisted.errors import GatewayError
+from brunix_twisted.http import cors, syntax
 from brunix_twisted.http.bodies import PARSED_AT_ONCE_BYTES, Bodies
 from brunix_twisted.http.channel import Bounds, GatewayChannel
 from brunix_twisted.http.sockets import DirectWriteMixin
@@ -38,80 +38,63 @@ from brunix_twisted.observability.trace_context import trace_context
 from brunix_twisted.runtime.reactors import Reactor, cancel_when_fired
 
 if TYPE_CHECKING:
-    # It needs what is only installed where it is wanted.
+    # OpenTelemetry is an optional dependency.
     from brunix_twisted.observability.tracing import RequestSpan, Tracing
 
 T = TypeVar("T")
 
 Refuse = Callable[["GatewayRequest", GatewayError], bytes]
-"""Sets the status and headers of a failed request, and returns its body, in the dialect of its path."""
+"""Sets the status and headers of a failed request, and returns the error's body in the dialect of its path."""
 
-# What may stand in a header, a log line and gRPC metadata as it is. Anything else is replaced, not refused: an id that
-# a proxy on the way invented is no fault of the caller's.
-_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+# Safe in a header, a log line and gRPC metadata. Any other id is replaced and not rejected: it may come from a proxy,
+# which the caller cannot change.
+_VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
-_METHODS = b"GET, HEAD, POST, DELETE, OPTIONS"
-# How long it takes at most until a connection that was aborted is gone.
+# Maximum time from the abort of a connection until it is reported as lost.
 _ABORTED_S = 1.0
-_EXPOSED = b"X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
-_WRONG_ORIGIN = "Pages of this origin may not use the gateway; PROXY_CORS_ORIGINS says which may"
 
-# Python's own names for these are older than RFC 9110, and 529 is Anthropic's alone.
-_PHRASES = {413: b"Content Too Large", 414: b"URI Too Long", 529: b"Overloaded"}
-
-_SPELLED = re.compile(rb"(/[A-Za-z0-9._-]+)+")
-_AUTHORITY = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
-
-
-def one_spelling(path_bytes: bytes) -> bytes:
-    """
-    The path as the routes spell it: no scheme and host, no double slashes, no slash at the end.
-
-    Clients make paths by joining strings, and many do not follow a redirect of a POST. The result is percent-encoded
-    UTF-8, whatever came in.
-    """
-    if _SPELLED.fullmatch(path_bytes):
-        return path_bytes
-    path = unquote(_AUTHORITY.sub(b"", path_bytes, count=1).decode("latin-1"), encoding="utf-8", errors="replace")
-    path = "/" + re.sub(r"/+", "/", path).strip("/")
-    return quote(path, safe="/:@+,;=!$&'()*~").encode("ascii")
+# Python's names for these are older than RFC 9110; 529 is not registered, but Anthropic's API uses it.
+_REASON_PHRASES = {413: b"Content Too Large", 414: b"URI Too Long", 529: b"Overloaded"}
 
 
 class GatewayRequest(server.Request):
-    """A request with an id of its own."""
+    """A request with an id, a trace and a request record."""
 
     _log = Logger()
     site: GatewaySite
 
     request_id = ""
-    """The caller's ``X-Request-Id`` if it is sane, otherwise a new one; the answer and the engine get the same."""
+    """The caller's ``X-Request-Id`` if it is valid, otherwise a new one. The response and the engine receive it."""
     session_id = ""
-    """The engine session the request is asked in, once that is known."""
+    """The id of the engine session, once it is known."""
     trace: TraceContext | None = None
-    """Below what in which trace the engine's calls belong: the request's own span, or else what its caller gave."""
+    """The parent of the engine calls' spans: the request's span, or the caller's if traces are off."""
     span: RequestSpan | None = None
-    """There where traces are exported."""
+    """None if traces are off."""
     in_progress: RequestInProgress
-    """What will be told of the request at its end; there once it has an id."""
+    """The data for the request record. Set together with the request id."""
     received_bytes = 0
-    """How much of the body has come."""
+    """Received size of the body."""
     _bodies: Bodies
     _held_bytes = 0
-    """How much of it is counted among the bodies that the gateway holds."""
+    """The part of ``received_bytes`` that is counted in ``_bodies``."""
 
     def process(self) -> None:
-        """Hand the request to its route."""
+        """Pass the request to its route."""
         if not self._begin():
-            self._answer(self.site.refuse(self, GatewayError(errors.WRONG_ORIGIN, _WRONG_ORIGIN)))
+            message = "Origin not allowed. Add it to PROXY_CORS_ORIGINS."
+            self._answer(self.site.refuse(self, GatewayError(errors.WRONG_ORIGIN, message)))
         elif self.method == b"OPTIONS":
-            self._preflight()
+            self.setResponseCode(HTTPStatus.NO_CONTENT)
+            cors.allow_preflight(self)
+            self._answer(b"")
         else:
             super().process()
 
     def write(self, data: bytes) -> None:
-        """Send a piece of the answer, the first one together with the headers."""
+        """Send a part of the body, the first one together with the headers."""
         if self.chunked and not self.finished and not self._disconnected:
-            # As the base class does it, in one piece: this runs once a token.
+            # Equivalent to the base class, but with one write instead of several: this runs for every token.
             self.sentLength += len(data)
             if data:
                 self.channel.write(b"%x\r\n%b\r\n" % (len(data), data))
@@ -121,7 +104,7 @@ class GatewayRequest(server.Request):
             self._in_one_piece(super().write, data)
 
     def finish_with(self, data: bytes) -> None:
-        """Send the last piece, and the answer's end with it."""
+        """Send the last part of the body together with the end of the response."""
         self._in_one_piece(self._conclude, data)
 
     def _conclude(self, data: bytes) -> None:
@@ -130,8 +113,8 @@ class GatewayRequest(server.Request):
 
     def _in_one_piece(self, send: Callable[[bytes], None], data: bytes) -> None:
         transport = self.transport
-        # Not every transport can: TLS makes a record of what it is given.
-        if not isinstance(transport, DirectWriteMixin) or transport.holds:
+        # A TLS transport cannot gather writes.
+        if not isinstance(transport, DirectWriteMixin) or transport.is_holding:
             send(data)
             return
         transport.hold()
@@ -141,46 +124,46 @@ class GatewayRequest(server.Request):
             transport.release()
 
     def disconnect(self) -> None:
-        """Drop the connection at once, so that the client sees that the answer is not whole."""
+        """Abort the connection at once, so that the client notices that the response is truncated."""
         cast("GatewayChannel", self.channel).forceAbortClient()
 
     def refuse(self, error: GatewayError) -> None:
-        """Answer a request that its connection lets go no further."""
+        """Send an error response to a request that the channel has rejected."""
         self._begin()
         self._answer(self.site.refuse(self, error))
 
     def setResponseCode(self, code: int, message: bytes | None = None) -> None:
-        """Set the status, with the phrase that is registered for it."""
-        super().setResponseCode(code, message or _PHRASES.get(code) or HTTPStatus(code).phrase.encode("ascii"))
+        """Set the status, with the reason phrase registered for it."""
+        super().setResponseCode(code, message or _REASON_PHRASES.get(code) or HTTPStatus(code).phrase.encode("ascii"))
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Take a piece of the body."""
+        """Receive a part of the body."""
         if self.finished:
-            return  # what was read together with the piece that was too much
+            return  # data that was received together with the part that exceeded a limit
         channel = cast("GatewayChannel", self.channel)
         self.received_bytes += len(data)
         if self.received_bytes > channel.factory.bounds.max_body_bytes:
             channel.refuse_body()
         elif not channel.factory.bodies.grow(self._held_bytes, len(data)):
-            channel.refuse_for_now()
+            channel.refuse_overloaded()
         else:
             self._held_bytes += len(data)
             super().handleContentChunk(data)
 
     def gotLength(self, length: int | None) -> None:  # noqa: ARG002 - as in the base class
-        """Keep the body in memory; the base class puts a large one into a temporary file."""
+        """Keep the body in memory; the base class writes a large one to a temporary file."""
         self.content = BytesIO()
         self._bodies = cast("GatewayChannel", self.channel).factory.bodies
 
     def _begin(self) -> bool:
-        """Prepare the request for whoever answers it; False if it comes from a page that may not ask."""
-        self.site = self.channel.site  # type: ignore[attr-defined]  # server.Site gives it to every channel
+        """Set the id, the path and common headers; return False if the origin of the web page is not allowed."""
+        self.site = self.channel.site  # type: ignore[attr-defined]  # server.Site sets it on every channel
         self.in_progress = RequestInProgress(self.site.clock.seconds())
         given = self.requestHeaders.getRawHeaders(b"X-Request-Id", [b""])[0]
-        self.request_id = (given if _SANE_REQUEST_ID.fullmatch(given) else token_hex(16).encode()).decode("ascii")
+        self.request_id = (given if _VALID_REQUEST_ID.fullmatch(given) else token_hex(16).encode()).decode("ascii")
         self.setHeader(b"X-Request-Id", self.request_id.encode("ascii"))
         if self.path != b"*":
-            self.path = one_spelling(self.path)
+            self.path = syntax.normalized_path(self.path)
         if traceparents := self.requestHeaders.getRawHeaders(b"traceparent"):
             self.trace = trace_context(traceparents, self.requestHeaders.getRawHeaders(b"tracestate", ()))
         if self.site.tracing is not None:
@@ -188,39 +171,9 @@ class GatewayRequest(server.Request):
             self.trace = self.span.context
         if self.trace is not None:
             self.in_progress.trace_id = self.trace.trace_id
-        # No answer may be served again: not an engine's health, nor a list that a restart changes. RFC 9111, 5.2.2.5.
+        # RFC 9111, 5.2.2.5. No response can be reused, not even a list of models: a restart may change it.
         self.setHeader(b"Cache-Control", b"no-store")
-        # Whoever stores this answer has to store another for another origin.
-        self.setHeader(b"Vary", b"Origin")
-        origin = self.requestHeaders.getRawHeaders(b"Origin", [b""])[0]
-        return not origin or self._admit(origin)
-
-    def _admit(self, origin: bytes) -> bool:
-        """Let a web page read the answer, if it may."""
-        if not self.site.origins.allow(origin.decode("latin-1")):
-            # A page at the gateway's own address. Over plain HTTP either scheme may be meant: a proxy may end TLS.
-            schemes = (b"https",) if self.isSecure() else (b"http", b"https")
-            host = (self.getHeader(b"Host") or b"").lower()
-            return origin.lower() in {b"%b://%b" % (scheme, host) for scheme in schemes}
-        self.setHeader(b"Access-Control-Allow-Origin", origin)
-        self.setHeader(b"Access-Control-Expose-Headers", _EXPOSED)
-        return True
-
-    def _preflight(self) -> None:
-        """
-        Say that a browser may send the request it asks about.
-
-        Whatever headers it wants to send are allowed: a list of them would be out of date with the next client.
-        """
-        self.setResponseCode(HTTPStatus.NO_CONTENT)
-        self.setHeader(b"Allow", _METHODS)
-        self.setHeader(b"Access-Control-Allow-Methods", _METHODS)
-        if headers := self.getHeader(b"Access-Control-Request-Headers"):
-            self.setHeader(b"Access-Control-Allow-Headers", headers)
-        if self.getHeader(b"Access-Control-Request-Private-Network"):
-            self.setHeader(b"Access-Control-Allow-Private-Network", b"true")
-        self.setHeader(b"Access-Control-Max-Age", b"7200")
-        self._answer(b"")
+        return cors.admit(self, self.site.origins)
 
     def _answer(self, body_bytes: bytes) -> None:
         self.setHeader(b"Date", datetimeToString())
@@ -228,12 +181,12 @@ class GatewayRequest(server.Request):
 
     async def parsed(self, parse: Callable[[bytes], T]) -> T:
         """
-        Parse the whole body, decoded, and keep it no longer.
+        Decode and parse the body, then release it.
 
-        Large and compressed bodies are parsed on a thread of their own. A small one is parsed before this returns.
+        Large and compressed bodies are parsed on another thread. A small body is parsed before this returns.
 
-        :param parse: makes a value of the body. It is pure, so it does not matter which thread runs it.
-        :raises GatewayError: what ``parse`` raises, or the body's Content-Encoding is not supported or not kept.
+        :param parse: turns the body into a value. It must be pure, since any thread may run it.
+        :raises GatewayError: from ``parse``, or if the Content-Encoding is not supported or the body does not match it.
         """
         body_bytes = cast("BytesIO", self.content).getvalue()
         self.content = BytesIO()
@@ -255,40 +208,40 @@ class GatewayRequest(server.Request):
             self._held_bytes = 0
 
     def finish(self) -> None:
-        """End the answer; what has been received and not been used is kept no longer."""
+        """End the response, and release the body."""
         self._release_body()
         super().finish()
 
     def getRequestHostname(self) -> bytes:
-        """Give the router a host's name; no route depends on it, and the one in the request may be anything."""
+        """Return a constant host name: no route depends on it, and the client's may be malformed."""
         return b"localhost"
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """Answer a request that met a mistake of the gateway's own."""
+        """Report an unexpected exception: with a 500, or by aborting a response that has begun."""
         self._log.failure("Request {request_id} failed", failure=reason, request_id=self.request_id)
         if self.startedWriting:
             self.in_progress.failed(errors.INTERNAL)
-            # Nothing that could be added would be read as an error; a connection that breaks is. Closed in good order,
-            # it would still get the end of a body, from the router.
+            # The client cannot recognise more body text as an error, but it does notice an aborted connection. On a
+            # normal close, the router would still send the end of the body.
             self.disconnect()
         else:
             self._answer(self.site.refuse(self, GatewayError(errors.INTERNAL, "The gateway failed; see its log")))
         return reason
 
     def connectionLost(self, reason: Failure) -> None:
-        """Tell everyone who waits for this request, and who observes requests, that its client is gone."""
-        # One whose client left before it had sent all of it has no id yet, and nothing that could be told of it.
+        """Record that the client disconnected, and notify everything that waits for this request."""
+        # Without an id, the client disconnected before the request was complete: there is nothing to record.
         if self.request_id and not self.finished:
             self.finish_record("gone")
         self._release_body()
         super().connectionLost(reason)
 
     def finish_record(self, status: str) -> None:
-        """Tell of the request's end. Raises nothing: what still has to be done for the request comes after this."""
+        """Pass the request record to the observers. Never raises, so that the caller can finish its cleanup."""
         try:
             self._log_end(gone=status == "gone")
-        except Exception:  # noqa: BLE001 - as said
-            self._log.failure("The end of request {request_id} was not recorded", request_id=self.request_id)
+        except Exception:  # noqa: BLE001 - see the docstring
+            self._log.failure("Could not record the end of request {request_id}", request_id=self.request_id)
 
     def _log_end(self, *, gone: bool) -> None:
         record = self.in_progress.finish(
@@ -311,14 +264,14 @@ class GatewaySite(server.Site):
 
     _log = Logger()
     noisy = False
-    protocol = GatewayChannel  # type: ignore[assignment]  # HTTP/1.1 alone, so there is nothing to negotiate
+    protocol = GatewayChannel  # type: ignore[assignment]  # only HTTP/1.1, so there is nothing to negotiate
 
     hosts: Hosts | None = None
-    """By which names it may be called; None: by any."""
+    """The allowed values of the Host header; None allows any."""
     observers: Sequence[Observer] = ()
-    """Are told of each request at its end, however it ended."""
+    """Receive the record of each request at its end, whatever the outcome."""
     tracing: Tracing | None = None
-    """What the requests' traces are told to, if to anything."""
+    """None if traces are off."""
 
     def __init__(
         self, resource: IResource, *, reactor: IReactorTime, refuse: Refuse, origins: Origins, bounds: Bounds
@@ -326,37 +279,37 @@ class GatewaySite(server.Site):
         """
         Serve a resource.
 
-        :param bounds: how much its clients may send, and for how long.
-        :param origins: the web pages that may use it.
-        :param refuse: renders the failures that no route sees.
+        :param bounds: limits on the size and duration of requests.
+        :param origins: the origins of the web pages that may use the gateway.
+        :param refuse: renders the errors of requests that have not reached a route.
         """
-        # A body is JSON whatever its Content-Type says: nothing is to be parsed as a form.
+        # A body is JSON whatever its Content-Type, so no body is parsed as a form.
         super().__init__(resource, GatewayRequest, parsePOSTFormSubmission=False, reactor=reactor)
         self.clock = reactor
         self.refuse = refuse
         self.origins = origins
         self.bounds = bounds
         self.digest_key = token_bytes(16)
-        """Of the digests that stand for sessions in the log."""
-        # One body of the largest size has room in any case.
+        """The key of the session digests in the log."""
+        # One body of the maximum size must always fit.
         self.bodies = Bodies(cast("Reactor", reactor), max(bounds.max_bodies_bytes, bounds.max_body_bytes))
         self.connections: set[GatewayChannel] = set()
         self.stopping = False
-        """Whether each connection is closed after its next answer."""
+        """Whether each connection is closed after its next response."""
         self._arriving: set[GatewayChannel] = set()
         self._arrived: Deferred[None] | None = None
         self._closed: Deferred[None] | None = None
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Offer over TLS what is spoken here, and not all that Twisted could speak."""
+        """Return the ALPN protocols: only HTTP/1.1, although Twisted supports more."""
         return [b"http/1.1"]
 
     def drain_incoming(self, timeout_s: float) -> Deferred[None]:
         """
-        Begin to stop: take the requests that are on their way, and close each connection after its next answer.
+        Begin to stop: receive the requests in flight, and close each connection after its next response.
 
-        Fires when they are there, or after ``timeout_s`` seconds. Whoever has connected may have sent a request already
-        that nobody has read; to close the connection would lose it.
+        Fires when they have arrived, or after ``timeout_s`` seconds. A new connection counts as well: its client may
+        have sent a request that has not been read yet, and closing the connection would lose it.
         """
         self.stopping = True
         self._arriving = {connection for connection in self.connections if connection.has_request_in_flight}
@@ -372,31 +325,38 @@ class GatewaySite(server.Site):
             arrived.callback(None)
 
     def request_arrived(self, connection: GatewayChannel) -> None:
-        """Wait for this connection's request no longer."""
+        """Stop waiting for this connection's request."""
         self._arriving.discard(connection)
         if not self._arriving:
             self._all_arrived()
 
     def close(self, timeout_s: float) -> Deferred[None]:
         """
-        Close every connection, but let what has been written to it arrive.
+        Close every connection after its written data has been sent.
 
-        Fires when none is left. One whose client has not read everything within ``timeout_s`` seconds is broken off.
+        Fires when all are closed. A connection whose client has not read everything within ``timeout_s`` seconds is
+        aborted.
         """
         for connection in tuple(self.connections):
             connection.loseConnection()
-        # One that is half closed already is gone at once.
+        # A connection that was half closed is lost at once.
         if not self.connections:
             return succeed(None)
-        self._closed = Deferred()
-        return cancel_when_fired(
-            self._closed,
-            self.clock.callLater(timeout_s, self._break_off),
-            # They are gone by then, even one that fails to say so.
+        deadlines = (
+            self.clock.callLater(timeout_s, self._abort_all),
+            # A transport that never reports the loss must not block the shutdown.
             self.clock.callLater(timeout_s + _ABORTED_S, self._all_closed),
         )
 
-    def _break_off(self) -> None:
+        def closed(_: None) -> None:
+            for deadline in deadlines:
+                if deadline.active():
+                    deadline.cancel()
+
+        self._closed = Deferred()
+        return self._closed.addCallback(closed)
+
+    def _abort_all(self) -> None:
         for connection in tuple(self.connections):
             connection.forceAbortClient()
 
@@ -406,25 +366,25 @@ class GatewaySite(server.Site):
             closed.callback(None)
 
     def connection_lost(self, connection: GatewayChannel) -> None:
-        """Forget a connection."""
+        """Remove a closed connection."""
         self.connections.discard(connection)
         self.request_arrived(connection)
         if not self.connections:
             self._all_closed()
 
     def observe(self, record: RequestRecord) -> None:
-        """Hand a request's record to every observer; one that fails harms nobody."""
+        """Pass a request record to every observer, and log the exceptions they raise."""
         for observer in self.observers:
             try:
                 observer(record)
-            except Exception:  # noqa: BLE001 - whatever it is, the request has been answered
-                self._log.failure("Request {request_id} was not told of", request_id=record.request_id)
+            except Exception:  # noqa: BLE001 - an observer must not affect the request or the other observers
+                self._log.failure("An observer failed on request {request_id}", request_id=record.request_id)
 
     @property
     def requests(self) -> int:
-        """How many requests are being answered."""
+        """Number of requests in progress."""
         return sum(connection.is_answering for connection in self.connections)
 
     def log(self, request: Any) -> None:  # noqa: ANN401 - as in the base class
-        """Tell of the end of a request that was answered."""
+        """Record the end of a request that has its full response."""
         request.finish_record(str(request.code))

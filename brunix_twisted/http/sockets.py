@@ -1,10 +1,10 @@
 """
-Sockets for many streams: bytes that leave at once, and room for all who come.
+Sockets for many streams: direct writes and a longer listen queue.
 
-Twisted's transports wait for the reactor to say that a socket can be written to, which it nearly always can: for every
-token of every stream that is two system calls and a turn of the reactor, more than it takes to send it. Here a write
-goes to the socket directly, and only what does not fit waits for the reactor, in the order and with the back pressure
-that it always had.
+Twisted's transports wait until the reactor reports that a socket is writable, which it nearly always is. That costs two
+system calls and a reactor iteration for every token of every stream, more than sending the token. Here a write goes to
+the socket directly. Only what the socket does not accept waits for the reactor, in order and with the usual back
+pressure.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Final
 from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IListeningPort
 
-# A token is sent in less time than it takes to let another thread have the interpreter and to get it back, which
-# Python's own send does each time: with hundreds of workers waiting for it that was a fifth of all the gateway cost.
-# What is larger is sent as usual, for nobody is to wait while it is copied.
+# Sending a token takes less time than releasing and reacquiring the GIL, as socket.send does each time: with hundreds
+# of workers waiting for the GIL, that was a fifth of the gateway's CPU time. PyDLL keeps the GIL. Larger data is sent
+# as usual, so that no thread waits while it is copied.
 _send = ctypes.PyDLL(None).send
 _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
 _send.restype = ctypes.c_ssize_t
@@ -27,33 +27,33 @@ _SMALL_BYTES: Final = 16_384
 
 
 class DirectWriteMixin(tcp.Connection):
-    """What is changed in a connection. All on the reactor's thread."""
+    """A transport that writes to its socket directly. Call all methods on the reactor's thread."""
 
     _held: list[bytes] | None = None
     _aborted = False
 
     @property
-    def holds(self) -> bool:
-        """Whether what is written is being gathered."""
+    def is_holding(self) -> bool:
+        """Whether writes are being gathered."""
         return self._held is not None
 
     def hold(self) -> None:
-        """Gather what is written from now on, to send it in one piece."""
+        """Gather the following writes, to send them at once."""
         self._held = []
 
     def release(self) -> None:
-        """Send what was gathered."""
+        """Send the gathered writes."""
         held, self._held = self._held, None
         if held:
             self.write(b"".join(held))
 
     def abortConnection(self) -> None:
-        """Break the connection off; nothing that is written from now on is sent."""
+        """Abort the connection; later writes are discarded."""
         self._aborted = True
         super().abortConnection()
 
     def write(self, data: bytes) -> None:
-        """Send what the socket takes now, and the rest when it can."""
+        """Send what the socket accepts now, and the rest once it is writable."""
         if self._aborted:
             return
         if self._held is not None:
@@ -61,12 +61,12 @@ class DirectWriteMixin(tcp.Connection):
         elif self._tempDataBuffer or self.dataBuffer or not self.connected or self._writeDisconnected:
             super().write(data)
         else:
-            # All of it, as a rule, and then there is nothing to write.
+            # Usually everything has been sent, and this does nothing.
             super().write(data[self._send_now(data) :])
 
     def _send_now(self, data: bytes) -> int:
-        # A connection that is lost takes nothing. The reactor will find it, as it always did: nobody expects to hear
-        # of that within a write.
+        # An error counts as zero bytes sent. The reactor reports the lost connection later: callers of write expect no
+        # errors.
         if len(data) <= _SMALL_BYTES:
             sent: int = _send(self.fileno(), data, len(data), socket.MSG_DONTWAIT)
             return max(0, sent)
@@ -74,7 +74,7 @@ class DirectWriteMixin(tcp.Connection):
         return 0 if isinstance(taken, Exception) else taken
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Send several pieces as one."""
+        """Send several parts in one write."""
         self.write(b"".join(iovec))
 
 
@@ -88,13 +88,13 @@ class _UNIXServer(DirectWriteMixin, unix.Server):
 
 def configure_port(port: IListeningPort) -> None:
     """
-    Make a port ready for many: it lets all who come at once wait, and its connections send at once.
+    Give a TCP or Unix port the longest listen queue, and connections that write directly.
 
-    One of a kind that is not known here stays as it is.
+    Any other kind of port is left unchanged.
     """
     for kind, transport in ((unix.Port, _UNIXServer), (tcp.Port, _TCPServer)):
         if isinstance(port, kind):
             port.transport = transport
-            # Twisted's own default is 50, and whoever finds no room tries again a second later.
+            # Twisted's default is 50. A client that finds the queue full retries only after a second.
             port.socket.listen(socket.SOMAXCONN)
             return

@@ -24,7 +24,8 @@ from twisted.web.server import NOT_DONE_YET, Request
 from brunix_twisted.config import cors_origins
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http.channel import Bounds
-from brunix_twisted.http.site import GatewayRequest, GatewaySite, one_spelling
+from brunix_twisted.http.site import GatewayRequest, GatewaySite
+from brunix_twisted.http.syntax import normalized_path
 from brunix_twisted.observability.logs import log_request
 from endpoints import CHAT, PATHS, asking_by_default, error_schema
 from fake_reactor import LIMIT_S
@@ -616,7 +617,7 @@ async def test_close_while_a_request_is_under_way(served: Served, log: LogLines)
 
 
 @pytest.mark.parametrize(
-    ("path", "spelling"),
+    ("path", "normalized"),
     [
         (b"/", b"/"),
         (b"", b"/"),
@@ -636,9 +637,9 @@ async def test_close_while_a_request_is_under_way(served: Served, log: LogLines)
         (b"/a b\n", b"/a%20b%0A"),
     ],
 )
-def test_one_spelling(path: bytes, spelling: bytes) -> None:
+def test_normalized_path(path: bytes, normalized: bytes) -> None:
     """A client that joins its base URL and the path with a slash too many would not find the endpoint."""
-    assert one_spelling(path) == spelling
+    assert normalized_path(path) == normalized
 
 
 # Caches.

@@ -111,13 +111,13 @@ async def test_what_is_held_leaves_in_one_piece(pair: Pair, monkeypatch: pytest.
         return send(data)
 
     monkeypatch.setattr(pair.transport, "_send_now", noting)
-    assert not pair.transport.holds
+    assert not pair.transport.is_holding
     pair.transport.hold()
     pair.transport.write(b"head")
     pair.transport.write(b"body")
-    assert (pair.transport.holds, sent) == (True, [])
+    assert (pair.transport.is_holding, sent) == (True, [])
     pair.transport.release()
-    assert (pair.transport.holds, sent) == (False, [b"headbody"])
+    assert (pair.transport.is_holding, sent) == (False, [b"headbody"])
     await pair.client.until(b"headbody")
     pair.transport.hold()
     pair.transport.release()
