@@ -1,4 +1,4 @@
-"""``python -m brunix_twisted``, installed as ``brunix``: the command line of those who ask."""
+"""``python -m brunix_twisted``, installed as ``brunix``: the commands for users of the gateway."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from brunix_twisted.cli.commands import run
 
 
 def main() -> int:
-    """Run the command; the result is the process's status."""
+    """Run the command and return the exit status."""
     try:
         return run(sys.argv[1:], os.environ)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""``twistd brunix``: from the command line and the environment to a service."""
+"""``twistd brunix``: builds the service from the command line and the environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.usage import Options as BaseOptions
 
-from brunix_twisted.app.check import check, engine_in_words
+from brunix_twisted.app.check import check, check_engine_status
 from brunix_twisted.app.service import GatewayService
 from brunix_twisted.app.systemd import Notifier, NotifyingService
 from brunix_twisted.config.settings import SettingError, Settings, table
@@ -40,7 +40,7 @@ _log = Logger()
 
 
 class Options(BaseOptions):
-    """One option for each setting; what is not given comes from the environment."""
+    """One option for each setting. A setting without an option comes from the environment."""
 
     longdesc = "Serves the Brunix Assistance Engine to clients of OpenAI's, Anthropic's and Ollama's HTTP APIs."
     optParameters: ClassVar[list[list[str | None]]] = [
@@ -48,35 +48,35 @@ class Options(BaseOptions):
         for _, row in table()
     ]
     optFlags: ClassVar[list[list[str | None]]] = [
-        ["check", None, "Say whether the gateway would serve with these settings, and end with status 0 or 1."]
+        ["check", None, "Check whether the gateway can start with these settings; exit with status 0 or 1."]
     ]
 
     def postOptions(self) -> None:
-        """Look, if no more is asked for, before twistd becomes a daemon or writes a file."""
+        """Run ``--check``, if given, before twistd becomes a daemon or writes a file."""
         if self["check"]:
             _check(self)
 
 
 class _Gateway(MultiService):
-    """What twistd runs: services that start one after the other and end in the opposite order, and their log."""
+    """The service that twistd runs: starts its children in order, stops them in reverse order, and sets the log."""
 
     def __init__(self, observer: ILogObserver | None) -> None:
         super().__init__()
         self._observer = observer
 
     def setServiceParent(self, parent: object) -> None:
-        """Take part in an application, which twistd asks where it is to log to."""
+        """Set the application's log observer, which twistd reads, and join the application."""
         if self._observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
-        """Start, and from now on let SIGHUP stop the process as SIGTERM does."""
+        """Start, and make SIGHUP stop the process like SIGTERM."""
         _stop_on_sighup()
         super().startService()
 
     def stopService(self) -> Deferred[None]:
-        """End each service when the one after it has ended."""
+        """Stop the services in reverse order, one at a time."""
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
@@ -86,23 +86,23 @@ class _Gateway(MultiService):
 
 def _stop_on_sighup() -> None:
     """
-    Let SIGHUP, which a terminal sends when it is closed, do what SIGTERM does; otherwise it kills at once.
+    Make SIGHUP, which a closing terminal sends, drain the gateway like SIGTERM instead of killing it.
 
-    Not if it is ignored, as nohup has it.
+    An ignored SIGHUP stays ignored: nohup sets that.
     """
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, _hang_up)
 
 
 def _hang_up(*_: object) -> None:
-    # Shell and terminal may each send one.
+    # The shell and the terminal may each send one.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _log.info("Received SIGHUP, which stops the gateway like SIGTERM.")
     signal.raise_signal(signal.SIGTERM)
 
 
 def _stop_once() -> None:
-    """Let only the first signal stop the gateway: a second one changes nothing, and Twisted logs an error for it."""
+    """Ignore the stop signals after the first: stopping twice has no effect, and Twisted logs an error for it."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -120,14 +120,14 @@ def _stop_once() -> None:
 
 def makeService(options: Mapping[str, str | None]) -> IService:
     """
-    Make the gateway's service, as twistd asks for it. Nothing is started.
+    Build the gateway's service for twistd, and start nothing.
 
-    :raises StartError: a setting is not allowed.
+    :raises StartError: a setting has a value that is not allowed.
     """
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs one, and which is twistd's to choose
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs one, and twistd chooses which
 
     use_monotonic_clock(reactor)
-    # Once the reactor has put its own handlers in place.
+    # After the reactor has installed its signal handlers.
     cast("ReactorBase", reactor).callWhenRunning(_stop_once)
     try:
         settings = Settings.read(os.environ, options)
@@ -147,10 +147,10 @@ def makeService(options: Mapping[str, str | None]) -> IService:
         service = GatewayService(cast("Reactor", reactor), settings, endpoint)
     else:
         service = Supervisor(sharing, settings, _given(os.environ, options), endpoint)
-    service.ready.addCallbacks(_tell, lambda failure: _give_up(failure, reactor), callbackArgs=(settings,))
+    service.ready.addCallbacks(_log_address, lambda failure: _give_up(failure, reactor), callbackArgs=(settings,))
     gateway = _Gateway(twistd_observer(getattr(options, "parent", None) or {}, settings.log_format))
     if metrics is not None and metrics_endpoint is not None:
-        # First, so that nothing has been started if it cannot listen, and an end is told of to its last moment.
+        # First, so that nothing else has started if it cannot listen, and the drain can be scraped until its end.
         exporter = Exporter(metrics_endpoint, metrics, service.expose)
         exporter.ready.addErrback(_give_up, reactor).addErrback(lambda _: None)
         exporter.setServiceParent(gateway)
@@ -159,19 +159,19 @@ def makeService(options: Mapping[str, str | None]) -> IService:
         service.ready.addErrback(lambda _: None)
         service.setServiceParent(gateway)
         return gateway
-    # The drain, and what comes after it.
+    # The drain, and the steps after it.
     stop_s = settings.drain_s + 10
     clock = cast("Reactor", reactor)
-    notifying = NotifyingService(clock, notifier, service, lambda: engine_in_words(clock, settings), stop_s)
+    notifying = NotifyingService(clock, notifier, service, lambda: check_engine_status(clock, settings), stop_s)
     notifying.setServiceParent(gateway)
     return gateway
 
 
 def _check(options: Mapping[str, str | None]) -> None:
     """
-    Look, say what was found, and end the process.
+    Run the checks, print their results and exit.
 
-    :raises StartError: a setting is not allowed.
+    :raises StartError: a setting has a value that is not allowed.
     """
     from twisted.internet import reactor  # noqa: PLC0415 - as in makeService
 
@@ -181,27 +181,27 @@ def _check(options: Mapping[str, str | None]) -> None:
         _check_reactor(reactor, settings)
         _check_traces(os.environ, settings)
         check_private_names(settings.engine_client)
-        # Whoever looks was seldom started by systemd, which alone has the gateway's socket.
+        # Only systemd has this socket, and --check rarely runs as a systemd service.
         endpoint = None if settings.listen.startswith("systemd:") else _endpoint(reactor, settings.listen)
         if settings.metrics_listen is not None:
             _endpoint(reactor, settings.metrics_listen, "PROXY_METRICS_LISTEN")
     except SettingError as error:
         raise StartError(f"twistd brunix: {error}") from None
 
-    async def look(clock: Reactor) -> None:
+    async def run_check(clock: Reactor) -> None:
         if not await check(clock, settings, endpoint, os.environ, options):
             raise SystemExit(1)
 
-    react(lambda clock: ensureDeferred(look(clock)), _reactor=reactor)
+    react(lambda clock: ensureDeferred(run_check(clock)), _reactor=reactor)
 
 
 def _given(environment: Mapping[str, str], options: Mapping[str, str | None]) -> dict[str, str]:
-    """Put all that was chosen into options, from which a process that has no command line reads the same settings."""
+    """Merge environment and options into options, from which another process reads the same settings."""
     variables = {row.option: text for _, row in table() if (text := environment.get(row.variable))}
     return variables | {row.option: text for _, row in table() if (text := options.get(row.option)) is not None}
 
 
-def _tell(address: IAddress, settings: Settings) -> IAddress:
+def _log_address(address: IAddress, settings: Settings) -> IAddress:
     proxy = proxy_for(settings.grpc_target, os.environ)
     _log.info(
         "Serving the model {model} on {address}; the engine is at {target}{through}",
@@ -214,7 +214,7 @@ def _tell(address: IAddress, settings: Settings) -> IAddress:
 
 
 def _give_up(failure: Failure, reactor: object) -> Failure:
-    """End the gateway, which cannot listen; that was not known yet when it started."""
+    """Stop the gateway because an endpoint failed to listen after the start."""
     stop_with_failure(reactor, failure.getErrorMessage())
     return failure
 
@@ -234,23 +234,23 @@ def _check_traces(environment: Mapping[str, str], settings: Settings) -> None:
     except ImportError:
         missing = True
     if missing:
-        allowed = "off, or otlp where OpenTelemetry is installed: pip install 'brunix-twisted[otel]'"
+        allowed = "off, or otlp if OpenTelemetry is installed: pip install 'brunix-twisted[otel]'"
         raise SettingError("PROXY_TRACES", settings.traces, allowed)
     for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         if environment.get(variable, "") not in {"", "grpc"}:
-            raise SettingError(variable, environment[variable], "grpc, which collectors listen for on port 4317")
+            raise SettingError(variable, environment[variable], "grpc, on which collectors listen at port 4317")
 
 
 def _endpoint(
-    reactor: Any,  # noqa: ANN401 - what the module is, no type says
+    reactor: Any,  # noqa: ANN401 - the reactor module has no type
     description: str,
     variable: str = "PROXY_LISTEN",
 ) -> IStreamServerEndpoint:
     try:
         return cast("IStreamServerEndpoint", serverFromString(reactor, description))
-    # Each kind of endpoint is read by code of its own, plugins among them, and fails in its own way.
+    # Endpoint parsers, among them those of plugins, may raise anything.
     except Exception as fault:
         allowed = next(row.rule.allowed for _, row in table() if row.variable == variable)
         if isinstance(fault, LookupError) and "systemd:" in description:
-            fault = LookupError("systemd has handed over no such socket: is the .socket unit started?")
+            fault = LookupError("systemd did not pass this socket: start the .socket unit")
         raise SettingError(variable, description, f"{allowed} ({fault})") from fault

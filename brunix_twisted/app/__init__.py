@@ -1,1 +1,1 @@
-"""The gateway as a service: start, drain and stop, checks, systemd; and `brunix run` and `brunix health`."""
+"""The gateway's service: start, drain and stop, --check, systemd."""

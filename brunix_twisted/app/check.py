@@ -1,8 +1,8 @@
 """
-Whether the gateway would serve here: ``twistd brunix --check``.
+``twistd brunix --check``: checks whether the gateway can start.
 
-It reads the settings, listens for a moment, asks the engine for its health and says what it found. Nothing is left
-behind: no process, no file, no port.
+It reads the settings, listens for a moment, checks the engine's health and prints the results. It leaves no process,
+file or open port behind.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.runtime.reactors import Reactor
 
 ENGINE_TIMEOUT_S: Final = 5.0
-"""An engine that takes longer to say how it is has no answers to give either."""
-
+"""Timeout of the engine's health check."""
 
 LISTEN_TIMEOUT_S: Final = 30.0
-"""How long an endpoint may take until it listens; Twisted's own take no time."""
+"""Timeout for an endpoint from a plugin to listen; Twisted's endpoints listen at once."""
 
 
-def tell(line: str) -> None:
+def report(line: str) -> None:
     """Print a line."""
-    print(line, flush=True)  # noqa: T201 - what the command is run for
+    print(line, flush=True)  # noqa: T201 - the output of a command
 
 
-class _Nobody(Factory):
-    """Answers nobody in the moment in which it listens."""
+class _TestFactory(Factory):
+    """The factory for the moment in which the endpoint is tested; it has no protocol."""
 
     noisy = False
 
 
-def chosen(settings: Settings, environment: Mapping[str, str], options: Mapping[str, str | None]) -> list[str]:
-    """Write a line for each setting that is not at its default, in the words in which it was given."""
+def changed_settings(
+    settings: Settings, environment: Mapping[str, str], options: Mapping[str, str | None]
+) -> list[str]:
+    """Describe each setting that differs from its default: one line with its variable, value and source."""
     defaults = Settings()
     lines = []
     for name, row in table():
@@ -64,70 +65,72 @@ async def check(
     options: Mapping[str, str | None],
 ) -> bool:
     """
-    Print line by line what was found, and return whether the gateway would serve.
+    Print the results line by line, and return whether the gateway can start and the engine is healthy.
 
-    :param endpoint: where it would listen; None: on a socket of systemd's, which is not here.
-    :param environment: what the settings were read from, with the options.
+    :param endpoint: where to listen; None for a socket from systemd, which cannot be tested here.
+    :param environment: the source of the settings, together with the options.
     """
-    given = chosen(settings, environment, options)
-    tell(f"settings: {len(given) or 'none'} not at the default")
-    for line in given:
-        tell(f"  {line}")
+    changed = changed_settings(settings, environment, options)
+    report(f"settings: {len(changed) or 'none'} changed from the default")
+    for line in changed:
+        report(f"  {line}")
     for sentence in unknown(environment):
-        tell(f"  {sentence}")
+        report(f"  {sentence}")
     listens = await _listens(reactor, settings, endpoint)
     tls = tls_of(settings)
     limits = limits_of(settings)
     result = await check_engine(reactor, settings.grpc_target, tls, ENGINE_TIMEOUT_S, limits)
     how = "without TLS" if tls is None else "over TLS"
     if result.unhealthy_reason is None:
-        tell(f"engine: {settings.grpc_target} is well, asked {how}; it took {result.took_s * 1000:.0f} ms")
+        report(f"engine: {settings.grpc_target} is healthy, {how}; the check took {result.took_s * 1000:.0f} ms")
     else:
-        tell(f"engine: {settings.grpc_target}, asked {how}: {result.unhealthy_reason}")
+        report(f"engine: {settings.grpc_target} is not healthy, {how}: {result.unhealthy_reason}")
         if todo := remedy(result, tls):
-            tell(f"  {todo}.")
+            report(f"  {todo}.")
         if result.detail:
-            tell(f"  gRPC says: {result.detail}")
+            report(f"  gRPC says: {result.detail}")
     if (proxy := proxy_for(settings.grpc_target, environment)) is not None:
-        tell(f"  The connection goes through the proxy {proxy}; no_proxy can except the engine's host.")
+        report(f"  The connection uses the proxy {proxy}. To bypass it, add the engine's host to no_proxy.")
     if not listens:
-        tell("The gateway would not start.")
+        report("The gateway cannot start.")
     elif result.unhealthy_reason is not None:
-        tell("The gateway would start, and answer questions with an error until the engine is well.")
+        report("The gateway can start, but returns errors until the engine is healthy.")
     else:
-        tell("The gateway is ready to start.")
+        report("The gateway is ready to start.")
     return listens and result.unhealthy_reason is None
 
 
 async def _listens(reactor: Reactor, settings: Settings, endpoint: IStreamServerEndpoint | None) -> bool:
     if endpoint is None:
-        tell(f"listening: {settings.listen} is for systemd to listen on, and was not tried")
+        report(f"listening: {settings.listen} was not tested: systemd opens this socket")
         return True
     try:
-        # An endpoint from a plugin may take its time, and even fail to end.
+        # An endpoint from a plugin may take long, or never finish.
         clock = cast("IReactorTime", reactor)
-        port = await maybeDeferred(endpoint.listen, _Nobody()).addTimeout(LISTEN_TIMEOUT_S, clock)
+        port = await maybeDeferred(endpoint.listen, _TestFactory()).addTimeout(LISTEN_TIMEOUT_S, clock)
     except DeferredTimeout:
-        tell(f"listening: PROXY_LISTEN is {settings.listen!r}: it did not listen within {LISTEN_TIMEOUT_S:g} s")
+        report(f"listening: PROXY_LISTEN is {settings.listen!r}: did not listen within {LISTEN_TIMEOUT_S:g} s")
         return False
-    # Each kind of endpoint fails in its own way.
+    # An endpoint may fail with any exception.
     except Exception as fault:  # noqa: BLE001 - see above
-        tell(f"listening: PROXY_LISTEN is {settings.listen!r}: {fault}")
+        report(f"listening: PROXY_LISTEN is {settings.listen!r}: {fault}")
         if "already in use" in str(fault):
-            tell("  Another program listens there, or the gateway itself if it runs already.")
+            report("  Another program, or a running gateway, already listens there.")
         return False
     await maybeDeferred(port.stopListening)
-    tell(f"listening: {settings.listen} is free")
+    report(f"listening: {settings.listen} is free")
     return True
 
 
-def words(result: HealthResult, settings: Settings) -> str:
-    """Tell a trial in half a sentence, for a status that anyone on the machine may read."""
-    engine = f"at the start the engine at {settings.grpc_target} was"
-    return f"{engine} well" if result.unhealthy_reason is None else f"{engine} not well: {result.unhealthy_reason}"
+def engine_status(result: HealthResult, settings: Settings) -> str:
+    """Describe a health check for systemd's status, which all users of the machine can read."""
+    engine = f"at startup the engine at {settings.grpc_target} was"
+    if result.unhealthy_reason is None:
+        return f"{engine} healthy"
+    return f"{engine} not healthy: {result.unhealthy_reason}"
 
 
-def engine_in_words(reactor: Reactor, settings: Settings) -> Deferred[str]:
-    """Try the engine; fires with half a sentence, and never fails."""
-    tried = check_engine(reactor, settings.grpc_target, tls_of(settings), ENGINE_TIMEOUT_S, limits_of(settings))
-    return tried.addCallback(words, settings)
+def check_engine_status(reactor: Reactor, settings: Settings) -> Deferred[str]:
+    """Check the engine's health; fires with :func:`engine_status`, and never fails."""
+    checked = check_engine(reactor, settings.grpc_target, tls_of(settings), ENGINE_TIMEOUT_S, limits_of(settings))
+    return checked.addCallback(engine_status, settings)

@@ -1,4 +1,4 @@
-"""The gateway as a service: what it starts, in which order, and how it ends without breaking an answer off."""
+"""The gateway's service: starts its parts in order, and stops them without truncating an answer."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     from brunix_twisted.observability.metrics import Metrics
     from brunix_twisted.observability.tracing import Tracing
 
-# How long a client may take to read the end of an answer that is already written, once the gateway stops.
+# During a stop: maximum time for clients to read what has been written.
 _FLUSH_S = 5.0
 
-# How long a request may take to arrive whose connection had been accepted when the gateway stopped.
+# During a stop: maximum time to wait for requests on connections that were accepted before.
 _ARRIVAL_S = 2.0
 
-# How long a port may take to close. Twisted's own take one turn of the reactor; a plugin's may never say so.
+# Maximum time to close a port. Twisted's ports take one reactor iteration; a plugin's may never report it.
 _CLOSED_S = 2.0
 
-# How long the engine calls may take to end once they have been cancelled, which takes them milliseconds.
+# Maximum time for cancelled engine calls to end. They normally take milliseconds.
 _CANCELLED_S = 3.0
 
 
@@ -55,34 +55,33 @@ class GatewayService(Service):
     """
     Owns the threads, the channel to the engine and the listening port.
 
-    All of them are made when the service starts, which is after twistd has forked: neither threads nor gRPC survive a
-    fork.
+    It creates them when it starts, after twistd has forked: neither threads nor gRPC survive a fork.
     """
 
     _is_stopped = False
 
     processes: Processes | None = None
-    """What is known of the others, where there are several processes."""
+    """The state of all gateway processes; None if there is only this one."""
     metrics: Metrics | None = None
-    """What is counted, once it has been started, if anybody wants to know."""
+    """The metrics, once the service has started; None without PROXY_METRICS_LISTEN."""
 
     def __init__(self, reactor: Reactor, settings: Settings, endpoint: IStreamServerEndpoint) -> None:
-        """Prepare to serve on an endpoint; nothing is started yet."""
+        """Prepare to serve on an endpoint; start nothing yet."""
         self._reactor = reactor
         self._settings = settings
         self._listener = Listener(endpoint, "PROXY_LISTEN", settings.listen)
         self.digest_key = token_bytes(16)
-        """Of the digests that stand for sessions in the log and in traces; the same in all processes of a gateway."""
+        """The key of the session digests in the log and in traces; the same in all processes of a gateway."""
         self.ready: Deferred[IAddress] = Deferred()
-        """Fires with the address once it is listened on; fails with StartError if that turns out late."""
+        """Fires with the address once the port is open; fails with StartError if the endpoint fails later."""
 
     def privilegedStartService(self) -> None:
         """
-        Listen, and make everything that answering needs.
+        Create all parts, and listen.
 
-        twistd calls it while a port below 1024 may still be bound, before it changes its user.
+        twistd calls this before it drops privileges, so a port below 1024 can be opened.
 
-        :raises StartError: the port cannot be listened on.
+        :raises StartError: the endpoint cannot listen.
         """
         settings = self._settings
         self._tracing = _tracing(self._reactor, settings, self.digest_key)
@@ -157,8 +156,8 @@ class GatewayService(Service):
     def _observers(self) -> list[Observer]:
         if self._settings.metrics_listen is None:
             return [log_request]
-        # Not earlier: to import it would make every start longer.
-        from brunix_twisted.observability.metrics import Metrics  # noqa: PLC0415 - as said
+        # Imported only if needed: importing it takes time at every start.
+        from brunix_twisted.observability.metrics import Metrics  # noqa: PLC0415 - see above
 
         self.metrics = Metrics(self._reactor, self._read)
         self.metrics.start()
@@ -177,16 +176,16 @@ class GatewayService(Service):
 
     def expose(self, accept: str) -> Deferred[tuple[bytes, bytes]]:
         """
-        Tell the metrics: the content type, and the body.
+        Return the metrics: content type and body.
 
-        :param accept: which of Prometheus's forms is wanted, as in an HTTP header.
+        :param accept: the scraper's ``Accept`` header, which selects one of Prometheus's formats.
         """
         if self.metrics is None:
-            raise RuntimeError("the service has not been started, or nobody wanted any metrics")
+            raise RuntimeError("the service has not been started, or PROXY_METRICS_LISTEN is not set")
         return succeed(self.metrics.exposition(accept))
 
     def startService(self) -> None:
-        """Be running; the reactor, once it runs, accepts the first request."""
+        """Start. The first request is accepted once the reactor runs."""
         if not self._listener.has_started:
             self.privilegedStartService()
         super().startService()
@@ -195,22 +194,22 @@ class GatewayService(Service):
         configure_port(port)
         names = self._settings.allowed_hosts
         if names or _is_loopback(port.getHost()):
-            # A page of the web could otherwise reach what only this machine may, by a name that it points here.
+            # Against DNS rebinding: a web page could otherwise reach a loopback port by a name that resolves to it.
             self._site.hosts = Hosts(names | {gethostname().lower()})
         self.ready.callback(port.getHost())
 
     @property
     def port(self) -> IListeningPort:
-        """Where it listens, once it does."""
+        """The listening port."""
         if self._listener.port is None:
             raise RuntimeError("the service does not listen")
         return self._listener.port
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop listening, let answers end until the drain's deadline, then let go of everything.
+        Stop listening, wait for running answers until the drain deadline, then close everything.
 
-        Fires when no thread of the gateway's is left.
+        Fires when all threads of the gateway have ended.
         """
         return ensureDeferred(self._stop())
 
@@ -223,29 +222,29 @@ class GatewayService(Service):
         began_s = seconds()
         clock = cast("IReactorTime", self._reactor)
         await run_steps(
-            # The socket may outlive this process: whoever is not accepted is then answered by the next one. But what
-            # has been accepted has to be answered here.
+            # The socket may outlive this process: then the next process serves connections that are not accepted yet.
+            # This process must serve all accepted connections.
             ("close the port", lambda: self._listener.stop().addTimeout(_CLOSED_S, clock)),
-            ("take the requests on their way", lambda: self._site.drain_incoming(min(_ARRIVAL_S, drain_s))),
-            # A large body may still be parsed on another thread; its question is admitted like the others.
-            ("parse what has come", lambda: self._site.bodies.when_idle().addTimeout(_CANCELLED_S, clock)),
-            # From now on no question is admitted, not even on a connection that is open already.
-            ("let the answers end", lambda: self._completion.in_flight.drain(max(0, began_s + drain_s - seconds()))),
-            # A call ends once it is cancelled, and nothing it occupies may be closed before. If one does not, the
-            # process must end all the same.
+            ("receive the requests in flight", lambda: self._site.drain_incoming(min(_ARRIVAL_S, drain_s))),
+            # A large body may still be parsed on another thread. Its question must be admitted before the drain.
+            ("parse the received bodies", lambda: self._site.bodies.when_idle().addTimeout(_CANCELLED_S, clock)),
+            # From here on no question is admitted, not even on an open connection.
+            ("drain the answers", lambda: self._completion.drain(max(0, began_s + drain_s - seconds()))),
+            # A cancelled call must end before the channel and the threads that it uses are closed. If it does not end
+            # in time, the process exits anyway.
             ("await the engine calls", lambda: self._admission.when_idle().addTimeout(_CANCELLED_S, clock)),
-            # The process ends soon after this, and with it whatever has not left its sockets.
+            # The process exits soon after this, and loses data that its sockets have not sent.
             ("close the connections", lambda: self._site.close(_FLUSH_S)),
             ("stop parsing", self._site.bodies.stop),
             *self._release(),
         )
 
     def _release(self) -> list[Step]:
-        """List the last steps of a stop, which let go of everything that the start has made."""
+        """List the last steps of a stop, which close what the start has created."""
         steps: list[Step] = []
         if self.metrics is not None:
             steps.append(("stop the metrics", self.metrics.stop))
-        # Late, since no call may be made any more.
+        # Last: a gRPC channel must not be used after it is closed.
         steps.append(("close the channel to the engine", self._engine.close))
         if self._tracing is not None:
             steps.append(("export the last spans", self._tracing.stop))
@@ -263,23 +262,23 @@ def _engine(reactor: Reactor, settings: Settings) -> Engine:
 def _tracing(reactor: Reactor, settings: Settings, digest_key: bytes) -> Tracing | None:
     if settings.traces == "off":
         return None
-    # Not earlier: OpenTelemetry is only installed where it is wanted.
-    from brunix_twisted.observability.tracing import Tracing  # noqa: PLC0415 - as said
+    # Imported only if needed: OpenTelemetry is an optional dependency.
+    from brunix_twisted.observability.tracing import Tracing  # noqa: PLC0415 - see above
 
     try:
         return Tracing(reactor, settings, digest_key)
-    # What the variables OTEL_… hold is read by OpenTelemetry, and each of them fails in its own way.
+    # OpenTelemetry reads the variables OTEL_… and may raise anything.
     except Exception as fault:
         raise StartError(f"twistd brunix: PROXY_TRACES is {settings.traces!r}, but: {fault}") from fault
 
 
 def limits_of(settings: Settings) -> ConnectionLimits:
-    """Say how long the connection to the engine may take to show that it works."""
+    """Return the limits of the connection to the engine."""
     return ConnectionLimits(settings.grpc_connect_timeout_s, settings.grpc_ack_timeout_s, settings.max_answer_bytes)
 
 
 def tls_of(settings: Settings) -> Tls | None:
-    """Say how the engine is to be known; None: not over TLS."""
+    """Return the TLS files and name for the engine; None without TLS."""
     if settings.grpc_tls_ca is None:
         return None
     return Tls(

@@ -1,8 +1,8 @@
 """
-Tells systemd how the gateway fares: what sd_notify(3) and sd_watchdog_enabled(3) describe, without their library.
+Report the gateway's state to systemd: sd_notify(3) and sd_watchdog_enabled(3), without libsystemd.
 
-A message is one datagram, lines of ``NAME=value``, to the socket that ``NOTIFY_SOCKET`` names. Where nobody has set
-that variable, nobody wants to be told.
+A message is one datagram with lines of ``NAME=value``, sent to the socket in ``NOTIFY_SOCKET``. Without that variable,
+nothing is sent.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import run_steps
 
-# systemd empties its socket all the time; one that is full for so long belongs to a systemd that hangs.
+# systemd reads its socket continuously; if the socket is full for this long, systemd hangs.
 _SEND_TIMEOUT_S: Final = 1.0
 
 
 class Notifier:
-    """The socket of whoever supervises this process."""
+    """Sends messages to the notification socket of the process's supervisor."""
 
     _log = Logger()
 
     def __init__(self, path: str, watchdog_s: float | None = None) -> None:
         """
-        Prepare to tell; nothing is sent yet.
+        Prepare to send; send nothing yet.
 
-        :param path: of the socket; with an ``@`` in front, its name in Linux's abstract namespace.
-        :param watchdog_s: who is not heard of for so long is taken to hang, and is restarted; None: nobody watches.
+        :param path: path of the socket; with a leading ``@``, its name in Linux's abstract namespace.
+        :param watchdog_s: systemd restarts the process if it sends no keep-alive for this long; None without watchdog.
         """
         self._path = path
         self.watchdog_s = watchdog_s
@@ -44,9 +44,9 @@ class Notifier:
     @classmethod
     def read(cls, environment: Mapping[str, str], pid: int) -> Notifier | None:
         """
-        Find out from the environment who wants to be told; None: nobody.
+        Read the environment; return None if there is no notification socket.
 
-        :param pid: of this process, since a watchdog may be meant for another that has this one's environment.
+        :param pid: this process's id. The watchdog may apply to another process with the same environment.
         """
         path = environment.get("NOTIFY_SOCKET", "")
         if not path:
@@ -55,26 +55,26 @@ class Notifier:
         watched = environment.get("WATCHDOG_PID", str(pid)) == str(pid) and watchdog_us.isdecimal()
         return cls(path, int(watchdog_us) / 1_000_000 if watched and int(watchdog_us) else None)
 
-    def tell(self, **told: str | int) -> None:
-        """Send one message, without waiting. If it cannot be sent, the log says so, and the gateway goes on."""
-        message = "\n".join(f"{name}={' '.join(str(value).split())}" for name, value in told.items()).encode()
-        names = ", ".join(told)
+    def notify(self, **values: str | int) -> None:
+        """Send one message without blocking. A failure is logged."""
+        message = "\n".join(f"{name}={' '.join(str(value).split())}" for name, value in values.items()).encode()
+        names = ", ".join(values)
         try:
             self._send(message, 0)
         except BlockingIOError:
             # systemd is busy or stopped. The reactor must not wait for it.
             try:
-                Thread(target=self._send_slowly, args=(message, names), daemon=True).start()
+                Thread(target=self._send_blocking, args=(message, names), daemon=True).start()
             except RuntimeError as fault:
-                self._complain(names, str(fault))
+                self._log_failure(names, str(fault))
         except OSError as fault:
-            self._complain(names, fault.strerror or str(fault))
+            self._log_failure(names, fault.strerror or str(fault))
 
-    def _send_slowly(self, message: bytes, names: str) -> None:
+    def _send_blocking(self, message: bytes, names: str) -> None:
         try:
             self._send(message, _SEND_TIMEOUT_S)
         except OSError as fault:
-            self._complain(names, fault.strerror or str(fault))
+            self._log_failure(names, fault.strerror or str(fault))
 
     def _send(self, message: bytes, timeout_s: float) -> None:
         address = f"\0{self._path[1:]}" if self._path.startswith("@") else self._path
@@ -82,23 +82,23 @@ class Notifier:
             sender.settimeout(timeout_s)
             sender.sendto(message, address)
 
-    def _complain(self, names: str, fault: str) -> None:
+    def _log_failure(self, names: str, fault: str) -> None:
         self._log.warn(
-            "systemd was not told {told} at NOTIFY_SOCKET={path}: {fault}",
-            told=names,
+            "Could not send {names} to systemd at NOTIFY_SOCKET={path}: {fault}",
+            names=names,
             path=self._path,
             fault=fault,
         )
 
 
 class _Serving(Protocol):
-    """What is asked of a gateway's service, beside that it is one."""
+    """The additional attribute that the gateway's service must have."""
 
     ready: Deferred[IAddress]
 
 
 class NotifyingService(Service):
-    """A gateway's service, and in step with it what systemd is told."""
+    """Wraps the gateway's service, and reports its state to systemd."""
 
     def __init__(
         self,
@@ -109,30 +109,30 @@ class NotifyingService(Service):
         stop_s: float,
     ) -> None:
         """
-        Run a service.
+        Wrap a service.
 
-        :param stop_s: how long its end may take.
-        :param try_engine: fires with a few words on what came of it, whatever that is; never fails.
+        :param check_engine: checks the engine; fires with a description of the result, and never fails.
+        :param stop_s: maximum time to stop the service.
         """
         self._reactor = reactor
         self._notifier = notifier
         self._service = service
         self._inner = cast("IService", service)
-        self._try_engine = check_engine
+        self._check_engine = check_engine
         self._stop_s = stop_s
         self._stopping = False
-        # What the reactor does not get to while it is blocked: so the watchdog sees that.
-        self._alive = LoopingCall(notifier.tell, WATCHDOG=1)
-        self._alive.clock = cast("IReactorTime", reactor)
+        # Runs on the reactor, so a blocked reactor sends no keep-alive.
+        self._keep_alive = LoopingCall(notifier.notify, WATCHDOG=1)
+        self._keep_alive.clock = cast("IReactorTime", reactor)
 
     def privilegedStartService(self) -> None:
-        """Start what may need a privilege."""
+        """Start the parts of the service that need privileges."""
         self._inner.privilegedStartService()
 
     def startService(self) -> None:
-        """Start, and say so once the port listens and the engine has been tried."""
+        """Start, and report READY once the port is open and the engine has been checked."""
         super().startService()
-        self._notifier.tell(STATUS="Starting")
+        self._notifier.notify(STATUS="Starting")
         self._inner.startService()
         ensureDeferred(self._announce())
 
@@ -140,43 +140,43 @@ class NotifyingService(Service):
         try:
             address = await self._service.ready
         except StartError:
-            return  # the gateway ends for it, and its log says why
-        # Tried, and no more: a gateway may well be there before its engine.
-        engine = await self._try_engine()
+            return  # the gateway stops, and logs why
+        # READY does not depend on the result: the gateway may start before its engine.
+        engine = await self._check_engine()
         if self._stopping:
             return
-        self._notifier.tell(READY=1, STATUS=f"Serving on {where(address)}; {engine}")
+        self._notifier.notify(READY=1, STATUS=f"Serving on {where(address)}; {engine}")
         if self._notifier.watchdog_s is not None:
-            # Twice as often as need be: one message may be late.
-            self._alive.start(self._notifier.watchdog_s / 2)
+            # Twice as often as required: one message may be late.
+            self._keep_alive.start(self._notifier.watchdog_s / 2)
 
     def stopService(self) -> Deferred[None]:
-        """Say that the end begins, and how long it may take, whatever the unit says; then end."""
+        """Report STOPPING and extend the unit's stop timeout, then stop."""
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
         super().stopService()
         self._stopping = True
         await run_steps(
-            ("tell systemd", self._tell_of_stop),
+            ("notify systemd", self._notify_stopping),
             ("stop the gateway", self._inner.stopService),
-            ("end the watchdog's messages", self._end_watchdog),
+            ("end the watchdog's keep-alives", self._stop_keep_alive),
         )
 
-    def _tell_of_stop(self) -> None:
-        self._notifier.tell(
+    def _notify_stopping(self) -> None:
+        self._notifier.notify(
             STOPPING=1,
             EXTEND_TIMEOUT_USEC=int(self._stop_s * 1_000_000),
-            STATUS="Letting the answers under way end",
+            STATUS="Waiting for running answers to finish",
         )
 
-    def _end_watchdog(self) -> None:
-        if self._alive.running:
-            self._alive.stop()
+    def _stop_keep_alive(self) -> None:
+        if self._keep_alive.running:
+            self._keep_alive.stop()
 
 
 def where(address: IAddress) -> str:
-    """Spell an address as people do."""
+    """Return an address as ``host:port``, ``[host]:port`` or a path."""
     host, port = getattr(address, "host", None), getattr(address, "port", None)
     if host is not None:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

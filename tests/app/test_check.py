@@ -28,7 +28,7 @@ from scripted_engine import ScriptedEngine
 from twistd import TWISTD, free_port, get, twistd, wait_for_port
 
 READY = "The gateway is ready to start."
-NOT_WELL = "The gateway would start, and answer questions with an error until the engine is well."
+NOT_WELL = "The gateway can start, but returns errors until the engine is healthy."
 
 
 @attrs.frozen
@@ -72,14 +72,14 @@ def test_all_is_well(check: Check, engine: ScriptedEngine) -> None:
     assert found.status == 0
     *told, engine_line, end = found.lines
     assert told == [
-        "settings: 4 not at the default",
+        "settings: 4 changed from the default",
         f"  BRUNIX_GRPC_TARGET is '{engine.target}' (environment; default: 'localhost:50051')",
         f"  BRUNIX_GRPC_CONNECT_TIMEOUT_S is '{CLEAN['BRUNIX_GRPC_CONNECT_TIMEOUT_S']}' (environment; default: '1')",
         "  PROXY_MODEL_ID is 'house' (--model-id; default: 'brunix')",
         "  PROXY_LISTEN is 'tcp:0:interface=127.0.0.1' (environment; default: 'tcp:8000:interface=127.0.0.1')",
         "listening: tcp:0:interface=127.0.0.1 is free",
     ]
-    assert re.fullmatch(rf"engine: {engine.target} is well, asked without TLS; it took \d+ ms", engine_line)
+    assert re.fullmatch(rf"engine: {engine.target} is healthy, without TLS; the check took \d+ ms", engine_line)
     assert end == READY
 
 
@@ -89,8 +89,8 @@ def test_no_engine(check: Check) -> None:
     found = check(BRUNIX_GRPC_TARGET=target)
     assert found.status == 1
     told, todo, words, end = found.lines[-4:]
-    assert told == f"engine: {target}, asked without TLS: The engine is unreachable"
-    assert todo == "  Nothing listens there. Start the engine, or correct BRUNIX_GRPC_TARGET."
+    assert told == f"engine: {target} is not healthy, without TLS: The engine cannot be reached"
+    assert todo == "  Nobody listens there: start the engine, or correct BRUNIX_GRPC_TARGET."
     assert words.startswith("  gRPC says: UNAVAILABLE: ")
     assert end == NOT_WELL
 
@@ -101,7 +101,7 @@ def test_an_engine_that_is_not_well(check: Check, engine: ScriptedEngine) -> Non
     found = check(BRUNIX_GRPC_TARGET=engine.target)
     assert found.status == 1
     assert found.lines[-2:] == [
-        f"engine: {engine.target}, asked without TLS: The engine reports NOT_SERVING",
+        f"engine: {engine.target} is not healthy, without TLS: The engine says it is not_serving",
         NOT_WELL,
     ]
 
@@ -116,9 +116,9 @@ def test_the_port_is_taken(check: Check, tmp_path: Path, engine: ScriptedEngine)
     taken, why, well, end = found.lines[-4:]
     assert taken.startswith(f"listening: PROXY_LISTEN is '{listen}': ")
     assert "Address already in use" in taken
-    assert why == "  Another program listens there, or the gateway itself if it runs already."
-    assert "is well" in well
-    assert end == "The gateway would not start."
+    assert why == "  Another program, or a running gateway, already listens there."
+    assert "is healthy" in well
+    assert end == "The gateway cannot start."
 
 
 def test_the_port_is_not_kept(check: Check, tmp_path: Path, engine: ScriptedEngine) -> None:
@@ -134,7 +134,7 @@ def test_a_socket_of_systemds(check: Check, engine: ScriptedEngine) -> None:
     """The settings of the unit could not be looked at by hand."""
     found = check(PROXY_LISTEN="systemd:domain=INET:index=0", BRUNIX_GRPC_TARGET=engine.target)
     assert (found.status, found.lines[-1]) == (0, READY)
-    assert "listening: systemd:domain=INET:index=0 is for systemd to listen on, and was not tried" in found.lines
+    assert "listening: systemd:domain=INET:index=0 was not tested: systemd opens this socket" in found.lines
 
 
 @pytest.mark.parametrize(

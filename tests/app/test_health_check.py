@@ -163,16 +163,16 @@ def test_where_the_gateway_listens_is_where_it_is_asked(description: str, expect
 @pytest.mark.parametrize(
     ("description", "words"),
     [
-        ("systemd:domain=INET:index=0", "tcp:, tcp6: and unix: only"),
-        ("ssl:443:privateKey=key.pem", "tcp:, tcp6: and unix: only"),
-        ("port=8000", "tcp:, tcp6: and unix: only"),
-        ("tcp:0", "no port"),
-        ("tcp:65536", "no port"),
-        ("tcp:http", "no port"),
-        ("tcp:", "no port"),
-        ("tcp6:interface=x", "no port"),
-        ("unix:", "no path"),
-        ("unix", "no path"),
+        ("systemd:domain=INET:index=0", "only tcp:, tcp6: and unix:"),
+        ("ssl:443:privateKey=key.pem", "only tcp:, tcp6: and unix:"),
+        ("port=8000", "only tcp:, tcp6: and unix:"),
+        ("tcp:0", "without a port"),
+        ("tcp:65536", "without a port"),
+        ("tcp:http", "without a port"),
+        ("tcp:", "without a port"),
+        ("tcp6:interface=x", "without a port"),
+        ("unix:", "without a path"),
+        ("unix", "without a path"),
     ],
 )
 @pytest.mark.parametrize("wait", [False, True])
@@ -205,7 +205,7 @@ def test_healthy(serve: Serve, kind: str, command: Sequence[str]) -> None:
     listen, asked = serve(kind)
     done = run(listen, command=command)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{health_check.address(listen)}: the gateway and the engine answer\n"
+    assert done.stdout == f"{probe.address(listen)}: the gateway and the engine are healthy\n"
     ((path, host),) = (line.split(" ") for line in asked)
     assert path == "/health"
     assert host in {"localhost", health_check.address(listen).url.removeprefix("http://")}
@@ -215,13 +215,13 @@ def test_healthy(serve: Serve, kind: str, command: Sequence[str]) -> None:
 @pytest.mark.parametrize(
     ("status", "body_bytes", "words"),
     [
-        (503, LOADING, "the gateway answers, the engine does not yet: 503 'engine unavailable'"),
-        (503, b"busy", "what answers there is not the gateway: 503 'Service Unavailable'"),
-        (200, b"<!doctype html>", "what answers there is not the gateway: 200 'OK'"),
-        (200, b"[" * 9_000, "what answers there is not the gateway: 200 'OK'"),
-        (404, b'{"detail":"Not Found"}', "what answers there is not the gateway: 404 'Not Found'"),
-        (500, b'["status"]', "what answers there is not the gateway: 500 'Internal Server Error'"),
-        (503, b'{"status":"\\u001b[2J\\n"}', r"the gateway answers, the engine does not yet: 503 '\x1b[2J\n'"),
+        (503, LOADING, "the gateway is up, the engine is not healthy yet: 503 'engine unavailable'"),
+        (503, b"busy", "the server there is not the gateway: 503 'Service Unavailable'"),
+        (200, b"<!doctype html>", "the server there is not the gateway: 200 'OK'"),
+        (200, b"[" * 9_000, "the server there is not the gateway: 200 'OK'"),
+        (404, b'{"detail":"Not Found"}', "the server there is not the gateway: 404 'Not Found'"),
+        (500, b'["status"]', "the server there is not the gateway: 500 'Internal Server Error'"),
+        (503, b'{"status":"\\u001b[2J\\n"}', r"the gateway is up, the engine is not healthy yet: 503 '\x1b[2J\n'"),
     ],
 )
 def test_unhealthy(serve: Serve, status: int, body_bytes: bytes, words: str, command: Sequence[str]) -> None:
@@ -238,15 +238,15 @@ def test_without_a_gateway(tmp_path: Path) -> None:
         bound.bind(("127.0.0.1", 0))
         done = run(f"tcp:{bound.getsockname()[1]}")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.endswith(": the gateway does not answer: Connection refused\n")
+    assert done.stdout.endswith(": the gateway is unreachable: Connection refused\n")
 
     done = run(f"unix:{tmp_path}/none.sock")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.endswith(": the gateway does not answer: No such file or directory\n")
+    assert done.stdout.endswith(": the gateway is unreachable: No such file or directory\n")
 
     done = run(f"unix:{tmp_path}/{'long' * 100}")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.endswith(": the gateway does not answer: AF_UNIX path too long\n")
+    assert done.stdout.endswith(": the gateway is unreachable: AF_UNIX path too long\n")
 
 
 def test_a_server_that_says_nothing() -> None:
@@ -254,7 +254,7 @@ def test_a_server_that_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         done = run(f"tcp:{silent.getsockname()[1]}")
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.endswith(": the gateway does not answer: timed out\n")
+    assert done.stdout.endswith(": the gateway is unreachable: timed out\n")
 
 
 def test_a_server_that_speaks_no_http() -> None:
@@ -266,8 +266,8 @@ def test_a_server_that_speaks_no_http() -> None:
             self.wfile.write(b"220 mail.example ESMTP\r\n")
 
     with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server, serving(server):
-        missing = health_check.unhealthy_reason(Address("127.0.0.1", server.server_address[1]), timeout_s=LIMIT_S)
-    assert missing == "what answers there is not the gateway: it speaks no HTTP"
+        missing = probe.health_problem(Address("127.0.0.1", server.server_address[1]), timeout_s=LIMIT_S)
+    assert missing == "the server there is not the gateway: it does not speak HTTP"
 
 
 class Time:

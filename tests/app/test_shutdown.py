@@ -78,7 +78,7 @@ async def test_a_failed_step_does_not_stop_the_others(log: LogLines, failure: Ca
 STEPS = {
     "port": ("port", "stopListening"),
     "arriving": ("_site", "drain_incoming"),
-    "drain": ("_completion.in_flight", "drain"),
+    "drain": ("_completion", "drain"),
     "idle": ("_admission", "when_idle"),
     "connections": ("_site", "close"),
     "metrics": ("metrics", "stop"),
@@ -184,8 +184,8 @@ def test_the_watchdog_ends_although_the_gateway_fails_to_stop(log: LogLines) -> 
     clock = Clock()
     ready: Deferred[IAddress] = Deferred()
     inner = SimpleNamespace(ready=ready, startService=lambda: None, stopService=broken)
-    notifier = cast("Notifier", SimpleNamespace(tell=lambda **more: told.append(more), watchdog_s=30))
-    service = NotifyingService(cast("Reactor", clock), notifier, inner, lambda: succeed("the engine was well"), 35)
+    notifier = cast("Notifier", SimpleNamespace(notify=lambda **more: told.append(more), watchdog_s=30))
+    service = NotifyingService(cast("Reactor", clock), notifier, inner, lambda: succeed("the engine was healthy"), 35)
     service.startService()
     ready.callback(IPv4Address("TCP", "127.0.0.1", 8000))
     stopped = service.stopService()
@@ -198,7 +198,7 @@ def test_systemd_cannot_be_told(log: LogLines) -> None:
     """A gateway that cannot tell systemd of its end still ends."""
     stopped: list[str] = []
     inner = SimpleNamespace(ready=Deferred(), startService=lambda: None, stopService=lambda: stopped.append("inner"))
-    notifier = cast("Notifier", SimpleNamespace(tell=broken, watchdog_s=None))
+    notifier = cast("Notifier", SimpleNamespace(notify=broken, watchdog_s=None))
     service = NotifyingService(cast("Reactor", Clock()), notifier, inner, lambda: succeed(""), 35)
     assert service.stopService().called
     assert stopped == ["inner"]

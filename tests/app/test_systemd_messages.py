@@ -47,7 +47,7 @@ def told(tmp_path: Path) -> Iterator[Told]:
 def test_a_message(tmp_path: Path, *, abstract: bool) -> None:
     """Nobody would hear that the gateway is ready, and systemd would end it after a minute and a half."""
     told = Told(f"@{tmp_path}/notify" if abstract else f"{tmp_path}/notify")
-    Notifier(told.path).tell(READY=1, STATUS="well\nWATCHDOG=1 é")
+    Notifier(told.path).notify(READY=1, STATUS="well\nWATCHDOG=1 é")
     assert told.next() == {"READY": "1", "STATUS": "well WATCHDOG=1 é"}
     told.close()
 
@@ -55,9 +55,11 @@ def test_a_message(tmp_path: Path, *, abstract: bool) -> None:
 def test_nobody_listens(tmp_path: Path) -> None:
     """A gateway whose systemd has gone would stop answering, or say nothing of it."""
     with log_lines() as lines:
-        Notifier(f"{tmp_path}/nothing").tell(WATCHDOG=1)
+        Notifier(f"{tmp_path}/nothing").notify(WATCHDOG=1)
     (line,) = lines.texts
-    assert line == (f"systemd was not told WATCHDOG at NOTIFY_SOCKET={tmp_path}/nothing: No such file or directory")
+    assert line == (
+        f"Could not send WATCHDOG to systemd at NOTIFY_SOCKET={tmp_path}/nothing: No such file or directory"
+    )
 
 
 def test_systemd_does_not_read(told: Told) -> None:
@@ -68,7 +70,7 @@ def test_systemd_does_not_read(told: Told) -> None:
     def tell() -> None:
         # More than fits. Each that has to wait for room waits for a second.
         for number in range(LIMIT_S * 3):
-            notifier.tell(WATCHDOG=number)
+            notifier.notify(WATCHDOG=number)
         told_all.set()
 
     with log_lines(), Threads() as threads:
@@ -91,8 +93,8 @@ def test_no_thread_can_be_started(told: Told, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(notifier, "_send", send)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with log_lines() as log:
-        notifier.tell(WATCHDOG=1)
-    assert log.texts == [f"systemd was not told WATCHDOG at NOTIFY_SOCKET={told.path}: can't start new thread"]
+        notifier.notify(WATCHDOG=1)
+    assert log.texts == [f"Could not send WATCHDOG to systemd at NOTIFY_SOCKET={told.path}: can't start new thread"]
 
 
 @pytest.mark.parametrize(
@@ -139,13 +141,13 @@ def test_where(address: IAddress, spelt: str) -> None:
 
 @attrs.define
 class Recorder(Notifier):
-    """Keeps what is told, in one list with what happens."""
+    """Records the messages and the other events in one list."""
 
     events: list[object]
     watchdog_s: float | None = None
 
-    def tell(self, **told: str | int) -> None:
-        self.events.append(told)
+    def notify(self, **values: str | int) -> None:
+        self.events.append(values)
 
 
 class Inner(Service):
@@ -186,19 +188,19 @@ def test_ready_comes_last() -> None:
     assert events == ["privileged", {"STATUS": "Starting"}, "start"]
     inner.ready.callback(ADDRESS)
     assert len(events) == 3
-    engine.callback("the engine was well")
-    assert events[3:] == [{"READY": 1, "STATUS": "Serving on 127.0.0.1:8000; the engine was well"}]
+    engine.callback("the engine was healthy")
+    assert events[3:] == [{"READY": 1, "STATUS": "Serving on 127.0.0.1:8000; the engine was healthy"}]
 
 
 def test_stopping_comes_first() -> None:
     """A gateway that lets long answers end would be killed for it, or be taken to serve still."""
     events: list[object] = []
-    service, inner, clock = notifying(events, succeed("the engine was well"), watchdog_s=30)
+    service, inner, clock = notifying(events, succeed("the engine was healthy"), watchdog_s=30)
     service.startService()
     inner.ready.callback(ADDRESS)
     events.clear()
     stopping = service.stopService()
-    stopped = {"STOPPING": 1, "EXTEND_TIMEOUT_USEC": 35_000_000, "STATUS": "Letting the answers under way end"}
+    stopped = {"STOPPING": 1, "EXTEND_TIMEOUT_USEC": 35_000_000, "STATUS": "Waiting for running answers to finish"}
     assert events == [stopped, "stop"]
     # Until the end there is somebody who may hang.
     clock.advance(15)
@@ -219,7 +221,7 @@ def test_stopped_before_it_was_ready() -> None:
     inner.left.callback(None)
     service.stopService()
     events.clear()
-    engine.callback("the engine was well")
+    engine.callback("the engine was healthy")
     assert events == []
     assert not clock.getDelayedCalls()
 
@@ -227,7 +229,7 @@ def test_stopped_before_it_was_ready() -> None:
 def test_the_watchdog_is_fed_by_the_reactor() -> None:
     """A gateway that works would be restarted, or one that hangs would not."""
     events: list[object] = []
-    service, inner, clock = notifying(events, succeed("the engine was well"), watchdog_s=30)
+    service, inner, clock = notifying(events, succeed("the engine was healthy"), watchdog_s=30)
     service.startService()
     inner.ready.callback(ADDRESS)
     del events[:3]
@@ -249,7 +251,7 @@ def test_ready_with_an_engine(tmp_path: Path, told: Told, engine: ScriptedEngine
         ready = told.next()
         assert ready["READY"] == "1"
         port = port_of(process, ready["STATUS"])
-        assert ready["STATUS"].endswith(f"; at the start the engine at {engine.target} was well")
+        assert ready["STATUS"].endswith(f"; at startup the engine at {engine.target} was healthy")
         assert get(port, "/health")[0] == 200
         process.terminate()
         assert told.next()["STOPPING"] == "1"
@@ -266,7 +268,7 @@ def test_ready_without_an_engine(tmp_path: Path, told: Told) -> None:
         with supervised(tmp_path, told, BRUNIX_GRPC_TARGET=target) as process:
             ready = told.until("READY")
             assert ready["STATUS"].endswith(
-                f"; at the start the engine at {target} was not well: The engine is unreachable"
+                f"; at startup the engine at {target} was not healthy: The engine cannot be reached"
             )
             assert get(port_of(process, ready["STATUS"]), "/health/live")[0] == 200
 

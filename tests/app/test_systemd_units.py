@@ -154,7 +154,7 @@ def test_no_socket_was_handed_over(tmp_path: Path) -> None:
     assert done.returncode == 1
     (line,) = (done.stdout + done.stderr).splitlines()
     assert line.startswith("twistd brunix: PROXY_LISTEN is 'systemd:domain=INET:index=0'; allowed: ")
-    assert line.endswith("(systemd has handed over no such socket: is the .socket unit started?)")
+    assert line.endswith("(systemd did not pass this socket: start the .socket unit)")
 
 
 def test_restarts_under_load(tmp_path: Path, told: Told, engine: ScriptedEngine) -> None:

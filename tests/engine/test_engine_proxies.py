@@ -101,7 +101,7 @@ def test_the_proxy_in_use_is_named(tmp_path: Path, proxy: Proxy) -> None:
     found = check(tmp_path, **environment)
     assert found.returncode == 0, found.stdout
     expected = (
-        f"  The connection goes through the proxy {where} (from http_proxy); no_proxy can except the engine's host."
+        f"  The connection uses the proxy {where} (from http_proxy). To bypass it, add the engine's host to no_proxy."
     )
     assert expected in found.stdout.splitlines()
     assert proxy.asked == [b"CONNECT engine.example:50051 HTTP/1.0"] or b"engine.example:50051" in proxy.asked[0]

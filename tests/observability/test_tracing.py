@@ -690,7 +690,7 @@ def test_the_extra_is_missing(
     assert process.returncode == 1
     (line,) = output.splitlines()
     assert line == (
-        "twistd brunix: PROXY_TRACES is 'otlp'; allowed: off, or otlp where OpenTelemetry is installed: "
+        "twistd brunix: PROXY_TRACES is 'otlp'; allowed: off, or otlp if OpenTelemetry is installed: "
         "pip install 'brunix-twisted[otel]'"
     )
 

@@ -281,7 +281,7 @@ def test_image_serves(image: Image) -> None:
     alone = image.start(json.loads(value("CMD")), **where)
     said = said_until(alone, "Serving the model")
     status, told = image.run(health, **where)
-    assert (status, "the gateway answers, the engine does not yet" in told) == (1, True), told
+    assert (status, "the gateway is up, the engine is not healthy yet" in told) == (1, True), told
     assert image.run(engine_health)[0] != 0
     alone.terminate()
     said += alone.communicate(timeout=LIMIT_S)[0]

@@ -159,7 +159,7 @@ def test_the_first_client_starts_it(system: System, engine: ScriptedEngine) -> N
     assert ask(system.port) == "answered"
     assert system.show("ActiveState") == "active"
     assert system.show("StatusText") == (
-        f"Serving on 127.0.0.1:{system.port}; at the start the engine at {engine.target} was well"
+        f"Serving on 127.0.0.1:{system.port}; at startup the engine at {engine.target} was healthy"
     )
     pid = system.show("MainPID")
     lines = (system.root / "proc" / pid / "status").read_text("ascii").splitlines()
@@ -217,7 +217,7 @@ def test_an_engine_that_is_away(system: System) -> None:
     system.systemctl("start", SERVICE)
     assert system.show("ActiveState") == "active"
     assert system.show("StatusText").endswith(
-        f"; at the start the engine at {target} was not well: The engine is unreachable"
+        f"; at startup the engine at {target} was not healthy: The engine cannot be reached"
     )
     assert get(system.port, "/health")[0] == 503
 
@@ -249,7 +249,7 @@ def test_a_long_drain(system: System, engine: ScriptedEngine) -> None:
         threads.start(lambda: outcomes.append(ask(system.port, question)))
         engine.call()
         system.systemctl("stop", "--no-block", SERVICE)
-        system.until(lambda: system.show("StatusText") == "Letting the answers under way end")
+        system.until(lambda: system.show("StatusText") == "Waiting for running answers to finish")
         # Longer than the unit allows; there is nothing to wait for but time.
         time.sleep(2)
         assert system.show("ActiveState") == "deactivating"
