@@ -1,1 +1,1 @@
-"""Several gateway processes on one machine that share one listening socket, and the supervisor that keeps them."""
+"""Several gateway processes that share one listening socket, and their supervisor."""

@@ -1,7 +1,7 @@
 """
-``python -m brunix_twisted.processes``: one of several gateway processes. The supervisor starts it; nobody else can.
+``python -m brunix_twisted.processes``: one of several gateway processes. Only the supervisor can start it.
 
-What it is to do comes as the first line of its standard input; see :mod:`brunix_twisted.processes.ipc`.
+Its setup is the first line of its standard input; see :mod:`brunix_twisted.processes.ipc`.
 """
 
 import importlib
@@ -14,12 +14,12 @@ from brunix_twisted.runtime.imports import without_collecting
 
 
 def main() -> int:
-    """Serve, and give the exit status: 0 when asked to stop, 1 when the start failed."""
-    # A terminal sends the first two to every process of the gateway's; the third would open a log file again. What they
-    # mean is decided by the supervisor.
+    """Serve, and return the exit status: 0 after a stop, 1 if the start failed."""
+    # The supervisor handles these signals. A terminal sends the first two to all processes, and the third reopens the
+    # log file.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    # Pipes to the supervisor, which no other process shares. One that is stopped does not read them.
+    # These pipes lead to the supervisor only. A stopped supervisor does not read them, so writes must not block.
     for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
         os.set_blocking(descriptor, False)
     watch = SupervisorWatch(sys.stdin.fileno())
@@ -27,8 +27,8 @@ def main() -> int:
 
     setup = read_setup(CONTROL)
     if setup is None:
-        return 0  # the supervisor has gone in the meantime
-    # Before anything is imported that would install another one.
+        return 0  # the supervisor has exited
+    # Before any import that would install another reactor.
     importlib.import_module(setup.reactor).install()
 
     with without_collecting():

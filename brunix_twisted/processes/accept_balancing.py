@@ -1,9 +1,9 @@
 """
-Whose turn it is to accept a connection, where several processes could.
+Balance the connections that several processes accept from one socket.
 
-The system wakes all who wait for the socket, and who comes first accepts: often the same one for a while. So each
-process says, in memory that all of them share, how many connections it has, and one that has more than another lets
-that one go first.
+The system wakes every process that waits for the socket, and the first one accepts: often the same one for a while. So
+each process writes its number of connections into shared memory. A process with more connections than another lets the
+other accept first.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import os
 from tempfile import TemporaryFile
 from typing import Final
 
-# In the place of a number: this process does not accept.
+# Instead of a number of connections: this process does not accept.
 _NOT_ACCEPTING: Final = -1
 _BYTES: Final = 4
 
 
 def shared_memory(processes: int) -> int:
-    """Make memory for so many, and return its descriptor; so far, none of them accepts."""
+    """Create the shared memory for N processes, of which none accepts yet; return its file descriptor."""
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("brunix-turns")
+        descriptor = os.memfd_create("brunix-connection-counts")
     else:
         with TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
@@ -30,26 +30,27 @@ def shared_memory(processes: int) -> int:
 
 
 class ConnectionCounts:
-    """One process's place in that memory."""
+    """The shared memory, as one process reads and writes it."""
 
     def __init__(self, descriptor: int, number: int, processes: int) -> None:
         """
-        Take a place.
+        Map the shared memory.
 
-        :param processes: how many the memory was made for.
+        :param number: the number of this process, from 0.
+        :param processes: the number of processes that the memory was created for.
         """
         self._connections = memoryview(mmap.mmap(descriptor, processes * _BYTES)).cast("i")
         self._number = number
 
     def set(self, connections: int) -> None:
-        """Tell how many connections this process has, now that it accepts them."""
+        """Publish the number of connections of this process, which accepts."""
         self._connections[self._number] = connections
 
     def withdraw(self) -> None:
-        """Tell that it accepts none."""
+        """Publish that this process does not accept."""
         self._connections[self._number] = _NOT_ACCEPTING
 
     def has_more(self) -> bool:
-        """Whether some process that accepts has fewer connections than this one."""
+        """Whether an accepting process has fewer connections than this one."""
         own = self._connections[self._number]
         return any(_NOT_ACCEPTING < connections < own for connections in self._connections)

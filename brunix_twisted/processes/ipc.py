@@ -1,14 +1,22 @@
 """
-What the supervisor and a gateway process say to each other: lines, over pipes.
+The messages between the supervisor and a gateway process: lines, over pipes.
 
-To the process, on its standard input: the setup, and then :class:`~brunix_twisted.model.Processes` whenever that has
-changed, each as JSON; ``metrics`` when it is to tell them. The end of this pipe, whether the supervisor closed it or
-has died, asks the process to leave.
+To the process, on its standard input:
 
-From the process: ``ready`` once it serves; ``leaves`` when it begins to drain; ``failed`` and why, as a JSON text, when
-it cannot serve; ``log`` and an event; ``metrics`` and all it counts, as a JSON text in Prometheus's own form, whenever
-it is asked and before it ends.
-Its standard output and standard error are for whatever else is written there, a crash above all.
+- the setup, as JSON, in the first line
+- :class:`~brunix_twisted.model.Processes`, as JSON, after every change
+- ``metrics``: a request for its metrics
+- the end of the pipe, because the supervisor closed it or died: the process drains and exits
+
+From the process:
+
+- ``ready``: it accepts connections
+- ``leaves``: it begins to drain
+- ``failed`` and a reason, as a JSON string: it cannot serve
+- ``log`` and a log event, as JSON
+- ``metrics`` and its metrics in Prometheus's text format, as a JSON string: on request, and before it exits
+
+Its standard output and standard error carry everything else, such as a crash.
 """
 
 from __future__ import annotations
@@ -26,79 +34,83 @@ from brunix_twisted.observability.logs import dropped_event, reactor_runs
 from brunix_twisted.runtime.background import BackgroundWriter
 
 CONTROL: Final = 0
-"""The process's descriptor for what it is told."""
+"""The process's file descriptor for messages from the supervisor."""
 SOCKET: Final = 3
-"""Its descriptor of the listening socket."""
+"""Its file descriptor of the listening socket."""
 MESSAGES: Final = 4
-"""Its descriptor for what it has to say."""
-TURNS: Final = 5
-"""Its descriptor of the memory in which the processes agree who accepts next."""
+"""Its file descriptor for messages to the supervisor."""
+CONNECTION_COUNTS: Final = 5
+"""Its file descriptor of the shared memory; see :mod:`brunix_twisted.processes.accept_balancing`."""
 
-# What is longer and still without an end is taken for a line.
-_LONGEST_LINE: Final = 1 << 16
+# A longer line is split.
+_MAX_LINE_BYTES: Final = 1 << 16
 
 
 @attrs.frozen
 class Setup:
-    """What a process needs to know before it can begin."""
+    """The configuration with which a process starts."""
 
     reactor: str
-    """The module with the reactor to install: the supervisor's own kind."""
+    """The module of the reactor to install: the same as the supervisor's."""
     settings: dict[str, str]
-    """What was chosen, by option; anything else has its default. The environment is not asked again."""
+    """The values by option; all others have their default. The process does not read its environment."""
     processes: Processes
     digest_key: str
     """In hexadecimal; see :attr:`brunix_twisted.app.service.GatewayService.digest_key`."""
 
 
 def setup_line(setup: Setup) -> bytes:
-    """Write the first line."""
+    """Encode the setup as the first line."""
     return _line(attrs.asdict(setup))
 
 
 def read_setup(descriptor: int) -> Setup | None:
-    """Read the first line and not a byte more; None if it never comes. Blocks."""
+    """Read exactly the first line; return None if the pipe ends before. Blocks."""
     with open(descriptor, "rb", buffering=0, closefd=False) as control:
         line = control.readline()
     if not line.endswith(b"\n"):
         return None
-    told = json.loads(line)
-    return Setup(told["reactor"], told["settings"], Processes(**told["processes"]), told["digest_key"])
+    values = json.loads(line)
+    return Setup(values["reactor"], values["settings"], Processes(**values["processes"]), values["digest_key"])
 
 
 def processes_line(processes: Processes) -> bytes:
-    """Write a further line."""
+    """Encode the state of the processes as a line."""
     return _line(attrs.asdict(processes))
 
 
-MEASURE: Final = b"metrics"
-"""The line that asks for the metrics."""
+REQUEST_METRICS: Final = b"metrics"
+"""The line that requests the metrics."""
 
 
 def read_processes(line: bytes) -> Processes:
-    """Read a further line."""
+    """Decode a line from :func:`processes_line`."""
     return Processes(**json.loads(line))
 
 
-def _line(told: dict[str, Any]) -> bytes:
-    return json.dumps(told).encode("ascii") + b"\n"
+def _line(values: dict[str, Any]) -> bytes:
+    return json.dumps(values).encode("ascii") + b"\n"
 
 
 class Lines:
-    """Cuts what comes in pieces into lines."""
+    """Splits received data into lines."""
 
     def __init__(self) -> None:
         self._rest = b""
 
-    def feed(self, data: bytes, longest: int | None = _LONGEST_LINE) -> Iterator[bytes]:
-        """Take a piece, and go through the lines that have become whole; None: however long they are."""
+    def feed(self, data: bytes, max_bytes: int | None = _MAX_LINE_BYTES) -> Iterator[bytes]:
+        """
+        Receive data, and yield the lines that are now complete.
+
+        :param max_bytes: an incomplete line that is longer is yielded too; None: no limit.
+        """
         *lines, self._rest = (self._rest + data).split(b"\n")
         yield from lines
-        if longest is not None and len(self._rest) > longest:
+        if max_bytes is not None and len(self._rest) > max_bytes:
             yield from self.end()
 
     def end(self) -> Iterator[bytes]:
-        """Give what is left, without a line's end."""
+        """Yield the incomplete line that is left, if any."""
         rest, self._rest = self._rest, b""
         if rest:
             yield rest
@@ -107,18 +119,19 @@ class Lines:
 @implementer(ILogObserver)
 class Messages:
     """
-    What a process has to say to its supervisor. Any thread may say it.
+    Sends the messages of a process to its supervisor. Any thread may call its methods.
 
-    A supervisor that is stopped does not read, so a thread writes, and log events are dropped when it is far behind.
-    While the reactor does not run, each message waits a short time until it is written: the last words of a process,
-    above all why it cannot serve, reach the supervisor.
+    A stopped supervisor does not read, so a background thread writes. Log events are dropped when it is far behind.
+    While the reactor does not run, each call waits briefly until its message is written. So the last messages of a
+    process, such as the reason why it cannot serve, reach the supervisor.
     """
 
     def __init__(self, pipe: BinaryIO, runs: Callable[[], bool] = reactor_runs) -> None:
         """
-        Say nothing yet.
+        Send nothing yet.
 
-        :param runs: whether the reactor runs.
+        :param pipe: the pipe to the supervisor.
+        :param runs: returns whether the reactor runs.
         """
         self._runs = runs
 
@@ -129,58 +142,58 @@ class Messages:
         self._writer = BackgroundWriter(write, lambda lines: _log_line(dropped_event(lines)) + b"\n")
 
     def ready(self) -> None:
-        """Say that connections are accepted."""
-        self._say(b"ready")
+        """Report that this process accepts connections."""
+        self._send(b"ready")
 
     def leaves(self) -> None:
-        """Say that none are any more, and that this process ends."""
-        self._say(b"leaves")
+        """Report that this process accepts no more connections, and exits after its drain."""
+        self._send(b"leaves")
 
     def failed(self, why: str) -> None:
-        """Say in one line why this process cannot serve."""
-        self._say(b"failed " + json.dumps(why).encode("ascii"))
+        """Report in one line why this process cannot serve."""
+        self._send(b"failed " + json.dumps(why).encode("ascii"))
 
     def metrics(self, text: str) -> None:
-        """Tell what this process counts."""
-        self._say(b"metrics " + json.dumps(text).encode("ascii"))
+        """Send the metrics of this process."""
+        self._send(b"metrics " + json.dumps(text).encode("ascii"))
 
     def flush(self) -> None:
-        """Wait a short time until everything is said."""
+        """Wait briefly until all messages are written."""
         self._writer.flush()
 
     def __call__(self, event: LogEvent) -> None:
-        """Pass on a log event."""
-        self._say(_log_line(event), keep=False)
+        """Send a log event."""
+        self._send(_log_line(event), keep=False)
 
-    def _say(self, line: bytes, *, keep: bool = True) -> None:
+    def _send(self, line: bytes, *, keep: bool = True) -> None:
         self._writer.put(line + b"\n", keep=keep)
         if not self._runs():
             self._writer.flush()
 
 
 def _log_line(event: LogEvent) -> bytes:
-    # Its text is made here, of values that JSON cannot carry and in formats that Twisted's JSON forgets.
+    # Format the text here: JSON cannot represent all values of an event, and Twisted's JSON loses their formats.
     event = event | {"log_format": "{log_text}", "log_text": formatEvent(event)}
     if "log_failure" in event:
-        # The exception itself is lost on the way.
-        event = event | {"failure_said": event["log_failure"].getErrorMessage()}
+        # Twisted's JSON does not contain the exception.
+        event = event | {"failure_message": event["log_failure"].getErrorMessage()}
     return b"log " + eventAsJSON(event).encode("ascii")
 
 
 def read_message(line: bytes) -> tuple[str, Any]:
     """
-    Take a message apart: its kind, and what it says.
+    Decode a message: its kind and its content.
 
-    :raises ValueError: it is none.
+    :raises ValueError: it is not a message.
     """
-    kind, _, said = line.partition(b" ")
+    kind, _, content = line.partition(b" ")
     if kind in {b"ready", b"leaves"}:
         return kind.decode("ascii"), None
     if kind in {b"failed", b"metrics"}:
-        return kind.decode("ascii"), json.loads(said)
+        return kind.decode("ascii"), json.loads(content)
     if kind == b"log":
-        event = eventFromJSON(said.decode("ascii"))
-        if "failure_said" in event:
-            event["log_failure"].value = Exception(event.pop("failure_said"))
+        event = eventFromJSON(content.decode("ascii"))
+        if "failure_message" in event:
+            event["log_failure"].value = Exception(event.pop("failure_message"))
         return "log", event
     raise ValueError(line)

@@ -1,7 +1,7 @@
 """
-Ends a gateway process whose supervisor has gone, also while nothing of the gateway's can notice.
+End a gateway process whose supervisor has exited, even if the process's reactor hangs.
 
-It imports nothing but the standard library, so that it is at work before the imports that may hang.
+This module imports only the standard library, so that it works before imports that may hang.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ import select
 import signal
 import threading
 
-_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
+_CLOSED = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 class SupervisorWatch:
-    """Watches the pipe from the supervisor, on a thread that does nothing else and reads nothing from it."""
+    """Watches the pipe from the supervisor on a separate thread, without reading from it."""
 
     def __init__(self, descriptor: int) -> None:
-        """Watch from now on: as long as this process does not serve, it ends at once when the pipe does."""
+        """Start to watch. Until :meth:`serves` is called, the process exits as soon as the pipe is closed."""
         self._descriptor = descriptor
-        self._leave_s = 0.0
+        self._exit_s = 0.0
         self._lock = threading.Lock()
         threading.Thread(target=self._watch, name="supervisor", daemon=True).start()
 
-    def serves(self, leave_s: float) -> None:
+    def serves(self, exit_s: float) -> None:
         """
-        From now on the reactor hears of the pipe's end and lets the answers end.
+        Leave the drain to the reactor, which from now on notices the end of the pipe itself.
 
-        :param leave_s: how long after that this process may still be there, even if its reactor hangs.
+        :param exit_s: maximum time from the end of the pipe to the exit, after which an alarm kills the process.
         """
         with self._lock:
-            self._leave_s = leave_s
+            self._exit_s = exit_s
 
     def _watch(self) -> None:
         poll = select.poll()
-        # Only its end, which is always reported.
+        # No events: the end of the pipe is always reported.
         poll.register(self._descriptor, 0)
-        while not any(event & _GONE for _, event in poll.poll()):
+        while not any(event & _CLOSED for _, event in poll.poll()):
             pass
         with self._lock:
-            if not self._leave_s:
+            if not self._exit_s:
                 os._exit(0)
-            # The alarm needs neither this thread nor Python's.
-            signal.setitimer(signal.ITIMER_REAL, self._leave_s)
+            # SIGALRM kills the process even if no Python thread can run.
+            signal.setitimer(signal.ITIMER_REAL, self._exit_s)

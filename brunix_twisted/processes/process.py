@@ -1,4 +1,4 @@
-"""One gateway process as its supervisor sees it, from its start to its end."""
+"""The supervisor's side of one gateway process, from its start to its exit."""
 
 from __future__ import annotations
 
@@ -16,30 +16,38 @@ from twisted.logger import LogEvent, Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from brunix_twisted.model import Processes
-from brunix_twisted.processes.ipc import MEASURE, MESSAGES, Lines, Setup, processes_line, read_message, setup_line
+from brunix_twisted.processes.ipc import (
+    MESSAGES,
+    REQUEST_METRICS,
+    Lines,
+    Setup,
+    processes_line,
+    read_message,
+    setup_line,
+)
 
-LEFT: Final = "has left"
-"""How a process ends that was asked to."""
+EXITED: Final = "exited"
+"""The outcome of a process that exits with status 0."""
 
 
 class GatewayProcess(ProcessProtocol):
-    """One process. What it logs is logged here, with its number."""
+    """One gateway process. Its log events are logged here, with its number."""
 
     _log = Logger()
     transport: IProcessTransport | None
 
     pid: int | None = None
-    """Its number in the system, also after its end; None if it could not even be started."""
+    """The system's process id, also after the exit; None if the process could not be started."""
     fault: str | None = None
-    """In its own words, why it cannot serve."""
+    """The reason it reported why it cannot serve."""
     serves: bool = False
     """Whether it accepts connections."""
     served_since_s: float | None = None
-    """When it began to, by the reactor's clock."""
+    """When it began to accept, by the reactor's clock."""
     is_late: bool = False
     """Whether it was killed because it took too long to start."""
     metrics = ""
-    """What it said last of all it counts."""
+    """The metrics it sent last."""
 
     def __init__(
         self,
@@ -49,11 +57,11 @@ class GatewayProcess(ProcessProtocol):
         ended: Callable[[GatewayProcess, str], None],
     ) -> None:
         """
-        Watch one process.
+        Prepare for one process; the reactor's spawnProcess starts it.
 
-        :param changed: is told when it begins or ceases to accept connections.
-        :param ended: is told when it has ended and everything it said has been heard; the text goes on after
-            "process 0 …".
+        :param seconds: the reactor's clock.
+        :param changed: called when the process begins or stops to accept connections.
+        :param ended: called after the exit, when all its output has been read. The text continues "process 0 …".
         """
         self.number = setup.processes.number
         self._setup = setup
@@ -61,10 +69,10 @@ class GatewayProcess(ProcessProtocol):
         self._changed = changed
         self._ended = ended
         self._lines: defaultdict[int, Lines] = defaultdict(Lines)
-        self._measured: list[Deferred[None]] = []
+        self._metrics_requests: list[Deferred[None]] = []
 
     def connectionMade(self) -> None:
-        """Tell the process, now that there is one, what it is to do."""
+        """Send the setup to the started process."""
         self.pid = self._process.pid
         self._process.write(setup_line(self._setup))
 
@@ -74,44 +82,44 @@ class GatewayProcess(ProcessProtocol):
             raise RuntimeError("the process has not been started")
         return self.transport
 
-    def tell(self, processes: Processes) -> None:
-        """Tell it how many there are."""
+    def send(self, processes: Processes) -> None:
+        """Send the state of all processes."""
         self._process.write(processes_line(processes))
 
-    def measure(self) -> Deferred[None]:
-        """Ask it what it counts; fires when it has said so, or has ended."""
-        measured: Deferred[None] = Deferred(self._measured.remove)
-        self._measured.append(measured)
-        self._process.write(MEASURE + b"\n")
-        return measured
+    def request_metrics(self) -> Deferred[None]:
+        """Request the metrics; fires when they have arrived, or the process has exited."""
+        received: Deferred[None] = Deferred(self._metrics_requests.remove)
+        self._metrics_requests.append(received)
+        self._process.write(REQUEST_METRICS + b"\n")
+        return received
 
-    def _have_measured(self) -> None:
-        measured, self._measured[:] = tuple(self._measured), []
-        for deferred in measured:
-            deferred.callback(None)
+    def _metrics_received(self) -> None:
+        requests, self._metrics_requests[:] = tuple(self._metrics_requests), []
+        for received in requests:
+            received.callback(None)
 
-    def leave(self) -> None:
-        """Ask it to let its answers end, and to leave."""
+    def stop(self) -> None:
+        """Ask the process to drain and exit."""
         self._process.closeStdin()
 
     def kill(self) -> None:
-        """End it."""
-        # It may have, and what it said last is still on its way.
+        """Kill the process."""
+        # It may have exited already while its last output is still being read.
         with suppress(ProcessExitedAlready):
             self._process.signalProcess("KILL")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803 - ProcessProtocol
-        """Take what it says, of whatever kind."""
+        """Receive messages and other output."""
         if childFD == MESSAGES:
-            # As long as it likes: a traceback may be.
-            for line in self._lines[childFD].feed(data, longest=None):
-                self._said(line)
+            # No maximum length: an event may contain a long traceback.
+            for line in self._lines[childFD].feed(data, max_bytes=None):
+                self._message_received(line)
         else:
             for line in self._lines[childFD].feed(data):
-                self._wrote(line)
+                self._log_output(line)
 
-    def _said(self, line: bytes) -> None:
-        kind, said = read_message(line)
+    def _message_received(self, line: bytes) -> None:
+        kind, content = read_message(line)
         if kind == "ready":
             self.serves, self.served_since_s = True, self._seconds()
             self._changed(self)
@@ -119,40 +127,40 @@ class GatewayProcess(ProcessProtocol):
             self.serves = False
             self._changed(self)
         elif kind == "failed":
-            self.fault = said
+            self.fault = content
         elif kind == "metrics":
-            self.metrics = said
-            self._have_measured()
+            self.metrics = content
+            self._metrics_received()
         else:
-            globalLogPublisher(_marked(said, self.number))
+            globalLogPublisher(_marked(content, self.number))
 
-    def _wrote(self, line: bytes) -> None:
-        """Pass on what no logger wrote, a crash above all."""
+    def _log_output(self, line: bytes) -> None:
+        """Log output that did not come from a logger, such as a crash."""
         text = line.decode("utf-8", "backslashreplace")
         self._log.warn("Process {number} (pid {pid}) wrote: {text}", number=self.number, pid=self.pid, text=text)
 
     def processEnded(self, reason: Failure) -> None:
-        """Tell how it ended."""
+        """Report how the process ended."""
         for descriptor, lines in self._lines.items():
             for line in lines.end():
-                # Half a message says nothing that could be read.
+                # An incomplete message cannot be decoded.
                 if descriptor != MESSAGES:
-                    self._wrote(line)
-        self._have_measured()
-        self._ended(self, _how(reason.value))
+                    self._log_output(line)
+        self._metrics_received()
+        self._ended(self, _outcome(reason.value))
 
 
-def _how(ending: BaseException | None) -> str:
-    if not isinstance(ending, ProcessTerminated):
-        return LEFT
-    if ending.signal is None:
-        return f"ended with status {ending.exitCode}"
-    return f"was ended by {signal.Signals(ending.signal).name}"
+def _outcome(reason: BaseException | None) -> str:
+    if not isinstance(reason, ProcessTerminated):
+        return EXITED
+    if reason.signal is None:
+        return f"exited with status {reason.exitCode}"
+    return f"was killed by {signal.Signals(reason.signal).name}"
 
 
 def _marked(event: LogEvent, number: int) -> LogEvent:
-    """Say in a log event which process it is from, in the one place that every kind of log shows."""
+    """Add the process's number to a log event, in the system, which every log format shows."""
     system = event.get("log_system") or f"{event.get('log_namespace', '-')}#{event['log_level'].name}"
-    # What older observers show is made from the other again.
+    # Twisted derives this legacy field from log_system again.
     event.pop("system", None)
     return event | {"log_system": f"{system} process={number}", "process": number}

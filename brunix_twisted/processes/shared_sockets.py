@@ -1,9 +1,9 @@
 """
-One listening socket for several processes: the supervisor's end, which binds it, and the others', which accept from it.
+One listening socket for several processes: the supervisor binds it, and the gateway processes accept from it.
 
-An endpoint listens by asking its reactor to. So that every kind of endpoint can be shared, whatever it wraps around its
-connections, it gets one of the reactors here: they hand out ports of their own, and are otherwise the reactor that they
-are made with.
+An endpoint listens by calling its reactor. To share every kind of endpoint, including those that wrap their
+connections, an endpoint gets one of the reactors here. They return special ports, and delegate everything else to the
+real reactor.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from twisted.python.failure import Failure
 
 from brunix_twisted.processes.accept_balancing import ConnectionCounts
 
-# How long a process waits for one with fewer connections to accept the next.
+# How long a process waits for another with fewer connections to accept.
 _YIELD_S: Final = 0.005
-# How many it takes then, if nobody has come.
-_UNCLAIMED: Final = 4
+# Maximum number of connections that it accepts after that, if no other process has.
+_MAX_UNCLAIMED: Final = 4
 
 
 def without_systemd(description: str) -> str:
     """
-    Spell an endpoint for a process that inherits its socket from the supervisor.
+    Return the endpoint description for a process that inherits the socket from the supervisor.
 
-    systemd's own is only given to the supervisor. What stands for it here is never bound.
+    systemd passes its sockets only to the supervisor. The replacement is parsed, but its port is never bound.
     """
     return re.sub(r"\A((?:haproxy:)*)systemd:.*", r"\1tcp:0", description, flags=re.DOTALL)
 
 
-# --- Ports and connections: each class stands before one of Twisted's, and is what that one's methods meet as self ----
+# --- Ports and connections: mix-ins, combined with Twisted's classes --------------------------------------------------
 
 
 class _Shared:
-    # To shut the socket down would end it for all who have it; to close it ends this share.
+    # Shutting the socket down would affect all processes; closing it affects only this one.
     _shouldShutdown = False
 
 
@@ -51,14 +51,14 @@ class _UnixPort(_Shared, unix.Port):
 
 
 class _BorrowedUnixPort(_UnixPort):
-    """The file of this socket, its mode and its end, is the business of whoever bound it."""
+    """A Unix port that leaves the socket's file alone: the process that bound it sets its mode and removes it."""
 
-    # To begin with, as in the base class.
+    # The initial value, as in the base class.
     numberAccepts = 100
     _preexistingSocket: socket.socket
 
     def startListening(self) -> None:
-        self.factory.doStart()  # type: ignore[union-attr]  # it was made with one
+        self.factory.doStart()  # type: ignore[union-attr]  # set by the constructor
         self.connected = True
         self.socket = self._preexistingSocket
         self.fileno = self.socket.fileno  # type: ignore[method-assign]  # as the base class does
@@ -77,14 +77,14 @@ class _Counted:
         server.count(+1)
 
     def connectionLost(self, reason: Failure) -> None:
-        # The base class may be told twice, and knows it by this.
+        # Twisted may call this twice; the base class deletes the attribute in the first call.
         if hasattr(self, "socket"):
             self._port.count(-1)
         super().connectionLost(reason)  # type: ignore[misc]  # of a connection
 
 
 class _Accepting:
-    """A port that accepts when it is its turn."""
+    """A port that accepts only if no other process has fewer connections."""
 
     counts: ConnectionCounts
     _open = 0
@@ -92,7 +92,7 @@ class _Accepting:
 
     @property
     def transport(self) -> type[tcp.Server]:
-        """What its connections are. Whatever they are made, they are counted."""
+        """The class of its connections. Setting it adds the counting."""
         return self._transport
 
     @transport.setter
@@ -100,29 +100,29 @@ class _Accepting:
         self._transport = type(kind.__name__, (_Counted, kind), {})
 
     def doRead(self) -> None:
-        """Accept a connection, or leave it to a process that has fewer."""
+        """Accept a connection, or leave it to a process with fewer connections."""
         port = cast("tcp.Port", self)
         if self.counts.has_more():
             port.stopReading()
-            cast("IReactorTime", port.reactor).callLater(_YIELD_S, self._again)
+            cast("IReactorTime", port.reactor).callLater(_YIELD_S, self._resume)
         else:
             self._accept(1)
 
-    def _again(self) -> None:
+    def _resume(self) -> None:
         port = cast("tcp.Port", self)
         if port.connected and not port.disconnecting:
             port.startReading()
-            # The others are busy, or hang.
-            self._accept(_UNCLAIMED)
+            # The other processes are busy, or hang.
+            self._accept(_MAX_UNCLAIMED)
 
-    def _accept(self, most: int) -> None:
-        # The port would adapt this to the traffic, and who wakes first would take a whole burst.
-        self.numberAccepts = most
+    def _accept(self, max_connections: int) -> None:
+        # Twisted adapts this number to the traffic, so the first process to wake would accept a whole burst.
+        self.numberAccepts = max_connections
         super().doRead()  # type: ignore[misc]  # of a port
 
-    def count(self, more: int) -> None:
-        """Count a connection, or count it no more."""
-        self._open += more
+    def count(self, change: int) -> None:
+        """Add to the number of open connections: 1 or -1."""
+        self._open += change
         if cast("tcp.Port", self).connected:
             self.counts.set(self._open)
 
@@ -135,7 +135,7 @@ class _AcceptingTcpPort(_Accepting, _TcpPort):
     pass
 
 
-class _AcceptingUnixPort(_Accepting, _BorrowedUnixPort):  # type: ignore[misc]  # there, transport is no property
+class _AcceptingUnixPort(_Accepting, _BorrowedUnixPort):  # type: ignore[misc]  # transport is not a property there
     pass
 
 
@@ -143,18 +143,18 @@ class _AcceptingUnixPort(_Accepting, _BorrowedUnixPort):  # type: ignore[misc]  
 
 
 class _Sharing:
-    """The reactor it is made with, but for its ports."""
+    """A reactor that delegates everything but its ports to the real one."""
 
-    def __init__(self, reactor: Any) -> None:  # noqa: ANN401 - what a reactor is, no type says
+    def __init__(self, reactor: Any) -> None:  # noqa: ANN401 - no type covers a reactor
         self.real = reactor
-        """The reactor itself."""
+        """The real reactor."""
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the reactor has
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of the reactor
         return getattr(self.real, name)
 
     def listenSSL(self, port: int, factory: Factory, contextFactory: Any, **how: Any) -> IListeningPort:  # noqa: ANN401, N803 - IReactorSSL
         """Listen with TLS."""
-        from twisted.protocols.tls import TLSMemoryBIOFactory  # noqa: PLC0415 - there only with the extra `tls`
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # noqa: PLC0415 - available only with the extra `tls`
 
         encrypted = TLSMemoryBIOFactory(contextFactory, isClient=False, wrappedFactory=factory)
         listening: IListeningPort = self.listenTCP(port, encrypted, **how)
@@ -162,13 +162,13 @@ class _Sharing:
 
 
 class BindOnlyReactor(_Sharing):
-    """For the supervisor: binds sockets, and accepts nothing."""
+    """For the supervisor: binds sockets without accepting."""
 
     port: tcp.Port | None = None
-    """What was bound."""
+    """The bound port."""
 
     def listenTCP(self, port: int, factory: Factory, backlog: int = 50, interface: str = "") -> IListeningPort:
-        """Bind a port of TCP."""
+        """Bind a TCP port."""
         return self._hold(_TcpPort(port, factory, backlog, interface, self.real))
 
     def listenUNIX(
@@ -183,46 +183,46 @@ class BindOnlyReactor(_Sharing):
         return self._hold(_UnixPort(address, factory, backlog, mode, self.real, wantPID))
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Factory) -> IListeningPort:  # noqa: N803 - IReactorSocket
-        """Take a socket that somebody else has bound, systemd say."""
+        """Adopt a socket that another process has bound, such as systemd."""
         return self._hold(_adopted((_TcpPort, _BorrowedUnixPort), self.real, fileDescriptor, addressFamily, factory))
 
     def _hold(self, port: tcp.Port) -> IListeningPort:
         port.startListening()
-        # In the same turn of the reactor, so nothing has been accepted.
+        # In the same reactor iteration, before anything can be accepted.
         port.stopReading()
         self.port = port
         return port
 
 
 class AdoptSocketReactor(_Sharing):
-    """For one process alone: leaves a Unix socket of systemd's as it is, whose mode and file Twisted would not."""
+    """For a single process: leaves the mode and file of a Unix socket from systemd alone, which Twisted would not."""
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Factory) -> IListeningPort:  # noqa: N803 - IReactorSocket
-        """Accept from a socket that somebody else has bound."""
+        """Accept from a socket that another process has bound."""
         port = _adopted((tcp.Port, _BorrowedUnixPort), self.real, fileDescriptor, addressFamily, factory)
         port.startListening()
         return cast("IListeningPort", port)
 
 
 class SharedAcceptReactor(_Sharing):
-    """For the other processes: accepts from the socket that was inherited, whatever it is asked to listen on."""
+    """For the gateway processes: accepts from the inherited socket, whatever address the endpoint requests."""
 
-    def __init__(self, reactor: Any, descriptor: int, counts: ConnectionCounts) -> None:  # noqa: ANN401 - what a reactor is, no type says
+    def __init__(self, reactor: Any, descriptor: int, counts: ConnectionCounts) -> None:  # noqa: ANN401 - no type covers a reactor
         super().__init__(reactor)
         self._descriptor = descriptor
         self._counts = counts
 
     def listenTCP(self, port: int, factory: Factory, **how: Any) -> IListeningPort:  # noqa: ANN401, ARG002 - IReactorTCP
-        """Accept, instead."""
+        """Accept from the inherited socket instead."""
         return self._adopt(factory)
 
     def listenUNIX(self, address: bytes, factory: Factory, **how: Any) -> IListeningPort:  # noqa: ANN401, ARG002 - IReactorUNIX
-        """Accept, instead."""
+        """Accept from the inherited socket instead."""
         return self._adopt(factory)
 
     def _adopt(self, factory: Factory) -> IListeningPort:
-        with socket.socket(fileno=socket.dup(self._descriptor)) as given:
-            family = given.family
+        with socket.socket(fileno=socket.dup(self._descriptor)) as duplicate:
+            family = duplicate.family
         kinds = (_AcceptingTcpPort, _AcceptingUnixPort)
         port = _adopted(kinds, self.real, self._descriptor, family, factory)
         port.counts, port.transport = self._counts, unix.Server if family == socket.AF_UNIX else tcp.Server
@@ -232,8 +232,8 @@ class SharedAcceptReactor(_Sharing):
 
 
 def _adopted(kinds: tuple[Any, Any], reactor: Any, descriptor: int, family: int, factory: Factory) -> Any:  # noqa: ANN401 - Twisted's ports have more than any interface says
-    """Make a port for TCP or for Unix sockets as ``IReactorSocket.adoptStreamPort`` does, but of a kind of ours."""
+    """Create a TCP or Unix port as ``IReactorSocket.adoptStreamPort`` does, but of one of the given classes."""
     tcp_kind, unix_kind = kinds
     if family == socket.AF_UNIX:
-        return unix_kind._fromListeningDescriptor(reactor, descriptor, factory)  # noqa: SLF001 - what that calls, too
+        return unix_kind._fromListeningDescriptor(reactor, descriptor, factory)  # noqa: SLF001 - as adoptStreamPort does
     return tcp_kind._fromListeningDescriptor(reactor, descriptor, family, factory)  # noqa: SLF001 - see above

@@ -1,4 +1,4 @@
-"""What one of several gateway processes does: the gateway's service, on a socket that it was given."""
+"""The body of one gateway process: the gateway's service on a socket inherited from the supervisor."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from brunix_twisted.app.service import GatewayService
 from brunix_twisted.config.settings import SettingError, Settings
 from brunix_twisted.processes.accept_balancing import ConnectionCounts
 from brunix_twisted.processes.ipc import (
+    CONNECTION_COUNTS,
     CONTROL,
-    MEASURE,
     MESSAGES,
+    REQUEST_METRICS,
     SOCKET,
-    TURNS,
     Lines,
     Messages,
     Setup,
@@ -36,28 +36,28 @@ from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import use_monotonic_clock
 from brunix_twisted.runtime.shutdown import run_steps
 
-LEAVE_S: Final = 8.0
+EXIT_S: Final = 8.0
 """
-How long after the drain a process may still take to be gone: five seconds for clients to read what has been written,
-and what a busy machine adds. Who has not left by then hangs.
+Maximum time from the end of the drain to the exit: five seconds for clients to read what has been written, and a margin
+for a busy machine. A process that has not exited by then hangs.
 """
-# The supervisor is first, and says so in the log.
-_ALONE_S: Final = LEAVE_S + 2
+# Longer, so that normally the supervisor kills a hanging process and logs it.
+_ALARM_S: Final = EXIT_S + 2
 
 
 def serve(setup: Setup, watch: SupervisorWatch) -> int:
-    """Serve until asked to leave, and give the process's exit status."""
-    from twisted.internet import reactor as installed  # noqa: PLC0415 - by now the right one is
+    """Serve until asked to stop, and return the exit status."""
+    from twisted.internet import reactor as installed  # noqa: PLC0415 - main has installed the right one by now
 
     reactor: Any = installed
     use_monotonic_clock(reactor)
-    messages = Messages(open(MESSAGES, "wb"))  # noqa: PTH123, SIM115 - no path; open as long as there is this process
+    messages = Messages(open(MESSAGES, "wb"))  # noqa: PTH123, SIM115 - a descriptor, open until the process exits
     globalLogBeginner.beginLoggingTo([messages], redirectStandardIO=False)
     try:
         settings = Settings.read({}, setup.settings)
-        # The supervisor has done so, but packages may have been replaced since it started.
+        # The supervisor has checked this, but packages may have been upgraded since it started.
         check_private_names(settings.engine_client)
-        counts = ConnectionCounts(TURNS, setup.processes.number, setup.processes.configured)
+        counts = ConnectionCounts(CONNECTION_COUNTS, setup.processes.number, setup.processes.configured)
         endpoint = _endpoint(SharedAcceptReactor(reactor, SOCKET, counts), settings.listen)
         service = GatewayService(reactor, settings, endpoint)
         service.processes = setup.processes
@@ -66,13 +66,13 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
     except (SettingError, StartError) as error:
         messages.failed(str(error))
         return 1
-    leave = _Leave(reactor, settings.drain_s, messages)
+    stop = _Stop(reactor, settings.drain_s, messages)
     status = 0
 
     def listens(_: IAddress) -> None:
-        # The port has its own, and the socket is to end with that.
+        # The port has a duplicate, which must be the last descriptor of the socket in this process.
         os.close(SOCKET)
-        reactor.callWhenRunning(watch.serves, settings.drain_s + _ALONE_S)
+        reactor.callWhenRunning(watch.serves, settings.drain_s + _ALARM_S)
         reactor.callWhenRunning(messages.ready)
 
     def refused(failure: Failure) -> None:
@@ -81,20 +81,22 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
         messages.failed(failure.getErrorMessage())
         reactor.callWhenRunning(reactor.stop)
 
-    def measure() -> None:
+    def send_metrics() -> None:
         if service.metrics is not None:
             messages.metrics(service.metrics.text())
 
-    control = _Control(reactor, service, leave, measure)
-    # Both come again in a turn of the reactor, so that they are there in time.
+    control = _Control(reactor, service, stop, send_metrics)
+    # Only when the reactor runs: a stop before that would have no effect.
     reactor.callWhenRunning(control.startReading)
-    # Twisted has a handler of its own, put in place when the reactor begins.
-    reactor.callWhenRunning(signal.signal, signal.SIGTERM, leave.heard)
+    # After the reactor has installed its handler.
+    reactor.callWhenRunning(signal.signal, signal.SIGTERM, stop.signal_received)
     service.ready.addCallbacks(listens, refused)
     reactor.addSystemEventTrigger(
         "before",
         "shutdown",
-        lambda: ensureDeferred(run_steps(("stop the gateway", service.stopService), ("tell the metrics", measure))),
+        lambda: ensureDeferred(
+            run_steps(("stop the gateway", service.stopService), ("send the metrics", send_metrics))
+        ),
     )
     reactor.run()
     messages.flush()
@@ -104,51 +106,51 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
 def _endpoint(reactor: SharedAcceptReactor, description: str) -> IStreamServerEndpoint:
     try:
         return cast("IStreamServerEndpoint", serverFromString(reactor, without_systemd(description)))
-    # As when the supervisor read it; but a file that it names may have gone since then, or be another user's.
+    # The supervisor could read it, but a file that it names may be missing by now, or not readable for this user.
     except Exception as fault:
         raise StartError(f"twistd brunix: PROXY_LISTEN is {description!r}: {fault}") from fault
 
 
-class _Leave:
-    """Ends the process once, however often and by whomever it is asked to."""
+class _Stop:
+    """Stops the process once, even if several signals and the end of the pipe request it."""
 
-    def __init__(self, reactor: Any, drain_s: float, messages: Messages) -> None:  # noqa: ANN401 - what a reactor is, no type says
+    def __init__(self, reactor: Any, drain_s: float, messages: Messages) -> None:  # noqa: ANN401 - no type covers a reactor
         self._reactor = reactor
         self._drain_s = drain_s
         self._messages = messages
-        self._asked = False
+        self._requested = False
 
-    def heard(self, *_: object) -> None:
-        """Take a signal."""
+    def signal_received(self, *_: object) -> None:
+        """Handle a signal."""
         self._reactor.callFromThread(self)
 
     def __call__(self) -> None:
         """Stop the reactor, and with it the service, which drains first."""
-        if self._asked:
+        if self._requested:
             return
-        self._asked = True
+        self._requested = True
         try:
             self._messages.leaves()
         finally:
-            # Should even the reactor hang, and nobody be left to notice: this ends the process.
-            signal.setitimer(signal.ITIMER_REAL, self._drain_s + _ALONE_S)
+            # Ends the process if the reactor hangs and the supervisor is dead.
+            signal.setitimer(signal.ITIMER_REAL, self._drain_s + _ALARM_S)
             self._reactor.stop()
 
 
 class _Control(FileDescriptor):
-    """Hears what the supervisor has to tell; its silence for ever, too."""
+    """Receives the supervisor's messages, and stops the process when the pipe ends."""
 
     def __init__(
         self,
         reactor: Any,  # noqa: ANN401 - see above
         service: GatewayService,
-        leave: Callable[[], None],
-        measure: Callable[[], None],
+        stop: Callable[[], None],
+        send_metrics: Callable[[], None],
     ) -> None:
         super().__init__(reactor)
         self._service = service
-        self._leave = leave
-        self._measure = measure
+        self._stop = stop
+        self._send_metrics = send_metrics
         self._lines = Lines()
         setNonBlocking(CONTROL)
 
@@ -156,18 +158,18 @@ class _Control(FileDescriptor):
         return CONTROL
 
     def doRead(self) -> Exception | Failure | None:
-        """Read what is there."""
-        ended: Exception | Failure | None = readFromFD(CONTROL, self._told)
+        """Read the available data."""
+        ended: Exception | Failure | None = readFromFD(CONTROL, self._data_received)
         return ended
 
-    def _told(self, data: bytes) -> None:
+    def _data_received(self, data: bytes) -> None:
         for line in self._lines.feed(data):
-            if line == MEASURE:
-                self._measure()
+            if line == REQUEST_METRICS:
+                self._send_metrics()
             else:
                 self._service.processes = read_processes(line)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Leave: the supervisor wants it, or is no more."""
+        """Stop: the supervisor has closed the pipe, or has died."""
         super().connectionLost(reason)
-        self._leave()
+        self._stop()

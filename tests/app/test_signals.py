@@ -68,7 +68,7 @@ def test_signals_that_stop_nothing(
             engine.go("alive")
             assert is_whole(answer.end())
             assert gateway.stop() == -signal.SIGTERM
-            assert "another starts" not in gateway.rest()
+            assert "restarting in" not in gateway.rest()
     finally:
         signal.signal(signal.SIGHUP, usual)
 

@@ -313,7 +313,7 @@ def test_processes(tmp_path: Path, engine: ScriptedEngine, sign: signal.Signals)
         assert found["workers",] == 40
         assert (found["processes_running",], found["process_restarts_total",]) == (2, 0)
         os.kill(gateway.pids[1], sign)
-        gateway.until(r"another starts")
+        gateway.until(r"restarting in")
         assert scrape(port)[series] == 3
         gateway.until(r"Process 1 serves")
         asked(gateway, 1)
@@ -328,7 +328,7 @@ def test_a_process_that_leaves_says_everything_first(tmp_path: Path, engine: Scr
     with serving(tmp_path, engine, PROXY_METRICS_LISTEN=f"tcp:{port}:interface=127.0.0.1") as gateway:
         asked(gateway, 1)
         os.kill(gateway.pids[1], signal.SIGTERM)
-        gateway.until(r"another starts")
+        gateway.until(r"restarting in")
         assert scrape(port)["requests_total", "ollama", "/api/generate", "200"] == 1
 
 

@@ -265,7 +265,7 @@ def test_one_is_killed(tmp_path: Path, engine: ScriptedEngine) -> None:
         broken, whole = (stream(gateway.connect(number), "killed") for number in (0, 1))
         killed = gateway.pids[0]
         os.kill(killed, signal.SIGKILL)
-        gateway.until(rf"Process 0 \(pid {killed}\) was ended by SIGKILL; another starts in 0\.1 s")
+        gateway.until(rf"Process 0 \(pid {killed}\) was killed by SIGKILL; restarting in 0\.1 s")
         assert not is_whole(broken.end())
         gateway.until("Process 0 serves")
         assert gateway.pids[0] != killed
@@ -283,7 +283,7 @@ def test_one_is_asked_to_leave(tmp_path: Path, engine: ScriptedEngine) -> None:
         open_stream = stream(gateway.connect(0), "asked to leave")
         asked = gateway.pids[0]
         os.kill(asked, signal.SIGTERM)
-        gateway.until(rf"Process 0 leaves \(pid {asked}\)")
+        gateway.until(rf"Process 0 drains \(pid {asked}\)")
         gateway.until(r"process=0\] \(TCP Port \d+ Closed\)")
         other = HTTPConnection("127.0.0.1", gateway.port, timeout=LIMIT_S)
         told = health(other)
@@ -291,7 +291,7 @@ def test_one_is_asked_to_leave(tmp_path: Path, engine: ScriptedEngine) -> None:
         assert told["processes"] == {"number": 1, "configured": 2, "running": 1, "restarts": 0}
         engine.go("asked to leave")
         assert is_whole(open_stream.end())
-        gateway.until(rf"Process 0 \(pid {asked}\) has left; another starts in 0\.1 s")
+        gateway.until(rf"Process 0 \(pid {asked}\) exited; restarting in 0\.1 s")
         gateway.until("Process 0 serves")
         assert gateway.pids[0] != asked
         other.close()
@@ -325,10 +325,10 @@ def test_one_keeps_dying(tmp_path: Path, engine: ScriptedEngine, spoil: Path) ->
     with serving(tmp_path, engine, **spoiling(spoil)) as gateway:
         spoil.touch()
         os.kill(gateway.pids[1], signal.SIGKILL)
-        gateway.until(r"Process 1 \(pid \d+\) was ended by SIGKILL; another starts in 0\.1 s")
+        gateway.until(r"Process 1 \(pid \d+\) was killed by SIGKILL; restarting in 0\.1 s")
         for pause in ("0.2", "0.4", "0.8"):
             gateway.until(r"Process 1 \(pid \d+\) wrote: what a crash leaves behind")
-            gateway.until(rf"Process 1 \(pid \d+\) ended with status 7; another starts in {pause} s")
+            gateway.until(rf"Process 1 \(pid \d+\) exited with status 7; restarting in {pause} s")
         other = HTTPConnection("127.0.0.1", gateway.port, timeout=LIMIT_S)
         assert health(other)["status"] == "ok"
         assert health(other)["processes"] == {"number": 0, "configured": 2, "running": 1, "restarts": 4}
@@ -345,7 +345,7 @@ def test_stopped_while_one_is_to_start(tmp_path: Path, engine: ScriptedEngine, s
         spoil.touch()
         os.kill(gateway.pids[1], signal.SIGKILL)
         for _ in range(4):
-            gateway.until("another starts in")
+            gateway.until("restarting in")
         assert gateway.stop() == -signal.SIGTERM
         open_stream.connection.close()
         log = gateway.rest()
@@ -405,7 +405,7 @@ def test_they_crash_at_the_start(tmp_path: Path, spoil: Path, *, daemon: bool) -
     assert not path.exists()
     # A daemon tells the shell that started it, which does not wait for more.
     told = done.stderr if daemon else log
-    assert re.search(r"twistd brunix: process [01] ended with status 7 before it served", told)
+    assert re.search(r"twistd brunix: process [01] exited with status 7", told)
 
 
 def test_they_cannot_start(tmp_path: Path, engine: ScriptedEngine) -> None:
@@ -486,7 +486,7 @@ def test_stopping_lets_answers_end(tmp_path: Path, engine: ScriptedEngine, ask_t
             assert gateway.process.wait(LIMIT_S) in {-signal.SIGTERM, -signal.SIGINT}
             gone()
         log = gateway.rest()
-        assert "another starts" not in log
+        assert "restarting in" not in log
         assert "Traceback" not in log
 
 
@@ -714,7 +714,9 @@ def test_connections_are_counted(tmp_path: Path, engine: ScriptedEngine, family:
 
 def counted(pid: int) -> list[int]:
     """Read the numbers that the processes share."""
-    (memory,) = [file for file in Path(f"/proc/{pid}/fd").iterdir() if "brunix-turns" in str(file.readlink())]
+    (memory,) = [
+        file for file in Path(f"/proc/{pid}/fd").iterdir() if "brunix-connection-counts" in str(file.readlink())
+    ]
     return list(memoryview(memory.read_bytes()).cast("i"))
 
 
@@ -750,4 +752,4 @@ def test_lines() -> None:
     assert list(lines.end()) == [b"th"]
     assert list(lines.end()) == []
     assert list(lines.feed(b"x" * 100_000)) == [b"x" * 100_000]
-    assert list(lines.feed(b"x" * 100_000, longest=None)) == []
+    assert list(lines.feed(b"x" * 100_000, max_bytes=None)) == []

@@ -62,7 +62,7 @@ def test_the_start_has_an_end(tmp_path: Path, hang: dict[str, str]) -> None:
     with hurried(tmp_path, 0.5, **hang) as gateway:
         assert gateway.process.wait(LIMIT_S) == 1
         log = gateway.rest()
-        assert re.search(r"twistd brunix: process [01] did not serve within 0.5 s, and was killed\n", log)
+        assert re.search(r"twistd brunix: process [01] was not ready within 0.5 s and was killed\n", log)
         assert "Traceback" not in log
         with pytest.raises(ProcessLookupError):
             os.killpg(gateway.process.pid, 0)
@@ -97,7 +97,7 @@ def test_stopped_while_one_starts(tmp_path: Path, engine: ScriptedEngine, hang: 
         open_stream = stream(HTTPConnection("127.0.0.1", port, timeout=LIMIT_S), "stopped")
         with watched(int(hangs), *gateway.pids.values()) as gone:
             gateway.process.terminate()
-            gateway.until(r"Process 0 leaves")
+            gateway.until(r"Process 0 drains")
             engine.go("stopped")
             assert is_whole(open_stream.end())
             gone()
@@ -167,19 +167,18 @@ def test_a_replacement_that_hangs_is_replaced() -> None:
     supervisor = Supervisor(binding, Settings(processes=1), {}, cast("Any", None))
     supervisor._have_started, supervisor._counts_memory = True, 0  # noqa: SLF001 - what a start leaves behind
     with log_lines() as log, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "brunix_twisted.processes.supervisor.ConnectionCounts", lambda *_: SimpleNamespace(withdraw=lambda: None)
-        )
+        counts = SimpleNamespace(withdraw=lambda: None)
+        patch.setattr("brunix_twisted.processes.supervisor.ConnectionCounts", lambda *_: counts)
         supervisor._start(0)  # noqa: SLF001 - what comes after a process has died
         clock.advance(59)
         assert clock.signals == []
         clock.advance(1)
         assert clock.signals == ["KILL"]
         clock.spawned[0].processEnded(Failure(ProcessTerminated(None, signal.SIGKILL, None)))
-        assert log.errors == ["Process 0 (pid 7) did not serve within 60 s, and was killed; another starts in 0.1 s"]
+        assert log.errors == ["Process 0 (pid 7) was not ready within 60 s and was killed; restarting in 0.1 s"]
         clock.advance(0.1)
         assert len(clock.spawned) == 2
         # One that serves may take as long as it likes.
-        clock.spawned[1]._said(b"ready")  # noqa: SLF001 - what it says over its pipe
+        clock.spawned[1]._message_received(b"ready")  # noqa: SLF001 - what it says over its pipe
         clock.advance(120)
         assert clock.signals == ["KILL"]

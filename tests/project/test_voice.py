@@ -28,8 +28,8 @@ PROSE: Final = (
 MODULES: Final = tuple(path for path in sorted((ROOT / "brunix_twisted").rglob("*.py")) if "_pb" not in path.parts)
 
 # How often the package may still use the words. Lower these numbers, never raise them.
-REMAINING_DOCSTRINGS: Final = 217
-REMAINING_MESSAGES: Final = 61
+REMAINING_DOCSTRINGS: Final = 203
+REMAINING_MESSAGES: Final = 59
 # Tables in these pages are generated from the package's messages, and from the benchmark's.
 REMAINING_IN_PAGES: Final = {"docs/performance.md": 2, "docs/settings.md": 11}
 

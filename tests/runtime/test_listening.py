@@ -289,7 +289,7 @@ def test_several_processes_wait_in_vain(tmp_path: Path, late: dict[str, str]) ->
     """A supervisor whose endpoint never listens gives up, and names the setting."""
     with hurried(tmp_path, 0.1, PROXY_LISTEN="late:never", **late) as gateway:
         assert gateway.process.wait(LIMIT_S) == 1
-        assert "PROXY_LISTEN is 'late:never': it did not listen within 0.1 s" in gateway.rest()
+        assert "PROXY_LISTEN is 'late:never': did not listen within 0.1 s" in gateway.rest()
 
 
 def test_several_processes_are_stopped_while_they_wait(tmp_path: Path, late: dict[str, str]) -> None:
