@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from brunix_twisted.config.settings import SettingError, Settings
+from brunix_twisted.config.rules import SettingError
+from brunix_twisted.config.settings import Settings
 
 ONCE_TIMEOUT_S = 2.0
 """Timeout of a health check with ``--once``."""

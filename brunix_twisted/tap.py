@@ -24,7 +24,8 @@ from twisted.python.usage import Options as BaseOptions
 from brunix_twisted.app.check import check, check_engine_status
 from brunix_twisted.app.service import GatewayService
 from brunix_twisted.app.systemd import Notifier, NotifyingService
-from brunix_twisted.config.settings import SettingError, Settings, table
+from brunix_twisted.config.rules import SettingError
+from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.unknown_variables import unknown
 from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.observability.logs import twistd_observer

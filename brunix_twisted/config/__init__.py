@@ -1,1 +1,1 @@
-"""Settings, and what their values mean: addresses, host names, origins, certificates."""
+"""Settings and the parsers of their values: addresses, hosts, origins, certificates."""

@@ -1,4 +1,4 @@
-"""The ways in which operators write addresses, brought into those that Twisted and gRPC read. Pure."""
+"""Parsers of addresses: short forms to Twisted endpoint descriptions, and checks of gRPC targets. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ _TARGET_SCHEMES: Final = ("dns", "unix", "unix-abstract", "vsock", "ipv4", "ipv6
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)")
 
 
-class InsteadError(ValueError):
-    """Something is written in a way that cannot be meant; the text says what to write instead."""
+class AddressError(ValueError):
+    """An address has an unusable form. The message says what to write instead."""
 
 
 def endpoint(text: str) -> str:
     """
-    Make a Twisted endpoint description of a port, a host and port, or the path of a Unix socket.
+    Convert a port, a host and port, or the path of a Unix socket to a Twisted endpoint description.
 
-    A port alone is on this machine only, as the default is. Anything else is returned as it is.
+    A port alone becomes loopback only, like the default. Any other text is returned unchanged.
 
-    :raises InsteadError: there is a URL's scheme, or no such port.
+    :raises AddressError: the text has a URL scheme, or a port that is too large.
     """
     if found := _SCHEME.fullmatch(text):
-        raise InsteadError(f"write it without {found[1]}://, as {found[2].rstrip('/') or 8000}")
+        raise AddressError(f"write it without {found[1]}://, as {found[2].rstrip('/') or 8000}")
     if text.startswith("/"):
         return f"unix:{_escaped(text)}"
     if re.fullmatch("[0-9]+", text):
@@ -51,16 +51,16 @@ def _escaped(text: str) -> str:
 
 def _port(text: str) -> int:
     if len(text) > len(str(_MAX_PORT)) or int(text) > _MAX_PORT:
-        raise InsteadError(f"a port is a number from 0 to {_MAX_PORT}")
+        raise AddressError(f"a port is a number from 0 to {_MAX_PORT}")
     return int(text)
 
 
 def grpc_target(text: str) -> str:
     """
-    Check that a gRPC target is none of those that look right and are not.
+    Check a gRPC target, and reject forms that look right but that gRPC misinterprets.
 
-    :raises ValueError: it holds spaces or characters that are not ASCII, or is too long.
-    :raises InsteadError: see above.
+    :raises ValueError: the text contains spaces or characters outside ASCII, or is too long.
+    :raises AddressError: gRPC would misinterpret it.
     """
     if not re.fullmatch(r"[!-~]{1,1000}", text):
         raise ValueError(text)
@@ -69,12 +69,12 @@ def grpc_target(text: str) -> str:
     plain = rest.rstrip("/")
     if scheme and scheme not in _TARGET_SCHEMES:
         tls = ", and name the certificates to trust in BRUNIX_GRPC_TLS_CA" if scheme in {"https", "grpcs"} else ""
-        raise InsteadError(f"write it without {scheme}://, as {plain.partition('/')[0]}{tls}")
+        raise AddressError(f"write it without {scheme}://, as {plain.partition('/')[0]}{tls}")
     if scheme == "dns" and "/" not in plain:
-        # Its host would be a name server.
-        raise InsteadError(f"write dns:///{plain}, with three slashes")
+        # With two slashes, gRPC takes the host for a name server.
+        raise AddressError(f"write dns:///{plain}, with three slashes")
     if scheme in {"ipv4", "ipv6"}:
-        raise InsteadError(f"write {scheme}:{plain.lstrip('/')}, without slashes")
+        raise AddressError(f"write {scheme}:{plain.lstrip('/')}, without slashes")
     if text.endswith("/") and not text.startswith("unix"):
-        raise InsteadError(f"write it without a slash at its end, as {text.rstrip('/')}")
+        raise AddressError(f"write it without the slash at the end, as {text.rstrip('/')}")
     return text

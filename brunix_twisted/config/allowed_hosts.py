@@ -1,4 +1,4 @@
-"""By which names the gateway may be called: a request's Host against DNS rebinding. Pure."""
+"""The allowed values of a request's Host header, against DNS rebinding. Pure."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 @attrs.frozen
 class Hosts:
     """
-    The names that may stand in a request's Host.
+    The hosts that are allowed in a request's Host header.
 
-    Always among them are loopback and private addresses, and names that only a resolver of this machine or this network
-    gives an address to. A public address has to be named, as a public name has.
+    Loopback and private addresses are always allowed, and so are names that only this machine or this network resolves.
+    A public address or name must be in ``names``.
     """
 
     names: frozenset[str]
-    """Further ones, in lower case, without a port; ``*`` is every name."""
+    """Additional hosts, in lower case, without a port; ``*`` is any host."""
 
     def allow(self, host: str) -> bool:
-        """Whether the gateway may be called by this host, which has no port with it."""
+        """Return whether a host, given without a port, is allowed."""
         host = host.lower().rstrip(".").strip("[]")
         return _is_local(host) or host in self.names or "*" in self.names
 
 
 def read(text: str) -> frozenset[str]:
     """
-    Names or addresses separated by commas, without ports.
+    Parse names or addresses separated by commas, without ports.
 
-    :raises ValueError: one of them is neither.
+    :raises ValueError: a part is neither a name nor an address.
     """
     names = frozenset(name.strip().lower().strip("[]") for name in text.split(",") if name.strip())
     for name in names:

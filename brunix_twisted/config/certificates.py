@@ -1,4 +1,4 @@
-"""Whether the files of certificates that an operator names hold what they should, before anything starts."""
+"""Checks of certificate and key files, before anything starts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import ssl
 
 def authorities(path: str) -> str:
     """
-    Take the path of certificates to trust, in PEM form.
+    Check that a file contains certificates in PEM form; return its path.
 
-    :raises ValueError: it cannot be read, or holds no certificate.
+    :raises ValueError: the file cannot be read, or contains no certificate.
     """
     try:
         trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -21,20 +21,20 @@ def authorities(path: str) -> str:
 
 def readable(path: str) -> str:
     """
-    Take the path of a file that can be read.
+    Check that a file can be opened for reading; return its path.
 
     :raises ValueError: it cannot.
     """
     try:
-        # A device or a pipe that never ends is not opened to be read here; whatever can be opened is looked at later.
-        with open(path, "rb"):  # noqa: PTH123 - no more than whether it opens
+        # Open it without reading: a device or pipe may have no end. Its content is checked later.
+        with open(path, "rb"):  # noqa: PTH123 - checks only whether it opens
             return path
     except (OSError, ValueError) as fault:
         raise ValueError(path) from fault
 
 
 def belong_together(certificate: str, key: str) -> bool:
-    """Whether two readable files are a certificate and its private key, which nobody has to be asked a password for."""
+    """Return whether two readable files are a certificate and its private key without a password."""
     pair = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         pair.load_cert_chain(certificate, key, password="")

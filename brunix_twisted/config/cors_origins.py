@@ -1,4 +1,4 @@
-"""Which web pages may use the gateway: a request's Origin header against what the operator allows. Pure."""
+"""The allowed values of a request's Origin header: the web pages that may use the gateway. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import attrs
 
-# Ollama's own list: pages of this machine itself, and applications that are made of web pages.
+# The same as Ollama's: pages from this machine, and desktop applications based on a browser.
 DEFAULT = (
     "http://localhost:*,https://localhost:*,http://127.0.0.1:*,https://127.0.0.1:*,http://[::1]:*,https://[::1]:*,"
     "http://0.0.0.0:*,https://0.0.0.0:*,app://*,file://*,tauri://*,vscode-webview://*,vscode-file://*"
@@ -23,18 +23,18 @@ class Origins:
     _expression: re.Pattern[str]
 
     def allow(self, origin: str) -> bool:
-        """Whether a page of this origin may use the gateway."""
+        """Return whether pages of this origin may use the gateway."""
         return self._expression.fullmatch(origin.lower()) is not None
 
 
 def read(text: str) -> Origins:
     """
-    Patterns separated by commas.
+    Parse patterns separated by commas.
 
-    ``*`` is every origin; ``https://example.com`` is this one; ``https://example.com:*`` is it with any port or none;
-    ``https://*.example.com`` is every host below it; ``app://*`` is everything of this scheme.
+    ``*`` matches every origin; ``https://example.com`` matches this one; ``https://example.com:*`` matches any port or
+    none; ``https://*.example.com`` matches every subdomain; ``app://*`` matches every origin of this scheme.
 
-    :raises ValueError: one of them is none of these.
+    :raises ValueError: a pattern has another form.
     """
     patterns = tuple(pattern.strip().lower() for pattern in text.split(",") if pattern.strip())
     for pattern in patterns:
@@ -44,8 +44,7 @@ def read(text: str) -> Origins:
 
 
 def _expression(pattern: str) -> str:
-    # What stands for anything stands for what an origin is made of, and neither for a line break nor for a "#" behind
-    # which another host may hide.
+    # A wildcard matches only characters that an origin may contain: no line break, and no "#" that hides another host.
     if pattern == "*":
         return "[!-~]*"
     scheme, _, rest = pattern.partition("://")

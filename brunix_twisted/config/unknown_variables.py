@@ -1,4 +1,4 @@
-"""Which environment variables are nobody's, though they look like a setting: most of them are misspelt. Pure."""
+"""Environment variables that look like a setting but are not, mostly misspelt names. Pure."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ ELSEWHERE: Final = frozenset(
         "BRUNIX_API_KEY",
     }
 )
-"""Variables that are read by other programs of ours."""
-# What Kubernetes sets for a service that is called brunix or proxy, say.
+"""Variables that other programs of this project read."""
+# Kubernetes sets these for a service, for example one named brunix or proxy.
 _KUBERNETES: Final = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 
 
 def known() -> frozenset[str]:
-    """Give the names of all variables that mean something."""
+    """Return the names of all known variables."""
     return ELSEWHERE | {row.variable for _, row in table()}
 
 
 def unknown(environment: Mapping[str, str]) -> list[str]:
-    """Say of each variable that looks like a setting and is none, in a sentence, what may be meant."""
+    """Return a warning for each variable that looks like a setting but is not, with the most similar name."""
     names = known()
     return [
         _sentence(name, names)
         for name in sorted(environment)
         if name.upper().startswith(("PROXY_", "BRUNIX_"))
         and name not in names
-        # In lower case there are variables of others, such as proxy_host.
+        # Other programs use names in lower case, such as proxy_host.
         and (name.isupper() or name.upper() in names)
         and not _is_kubernetes(name, environment[name])
     ]

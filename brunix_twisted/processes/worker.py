@@ -16,7 +16,8 @@ from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
 from brunix_twisted.app.service import GatewayService
-from brunix_twisted.config.settings import SettingError, Settings
+from brunix_twisted.config.rules import SettingError
+from brunix_twisted.config.settings import Settings
 from brunix_twisted.processes.accept_balancing import ConnectionCounts
 from brunix_twisted.processes.ipc import (
     CONNECTION_COUNTS,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from brunix_twisted.config.settings import Row, SettingError, Settings, table
+from brunix_twisted.config.rules import SettingError
+from brunix_twisted.config.settings import Row, Settings, table
 from settings_table import PAGE, rewritten
 
 
@@ -60,7 +61,7 @@ def test_where_to_listen(variable: str, name: str, text: str, description: str) 
         ),
         ("BRUNIX_GRPC_TARGET", "dns://engine:50051", "write dns:///engine:50051, with three slashes"),
         ("BRUNIX_GRPC_TARGET", "ipv4://10.0.0.1:50051", "write ipv4:10.0.0.1:50051, without slashes"),
-        ("BRUNIX_GRPC_TARGET", "engine:50051/", "write it without a slash at its end, as engine:50051"),
+        ("BRUNIX_GRPC_TARGET", "engine:50051/", "write it without the slash at the end, as engine:50051"),
         ("BRUNIX_GRPC_TARGET", '"engine:50051"', "without quotes"),
     ],
 )

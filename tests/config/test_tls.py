@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import serialization
 
 from asking import UnixConnection, ask
 from brunix_twisted import errors
-from brunix_twisted.config.settings import SettingError, Settings
+from brunix_twisted.config.rules import SettingError
+from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import Tls
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question

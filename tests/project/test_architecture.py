@@ -50,6 +50,7 @@ PURE = {
     "config/cors_origins",
     "config/allowed_hosts",
     "config/settings",
+    "config/rules",
     "config/addresses",
     "config/unknown_variables",
 }

@@ -28,10 +28,10 @@ PROSE: Final = (
 MODULES: Final = tuple(path for path in sorted((ROOT / "brunix_twisted").rglob("*.py")) if "_pb" not in path.parts)
 
 # How often the package may still use the words. Lower these numbers, never raise them.
-REMAINING_DOCSTRINGS: Final = 203
-REMAINING_MESSAGES: Final = 59
+REMAINING_DOCSTRINGS: Final = 199
+REMAINING_MESSAGES: Final = 48
 # Tables in these pages are generated from the package's messages, and from the benchmark's.
-REMAINING_IN_PAGES: Final = {"docs/performance.md": 2, "docs/settings.md": 11}
+REMAINING_IN_PAGES: Final = {"docs/parameters.md": 5, "docs/performance.md": 2}
 
 _CODE: Final = re.compile(
     r"^ *(```+).*?^ *\1 *$|`[^`]+`|<!--.*?-->|\]\([^)]*\)|^---\n.*?^---$", re.MULTILINE | re.DOTALL
