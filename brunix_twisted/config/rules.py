@@ -76,12 +76,12 @@ def on_off() -> Rule:
 
 
 def or_auto(rule: Rule) -> Rule:
-    """Also allow ``auto``, whose value is None."""
+    """Also allow ``auto``, and read it as None."""
     return Rule(f"{rule.allowed}, or auto", lambda text: None if text == "auto" else rule.read(text))
 
 
 def optional(rule: Rule) -> Rule:
-    """Also allow an empty text, whose value is None."""
+    """Also allow an empty text, and read it as None."""
     return Rule(rule.allowed, lambda text: rule.read(text) if text else None)
 
 
@@ -101,7 +101,7 @@ def words(text: str) -> tuple[str, ...]:
     """
     Split lower-case words separated by commas.
 
-    :raises ValueError: there is none, or one is malformed.
+    :raises ValueError: the text contains no word, or a malformed one.
     """
     found = tuple(word.strip() for word in text.split(",") if word.strip())
     if not found or not all(re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", word) for word in found):

@@ -1,1 +1,1 @@
-"""What the gateway needs of Twisted and of its process: reactors, listening, shutdown, background threads."""
+"""Additions to Twisted and to the process: reactors, listening, shutdown, background threads."""

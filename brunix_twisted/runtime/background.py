@@ -1,7 +1,7 @@
 """
-Write lines on a thread of their own.
+Write lines on a background thread.
 
-A pipe that is not read blocks whoever writes to it. The thread here may block; the threads that log never do.
+Writing to a pipe that is not read blocks. The background thread may block; the threads that log never do.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Final
 MAX_BYTES: Final = 1024 * 1024
 """Maximum size of the lines that wait to be written."""
 FLUSH_S: Final = 1.0
-"""How long the end of the process waits, in total, for lines that have not been written."""
-# What is written in one piece: few system calls for many lines, and little that a process can lose when it is killed.
-_PIECE_BYTES: Final = 64 * 1024
+"""How long the exit of the process waits, in total, for lines that have not been written."""
+# Maximum size of one write: few system calls for many lines, and little to lose when the process is killed.
+_WRITE_BYTES: Final = 64 * 1024
 
 
 def write_all(descriptor: int, data: bytes) -> None:
     """
-    Write everything to a descriptor, in blocking mode or not.
+    Write all data to a descriptor, in blocking or non-blocking mode.
 
-    :raises OSError: nothing can be written any more.
+    :raises OSError: the write failed.
     """
     rest = memoryview(data)
     while rest:
         try:
             rest = rest[os.write(descriptor, rest) :]
         except BlockingIOError:
-            # Another program that shares the descriptor has set this mode.
+            # Another program that shares the descriptor may have made it non-blocking.
             select.select([], [descriptor], [])
 
 
@@ -42,8 +42,8 @@ class BackgroundWriter:
     """
     A bounded queue of lines, and the daemon thread that writes them in order.
 
-    When the queue is full, new lines are dropped and counted until half of it has been written; then one line says how
-    many. Methods may be called from any thread. After a fork, the child has an empty queue and starts its own thread.
+    When the queue is full, new lines are dropped until half of it has been written; then one line reports how many.
+    Methods may be called from any thread. After a fork, the child has an empty queue and starts a new thread.
     """
 
     def __init__(
@@ -52,8 +52,9 @@ class BackgroundWriter:
         """
         Start nothing yet: the thread starts with the first line.
 
-        :param write: writes some whole lines; may block. Lines for which it raises OSError or ValueError are lost.
-        :param describe_dropped: makes the line that tells how many lines were dropped.
+        :param write: writes one or more whole lines; may block. If it raises OSError or ValueError, they are lost.
+        :param describe_dropped: returns the line that reports the number of dropped lines.
+        :param max_bytes: maximum size of the queue.
         """
         self._write = write
         self._describe_dropped = describe_dropped
@@ -66,10 +67,10 @@ class BackgroundWriter:
         self._changed = threading.Condition(threading.RLock())
         self._lines: deque[bytes] = deque()
         self._bytes = 0
-        """Of the lines that wait and of those that are being written."""
+        """Size of the lines that wait or are being written."""
         self._dropped = 0
         self._is_idle = False
-        """Whether the thread waits for lines, and has to be woken."""
+        """Whether the thread waits for lines, and must be notified."""
         self._thread: threading.Thread | None = None
         self._flush_s = FLUSH_S
 
@@ -82,8 +83,8 @@ class BackgroundWriter:
         if self._pid != os.getpid():
             self._reset()
         with self._changed:
-            room = self._max_bytes // 2 if self._dropped else self._max_bytes
-            if self._bytes + len(line) > room and self._bytes and not keep:
+            max_bytes = self._max_bytes // 2 if self._dropped else self._max_bytes
+            if self._bytes + len(line) > max_bytes and self._bytes and not keep:
                 self._dropped += 1
                 return
             if self._dropped and not keep:
@@ -98,7 +99,7 @@ class BackgroundWriter:
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="log", daemon=True)
-        # At a limit of threads the line waits, and the next one tries again.
+        # If the system cannot start a thread, the line stays in the queue, and the next line tries again.
         with suppress(RuntimeError):
             thread.start()
             self._thread = thread
@@ -125,12 +126,12 @@ class BackgroundWriter:
 
     def _run(self) -> None:
         while True:
-            piece = self._next()
-            # A reader that is gone cannot be told.
+            data = self._next()
+            # The reader is gone, and there is nowhere else to report it.
             with suppress(OSError, ValueError):
-                self._write(piece)
+                self._write(data)
             with self._changed:
-                self._bytes -= len(piece)
+                self._bytes -= len(data)
 
     def _next(self) -> bytes:
         with self._changed:
@@ -144,7 +145,7 @@ class BackgroundWriter:
                 self._changed.wait()
             taken = [self._lines.popleft()]
             size = len(taken[0])
-            while self._lines and size + len(self._lines[0]) <= _PIECE_BYTES:
+            while self._lines and size + len(self._lines[0]) <= _WRITE_BYTES:
                 taken.append(self._lines.popleft())
                 size += len(taken[-1])
         return b"".join(taken)

@@ -1,4 +1,4 @@
-"""Listening on an endpoint, whether its ``listen`` succeeds at once or takes its time."""
+"""Listening on an endpoint whose ``listen`` may finish at once or later."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _log: Final = Logger()
 
 class StartError(SystemExit, Exception):
     """
-    The gateway cannot start; its message is the one line to print.
+    The gateway cannot start. The message is one line for the user.
 
-    It is both so that twistd does everything right: an Exception it reports from a daemon to the shell that started
-    it, and removes the pid file; a SystemExit ends the process with the message alone, without a traceback.
+    It has two base classes because of twistd. For an Exception, twistd removes the pid file and reports the error from
+    a daemon to the shell. For a SystemExit, the process prints only the message, without a traceback.
     """
 
 
@@ -28,8 +28,8 @@ class Listener:
     """
     Listens once on one endpoint.
 
-    Twisted's own endpoints listen at once. One from a plugin may need seconds, to fetch a certificate say, and may
-    succeed after the gateway has begun to stop: such a port is closed as soon as it opens.
+    Twisted's endpoints listen at once. An endpoint from a plugin may need seconds, for example to fetch a certificate,
+    and may succeed after the gateway has begun to stop. Then its port is closed as soon as it opens.
     """
 
     port: IListeningPort | None = None
@@ -40,8 +40,8 @@ class Listener:
         """
         Prepare to listen.
 
-        :param variable: the setting that has chosen the endpoint, for error messages.
-        :param description: that setting's value.
+        :param variable: the variable of the endpoint's setting, for error messages.
+        :param description: the value of that setting.
         """
         self._endpoint = endpoint
         self._variable = variable
@@ -50,16 +50,16 @@ class Listener:
 
     def start(self, factory: IProtocolFactory, opened: Callable[[IListeningPort], object]) -> Deferred[None]:
         """
-        Ask the endpoint to listen, and call ``opened`` with the port once it does.
+        Make the endpoint listen, and call ``opened`` with the port once it does.
 
-        The Deferred fires after ``opened`` has returned, and fails with StartError if the endpoint refuses later than
-        at once. It never fires if the listener is stopped before.
+        The Deferred fires after ``opened`` has returned. It fails with StartError if the endpoint fails later. It never
+        fires if the listener is stopped before.
 
-        :raises StartError: the endpoint refuses at once.
+        :raises StartError: the endpoint fails at once.
         """
         self.has_started = True
         result: Deferred[None] = Deferred()
-        refusals: list[StartError] = []
+        errors: list[StartError] = []
 
         def listens(port: IListeningPort) -> None:
             self.port = port
@@ -69,27 +69,27 @@ class Listener:
             opened(port)
             result.callback(None)
 
-        def refused(failure: Failure) -> None:
+        def failed(failure: Failure) -> None:
             if self._is_stopped:
                 return
             ensureDeferred(self._close())
             message = f"twistd brunix: {self._variable} is {self._description!r}: {failure.getErrorMessage()}"
-            refusals.append(StartError(message))
+            errors.append(StartError(message))
             if is_late:
-                result.errback(refusals[0])
+                result.errback(errors[0])
 
         is_late = False
         listening = maybeDeferred(self._endpoint.listen, factory)
-        listening.addCallback(listens).addErrback(refused)
-        if refusals:
-            raise refusals[0]
+        listening.addCallback(listens).addErrback(failed)
+        if errors:
+            raise errors[0]
         is_late = True
         if self.port is None:
             _log.info("Waiting for {variable}={value} to listen", variable=self._variable, value=self._description)
         return result
 
     def stop(self) -> Deferred[None]:
-        """Close the port, now or as soon as it opens. Fires when an open port is closed; never fails."""
+        """Close the port, now or as soon as it opens. Fires when it is closed; never fails."""
         self._is_stopped = True
         return ensureDeferred(self._close())
 

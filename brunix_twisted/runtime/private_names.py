@@ -1,9 +1,9 @@
 """
 The private names of other packages that the gateway uses, and a check that the installed releases have them.
 
-Any release may rename what is private. Without the check that would show as an error in the middle of an answer, or as
-memory that is lost; with it the gateway does not start, and says what to install. The bounds in ``pyproject.toml``
-admit the releases that the tests have seen. ``tests/runtime/test_private_names.py`` keeps the table complete.
+Any release may rename a private name. Without the check, that would cause an error in the middle of an answer, or a
+memory leak. With it, the gateway does not start, and reports what to install. ``pyproject.toml`` allows only releases
+that have been tested. ``tests/test_private_names.py`` checks that the table is complete.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ class PrivateName:
     """A name that is not part of its package's public interface."""
 
     package: str
-    """As pip knows it."""
+    """The name of the package on PyPI."""
     owner: str
-    """The class or function that has it: ``module:name``."""
+    """The class or function that has the name: ``module:name``."""
     name: str
-    """An attribute, also one that instances alone have, or a function's parameter."""
+    """An attribute of the class or of its instances, or a parameter of the function."""
     purpose: str
     """What the gateway uses it for."""
 
-    def is_there(self) -> bool:
-        """Look for it in the installed release."""
-        module, _, kind = self.owner.partition(":")
+    def exists(self) -> bool:
+        """Return whether the installed release has the name."""
+        module, _, owner_name = self.owner.partition(":")
         try:
-            owner = getattr(import_module(module), kind)
+            owner = getattr(import_module(module), owner_name)
         except (ImportError, AttributeError):
             return False
         if isinstance(owner, FunctionType):
             return self.name in signature(owner).parameters
-        # An attribute of instances alone is known by the methods that set it.
+        # Instance attributes are found in the code of the methods that set them.
         methods = [part for base in owner.__mro__ for part in vars(base).values() if isinstance(part, FunctionType)]
         return hasattr(owner, self.name) or any(self.name in method.__code__.co_names for method in methods)
 
@@ -62,7 +62,7 @@ NAMES: Final = (
     *_all_of("twisted", _CHANNEL, "to answer malformed requests", "_respondToBadRequestAndDisconnect"),
     *_all_of("twisted", _CHANNEL, "to check a request's trailers", "_transferDecoder"),
     *_all_of("twisted", "twisted.web.http:_ChunkedTransferDecoder", "to check a request's trailers", "_trailerHeaders"),
-    *_all_of("twisted", "twisted.web.http:Request", "to write nothing to a client that has gone", "_disconnected"),
+    *_all_of("twisted", "twisted.web.http:Request", "to write nothing to a disconnected client", "_disconnected"),
     *_all_of(
         "twisted", "twisted.internet.tcp:Port", "to share a socket", "_shouldShutdown", "_fromListeningDescriptor"
     ),
@@ -76,25 +76,26 @@ NAMES: Final = (
 
 def check_private_names(engine_client: str, names: Iterable[PrivateName] = NAMES) -> None:
     """
-    See to it that the installed packages have what the gateway uses of them.
+    Check that the installed packages have the private names that the gateway uses.
 
-    :param engine_client: what ``PROXY_ENGINE_CLIENT`` says; only ``blocking`` uses grpc's private names.
-    :raises StartError: one of them has not; the message names the first.
+    :param engine_client: the value of ``PROXY_ENGINE_CLIENT``; only ``blocking`` uses private names of grpc.
+    :raises StartError: a name is missing; the message names the first.
     """
     for name in names:
         if name.package == "grpcio" and engine_client != "blocking":
             continue
-        if not name.is_there():
-            raise StartError(f"twistd brunix: {_complaint(name)}")
+        if not name.exists():
+            raise StartError(f"twistd brunix: {_error_message(name)}")
 
 
-def _complaint(name: PrivateName) -> str:
+def _error_message(name: PrivateName) -> str:
     owner = name.owner.replace(":", ".")
-    what = f"{name.package} {_version(name.package)} has no {owner}.{name.name}, which the gateway needs {name.purpose}"
-    todo = f"Install a supported release: pip install '{_requirement(name.package)}'"
+    release = f"{name.package} {_version(name.package)}"
+    fault = f"{release} has no {owner}.{name.name}, which the gateway needs {name.purpose}"
+    fix = f"Install a supported release: pip install '{_requirement(name.package)}'"
     if name.package == "grpcio":
-        todo += ", or set PROXY_ENGINE_CLIENT=aio and start twistd with --reactor=asyncio"
-    return f"{what}. {todo}"
+        fix += ", or set PROXY_ENGINE_CLIENT=aio and start twistd with --reactor=asyncio"
+    return f"{fault}. {fix}"
 
 
 def _version(package: str) -> str:
@@ -105,10 +106,10 @@ def _version(package: str) -> str:
 
 
 def _requirement(package: str) -> str:
-    """Read from the gateway's own metadata which releases it supports."""
+    """Return the supported releases of a package from the gateway's metadata."""
     try:
         requirements = requires("brunix-twisted") or []
     except PackageNotFoundError:
-        requirements = []  # it runs from a folder
+        requirements = []  # the gateway runs from a checkout and is not installed
     found = (re.fullmatch(rf"({package}[<>=!~].*?)\s*", requirement) for requirement in requirements)
     return next((match[1] for match in found if match), package)

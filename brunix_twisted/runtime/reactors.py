@@ -1,4 +1,4 @@
-"""What the gateway needs of a reactor, and the clock that a reactor measures time with."""
+"""The part of a reactor that the gateway uses, and a monotonic clock for it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ T = TypeVar("T")
 
 
 class Reactor(Protocol):
-    """The part of IReactorTime and IReactorFromThreads that is used."""
+    """The part of IReactorTime and IReactorFromThreads that the gateway uses."""
 
     def seconds(self) -> float:
-        """Seconds on a clock that only differences are taken of."""
+        """Return the time in seconds; only differences are meaningful."""
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> IDelayedCall:  # noqa: A002, ANN401 - IReactorTime
-        """Run something on the reactor's thread after this many seconds."""
+        """Call a function on the reactor's thread after ``delay`` seconds."""
 
     def callFromThread(self, callable: Callable[..., Any], *args: Any) -> None:  # noqa: A002, ANN401 - IReactorFromThreads
-        """Run something on the reactor's thread soon; from any thread."""
+        """Call a function on the reactor's thread soon. May be called from any thread."""
 
 
-def use_monotonic_clock(reactor: Any) -> None:  # noqa: ANN401 - what a reactor is, no type says
+def use_monotonic_clock(reactor: Any) -> None:  # noqa: ANN401 - no type covers a reactor
     """
-    Make a reactor measure time with a clock that is never set. Call it before the reactor runs.
+    Make a reactor use the monotonic clock. Call it before the reactor runs.
 
     Twisted's reactors read ``time.time``. When an administrator or NTP sets that clock back, every timer stops until
-    the clock has caught up; when it is set forward, every timer fires at once. All of a reactor's timers, of
-    ``callLater``, ``LoopingCall`` and ``addTimeout`` alike, read the clock through its attribute ``seconds``.
+    the clock has caught up; when it is set forward, every timer fires at once. All timers of a reactor, including
+    ``LoopingCall`` and ``addTimeout``, read the clock through the reactor's attribute ``seconds``.
     """
     before, now = reactor.seconds, time.monotonic
     if before is now:

@@ -71,7 +71,7 @@ async def test_a_failed_step_does_not_stop_the_others(log: LogLines, failure: Ca
     await steps
     assert ran == ["slow", "last"]
     (line,) = log.errors
-    assert line.startswith("Stopping: could not close the port; the other steps go on\n")
+    assert line.startswith("Stopping: could not close the port; continuing with the next step\n")
     assert "broken on purpose" in line
 
 
@@ -132,7 +132,7 @@ async def test_the_gateway_stops_although_a_slot_is_never_free(
     gateway.service._admission.run(lambda: never)  # noqa: SLF001 - nothing else has a call that never ends
     await gateway.service.stopService().addTimeout(LIMIT_S, cast("Any", reactor))
     (line,) = log.errors
-    assert line.startswith("Stopping: could not await the engine calls; the other steps go on\n")
+    assert line.startswith("Stopping: could not await the engine calls; continuing with the next step\n")
     assert not never.called
 
 
@@ -148,7 +148,7 @@ async def test_the_gateway_stops_although_its_port_does_not(
         patch.setattr(port, "stopListening", Deferred)
         await gateway.service.stopService().addTimeout(LIMIT_S, cast("Any", reactor))
     (line,) = log.errors
-    assert line.startswith("Stopping: could not close the port of PROXY_LISTEN; the other steps go on\n")
+    assert line.startswith("Stopping: could not close the port of PROXY_LISTEN; continuing with the next step\n")
     await cast("Any", port.stopListening())
 
 
@@ -175,11 +175,11 @@ async def test_every_service_stops(log: LogLines) -> None:
     await gateway.stopService()
     assert stopped == ["gateway", "metrics"]
     (line,) = log.errors
-    assert line.startswith("Stopping: could not stop Child; the other steps go on\n")
+    assert line.startswith("Stopping: could not stop Child; continuing with the next step\n")
 
 
 def test_the_watchdog_ends_although_the_gateway_fails_to_stop(log: LogLines) -> None:
-    """A gateway whose stop failed does not go on telling systemd that it is alive."""
+    """A gateway whose stop failed sends systemd no more keep-alives."""
     told: list[dict[str, object]] = []
     clock = Clock()
     ready: Deferred[IAddress] = Deferred()

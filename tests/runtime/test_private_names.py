@@ -132,5 +132,5 @@ def test_what_is_used_privately_has_an_upper_bound() -> None:
 def test_each_is_looked_for() -> None:
     """Of every entry of the table, a name that is not there is found to be missing."""
     for name in NAMES:
-        assert name.is_there()
-        assert not attrs.evolve(name, name=f"{name.name}_renamed").is_there()
+        assert name.exists()
+        assert not attrs.evolve(name, name=f"{name.name}_renamed").exists()
