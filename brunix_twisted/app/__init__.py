@@ -1,1 +1,1 @@
-"""The gateway's service: start, drain and stop, --check, systemd."""
+"""The gateway's service: start, drain and stop, --check, systemd; `brunix run` and `brunix health`."""

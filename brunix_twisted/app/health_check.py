@@ -1,9 +1,8 @@
 """
 `brunix health`: ask a running gateway whether it and the engine behind it are healthy.
 
-The address is the one in ``PROXY_LISTEN``. Twisted's own parser of endpoint descriptions takes a third of a second to
-import, too long for a container's health check, which runs every few seconds. This module reads the few forms that a
-client can connect to.
+The address comes from ``PROXY_LISTEN``. Importing Twisted's parser of endpoint descriptions takes a third of a second,
+too long for a check that runs every few seconds. So this module parses the few forms that a client can connect to.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.config.settings import SettingError, Settings
+from brunix_twisted.config.rules import SettingError
+from brunix_twisted.config.settings import Settings
 
 HEALTHY: Final = 0
 UNHEALTHY: Final = 1
@@ -27,27 +27,27 @@ WRONG_SETTINGS: Final = 2
 INTERRUPTED: Final = 130
 
 ONCE_TIMEOUT_S = 2.0
-"""Limit of each step of a single check."""
+"""Timeout of each step of a single check."""
 TIMEOUT_S = 10.0
-"""Limit of each step while waiting: the gateway may first have to ask a busy engine."""
+"""Timeout of each step while waiting. It is longer, since the gateway asks the engine, which may be busy."""
 MIN_INTERVAL_S = 0.2
 MAX_INTERVAL_S = 1.0
 """The interval grows: most starts take a second, and one that takes minutes should not fill the gateway's log."""
 REMINDER_INTERVAL_S = 10.0
 CONFIRMATION_S = 3.0
 """
-An older gateway that still holds the address may answer the first try. After this time the new one has failed to start,
-and `brunix run` has ended this process too.
+If the first attempt succeeds, an older gateway may still use the address. After this time, the new gateway has failed
+to listen there, and `brunix run` has stopped this process.
 """
 
 
 class UnknownAddressError(ValueError):
-    """A description of an endpoint from which no client's address follows. The text is one line."""
+    """An endpoint description that a client cannot connect to. The message is one line."""
 
 
 @attrs.frozen
 class Address:
-    """Where a client finds the gateway: a host and a port, or the path of a Unix socket."""
+    """The address at which clients reach the gateway: a host and a port, or the path of a Unix socket."""
 
     host: str = "localhost"
     port: int | None = None
@@ -55,16 +55,16 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The base of every URL; over a Unix socket the host in it is only a name."""
+        """The base URL. Over a Unix socket its host is a placeholder."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}" if self.port is None else f"http://{host}:{self.port}"
 
     def __str__(self) -> str:
-        """For a person who reads what is being waited for."""
+        """Return the address for display."""
         return self.url if self.path is None else f"unix:{self.path}"
 
     def connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        """One that has not connected yet."""
+        """Return a new connection, not connected yet."""
         if self.path is not None:
             return _UnixConnection(self.path, timeout_s)
         return http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
@@ -83,8 +83,9 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def _words(description: str) -> tuple[list[str], dict[str, str]]:
     """
-    Positional and named parts of a description, by Twisted's rules: a colon separates parts, the first equals sign of
-    a part ends its name, and a backslash makes the next character an ordinary one.
+    Split a description into positional and named parts, by Twisted's rules.
+
+    A colon separates parts, the first equals sign of a part ends its name, and a backslash escapes the next character.
     """
     parts: list[list[str]] = [[""]]
     characters = iter(description)
@@ -101,35 +102,33 @@ def _words(description: str) -> tuple[list[str], dict[str, str]]:
 
 
 _POSITIONS = {"tcp": ("port", "interface"), "tcp6": ("port", "backlog", "interface"), "unix": ("address",)}
-"""What the parts without a name mean, for each kind of endpoint, as far as it matters here."""
+"""The names of positional parts for each kind of endpoint, as far as they are needed."""
 _PORTS = range(1, 0x10000)
-"""Port 0 lets the system choose, and only the gateway knows what it chose."""
+"""Not port 0: the system then chooses one, and only the gateway knows it."""
 
 
 def address(description: str) -> Address:
     """
-    The client's side of a Twisted server endpoint.
+    Return the address at which clients reach a Twisted server endpoint.
 
-    :raises UnknownAddressError: for a kind that plain HTTP cannot reach or that does not tell its address.
+    :raises UnknownAddressError: the kind of endpoint has no known address, or needs more than plain HTTP.
     """
     positional, named = _words(description)
     kind = positional[0] if positional else ""
     if kind not in _POSITIONS:
-        raise UnknownAddressError(
-            f"PROXY_LISTEN is {description!r}: its health can be asked for over tcp:, tcp6: and unix: only"
-        )
+        raise UnknownAddressError(f"PROXY_LISTEN is {description!r}; health checks support only tcp:, tcp6: and unix:")
     parts = dict(zip(_POSITIONS[kind], positional[1:], strict=False)) | named
     if kind == "unix":
         if not parts.get("address"):
-            raise UnknownAddressError(f"PROXY_LISTEN is {description!r}, which has no path")
+            raise UnknownAddressError(f"PROXY_LISTEN is {description!r}, without a path")
         return Address(path=parts["address"])
     port = parts.get("port", "")
     if not port.isdecimal() or int(port) not in _PORTS:
-        raise UnknownAddressError(f"PROXY_LISTEN is {description!r}, which has no port from 1 to 65535")
-    # An endpoint on every interface is also on this machine's own.
-    everywhere = {"": "127.0.0.1" if kind == "tcp" else "::1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to look for, nothing to listen on
+        raise UnknownAddressError(f"PROXY_LISTEN is {description!r}, without a port from 1 to 65535")
+    # An endpoint on all interfaces can be reached over loopback.
+    loopback = {"": "127.0.0.1" if kind == "tcp" else "::1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens on it here
     interface = parts.get("interface", "")
-    return Address(everywhere.get(interface, interface), int(port))
+    return Address(loopback.get(interface, interface), int(port))
 
 
 def unhealthy_reason(where: Address, timeout_s: float) -> str | None:
@@ -145,18 +144,18 @@ def unhealthy_reason(where: Address, timeout_s: float) -> str | None:
         body_bytes = response.read(10_000)
     except OSError as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return f"the gateway does not answer: {reason}"
+        return f"the gateway is unreachable: {reason}"
     except http.client.HTTPException:
-        return "what answers there is not the gateway: it speaks no HTTP"
+        return "the server there is not the gateway: it does not speak HTTP"
     finally:
         connection.close()
     try:
         status = json.loads(body_bytes)["status"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return f"what answers there is not the gateway: {response.status} {response.reason!a}"
+        return f"the server there is not the gateway: {response.status} {response.reason!a}"
     if response.status == http.client.OK:
         return None
-    return f"the gateway answers, the engine does not yet: {response.status} {ascii(status)[:200]}"
+    return f"the gateway is up, the engine is not healthy yet: {response.status} {ascii(status)[:200]}"
 
 
 def wait_until_up(
@@ -233,7 +232,7 @@ def check(environment: Mapping[str, str], *, wait: bool, as_json: bool = False, 
         return WRONG_SETTINGS
     if not wait:
         reason = unhealthy_reason(where, ONCE_TIMEOUT_S)
-        report(f"{where}: {reason or 'the gateway and the engine answer'}", where, settings.model_id, reason)
+        report(f"{where}: {reason or 'the gateway and the engine are healthy'}", where, settings.model_id, reason)
         return HEALTHY if reason is None else UNHEALTHY
     try:
         wait_until_up(

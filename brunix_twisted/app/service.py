@@ -229,7 +229,7 @@ class GatewayService(Service):
             # A large body may still be parsed on another thread. Its question must be admitted before the drain.
             ("parse the received bodies", lambda: self._site.bodies.when_idle().addTimeout(_CANCELLED_S, clock)),
             # From here on no question is admitted, not even on an open connection.
-            ("drain the answers", lambda: self._completion.drain(max(0, began_s + drain_s - seconds()))),
+            ("drain the answers", lambda: self._completion.in_flight.drain(max(0, began_s + drain_s - seconds()))),
             # A cancelled call must end before the channel and the threads that it uses are closed. If it does not end
             # in time, the process exits anyway.
             ("await the engine calls", lambda: self._admission.when_idle().addTimeout(_CANCELLED_S, clock)),

@@ -342,19 +342,13 @@ class GatewaySite(server.Site):
         # A connection that was half closed is lost at once.
         if not self.connections:
             return succeed(None)
-        deadlines = (
+        self._closed = Deferred()
+        return cancel_when_fired(
+            self._closed,
             self.clock.callLater(timeout_s, self._abort_all),
             # A transport that never reports the loss must not block the shutdown.
             self.clock.callLater(timeout_s + _ABORTED_S, self._all_closed),
         )
-
-        def closed(_: None) -> None:
-            for deadline in deadlines:
-                if deadline.active():
-                    deadline.cancel()
-
-        self._closed = Deferred()
-        return self._closed.addCallback(closed)
 
     def _abort_all(self) -> None:
         for connection in tuple(self.connections):

@@ -316,11 +316,9 @@ class Supervisor(Service):
         if not self._running:
             return
         exit_s = self._settings.drain_s + EXIT_S
-        late = self._reactor.callLater(exit_s, self._kill_late)
+        cancel_when_fired(all_exited, self._reactor.callLater(exit_s, self._kill_late))
         clock = cast("IReactorTime", self._reactor)
         await run_steps(("await the exit of the processes", lambda: all_exited.addTimeout(exit_s + _KILLED_S, clock)))
-        if late.active():
-            late.cancel()
 
     def _kill_late(self) -> None:
         for process in self._running.values():

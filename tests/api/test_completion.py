@@ -61,7 +61,6 @@ from stream_clients import (
 from threads import Threads
 from twistd import free_port
 
-HANG = {"hang": True}
 TOO_LARGE = "The engine's answer is too large; PROXY_MAX_ANSWER_BYTES is the limit"
 
 

@@ -205,7 +205,7 @@ def test_healthy(serve: Serve, kind: str, command: Sequence[str]) -> None:
     listen, asked = serve(kind)
     done = run(listen, command=command)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{probe.address(listen)}: the gateway and the engine are healthy\n"
+    assert done.stdout == f"{health_check.address(listen)}: the gateway and the engine are healthy\n"
     ((path, host),) = (line.split(" ") for line in asked)
     assert path == "/health"
     assert host in {"localhost", health_check.address(listen).url.removeprefix("http://")}
@@ -266,7 +266,7 @@ def test_a_server_that_speaks_no_http() -> None:
             self.wfile.write(b"220 mail.example ESMTP\r\n")
 
     with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server, serving(server):
-        missing = probe.health_problem(Address("127.0.0.1", server.server_address[1]), timeout_s=LIMIT_S)
+        missing = health_check.unhealthy_reason(Address("127.0.0.1", server.server_address[1]), timeout_s=LIMIT_S)
     assert missing == "the server there is not the gateway: it does not speak HTTP"
 
 

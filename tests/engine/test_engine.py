@@ -656,9 +656,9 @@ def test_what_is_left_for_the_second_time(
 
 
 @pytest.mark.parametrize(
-    ("kind", "heard", "wait_s"),
+    ("kind", "received", "wait_s"),
     [
-        (errors.ENGINE_UNAVAILABLE, False, retry.RETURN_S),
+        (errors.ENGINE_UNAVAILABLE, False, retry.RECONNECT_S),
         (errors.ENGINE_UNAVAILABLE, True, None),
         (errors.ENGINE_ERROR, False, None),
         (errors.ENGINE_TIMEOUT, False, None),
@@ -667,14 +667,14 @@ def test_what_is_left_for_the_second_time(
 def test_which_failures_are_worth_waiting(
     monkeypatch: pytest.MonkeyPatch,
     kind: Kind,
-    heard: bool,  # noqa: FBT001 - a column of the table
+    received: bool,  # noqa: FBT001 - a column of the table
     wait_s: float | None,
 ) -> None:
     """The engine's return is waited for only if it was unreachable and has sent nothing."""
     monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=lambda: 0.0))
     question_time = retry.RetryBudget(10.0)
     question_time.begin()
-    question_time.heard = heard
+    question_time.received = received
     error = GatewayError(kind, "failed")
     if wait_s is not None:
         assert question_time.wait_s(error) == wait_s
