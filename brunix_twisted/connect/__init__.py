@@ -11,8 +11,8 @@ The texts are in ``clients.toml``. They contain three placeholders:
 
 Each language has its own escaping, so the values are restricted instead: only characters that need no escaping in any
 of these languages, inside and outside of double quotes, are allowed. The gateway's settings restrict the model's names
-in the same way. The texts quote a model's name if a bare ``null`` or ``7`` would not be text, and an address if a shell
-would treat the brackets of ``[::1]`` as a pattern.
+in the same way. The texts quote a model's name where a bare ``null`` or ``7`` would not be text. They quote an address
+where a shell would treat the brackets of ``[::1]`` as a pattern.
 """
 
 from __future__ import annotations

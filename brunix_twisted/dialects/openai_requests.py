@@ -1,7 +1,7 @@
 """
 The request bodies of OpenAI's API, with the types of its OpenAPI document.
 
-Each parameter of the document is a field, so a value of the wrong type is rejected whether or not the parameter has an
+Each parameter of the document is a field, so a value of the wrong type is rejected even if the parameter has no
 effect. Nested objects (tools, schemas) are typed one level deep. Ranges and enumerations (``temperature`` up to 2, the
 service tiers) are not checked for parameters without effect: they change with each model.
 

@@ -105,8 +105,8 @@ class Engine(Protocol):
         """
         Check the engine's health, also while all workers are busy.
 
-        The Deferred fires within about ``timeout_s`` seconds, with None if the engine is healthy, and otherwise with
-        the reason in a few words, which contain no internals.
+        The Deferred fires within about ``timeout_s`` seconds, with None if the engine is healthy. Otherwise it fires
+        with the reason in a few words, without internals.
         """
 
     def close(self) -> Deferred[None]:

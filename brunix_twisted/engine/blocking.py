@@ -61,9 +61,9 @@ def _consume_status(messages: Any) -> None:  # noqa: ANN401 - not in grpc's type
     """
     Consume the status of a cancelled call, on the worker that has read its messages.
 
-    With the option above, the channel releases a call only when its status has been consumed, and iterating over a
-    cancelled call does not consume it. Without this, each client that disconnects would leak about 20 kB. grpc has no
-    public API for it. This does not block, because the call has been cancelled.
+    With the option above, the channel releases a call only when its status has been consumed. Iterating over a
+    cancelled call does not consume it, so each client that disconnects would leak about 20 kB. grpc has no public API
+    for this. It does not block, because the call has been cancelled.
     """
     consume = getattr(messages, "_consume_next_event", None)
     while consume is not None and messages._state.due:  # noqa: SLF001 - see above

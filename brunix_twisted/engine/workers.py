@@ -22,8 +22,8 @@ class Workers:
     A thread pool with the interface that ``deferToThreadPool`` needs.
 
     A job starts after one thread switch; Twisted's pool needs five. If the system refuses a new thread, the job is
-    rejected. The standard library's pool would run it later, and from then on count a thread that does not exist as
-    idle, so that jobs wait for each other.
+    rejected. The standard library's pool would queue the job, and count the missing thread as idle from then on. Later
+    jobs would wait for each other.
     """
 
     _log = Logger()
