@@ -78,7 +78,7 @@ async def test_a_failed_step_does_not_stop_the_others(log: LogLines, failure: Ca
 STEPS = {
     "port": ("port", "stopListening"),
     "arriving": ("_site", "drain_incoming"),
-    "drain": ("_completion", "drain"),
+    "drain": ("_completion.in_flight", "drain"),
     "idle": ("_admission", "when_idle"),
     "connections": ("_site", "close"),
     "metrics": ("metrics", "stop"),
