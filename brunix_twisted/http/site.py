@@ -39,7 +39,8 @@ from brunix_twisted.runtime.reactors import Reactor, cancel_when_fired
 
 if TYPE_CHECKING:
     # OpenTelemetry is an optional dependency.
-    from brunix_twisted.observability.tracing import RequestSpan, Tracing
+    from brunix_twisted.observability.spans import RequestSpan
+    from brunix_twisted.observability.tracing import Tracing
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ OUTSIDE = {
     "prometheus_client": {"observability/metrics"},
     "markdown_it": {"embedded"},
     "backports": {"dialects"},
-    "opentelemetry": {"observability/tracing"},
+    "opentelemetry": {"observability/tracing", "observability/spans"},
 }
 
 EXCEPTIONS = {
