@@ -1,8 +1,8 @@
 """
-Who may call the engine now: so many places, and a bounded queue before them.
+The limit of concurrent engine calls, and the bounded queue in front of it.
 
-Twisted's own queue before a pool of threads has no bound, forgets its jobs when it stops, and cannot tell a waiting
-caller anything; this one refuses early, keeps its order, and lets go of whoever does not want to wait any longer.
+Twisted's own queue in front of a thread pool has no limit, drops its jobs when it stops, and cannot report anything to
+a waiting request. This queue rejects early, keeps its order, and can be left at any time.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ class Admission:
     """
     Limits how many engine calls run at once. All methods belong to the reactor's thread.
 
-    A place is acquired, the call started, and the place released in :meth:`run` alone, so that no exception can leave
-    a place taken.
+    Only :meth:`run` acquires a slot, starts the call and releases the slot, so that no exception can leak a slot.
     """
 
     def __init__(self, reactor: Reactor, *, places: int, queue_size: int, queue_timeout_s: float) -> None:
         """
-        Guard an engine that nobody else asks.
+        Start with all slots free.
 
-        :param places: how many calls it may have at once.
-        :param queue_size: how many may wait for a place.
-        :param queue_timeout_s: how long each of them may wait.
+        :param places: maximum number of concurrent calls.
+        :param queue_size: maximum length of the queue.
+        :param queue_timeout_s: maximum time in the queue.
         """
         self._reactor = reactor
         self.places = self._free = places
@@ -46,33 +45,33 @@ class Admission:
 
     @property
     def busy(self) -> int:
-        """How many places are taken."""
+        """The number of slots in use."""
         return self.places - self._free
 
     @property
     def waiting(self) -> int:
-        """How many wait for one."""
+        """The length of the queue."""
         return len(self._waiting)
 
     def run(self, start: Callable[[], Deferred[T]]) -> Deferred[T]:
         """
-        Call ``start`` once there is a place, and hold that place until the Deferred it returns has fired.
+        Call ``start`` when a slot is free, and use that slot until the Deferred it returns has fired.
 
-        Fires with that Deferred's result, or with what ``start`` raised. Fails with GatewayError (OVERLOADED) at once
-        when the queue is full, or after ``queue_timeout_s``. Cancelling the returned Deferred leaves the queue; once
-        ``start`` was called, cancelling stops nothing and the place stays taken until the call has ended.
+        Fires with that Deferred's result, or with the exception of ``start``. Fails with GatewayError (OVERLOADED) at
+        once if the queue is full, or after ``queue_timeout_s``. Cancelling the returned Deferred leaves the queue. Once
+        ``start`` was called, cancelling stops nothing, and the slot stays in use until the call has ended.
         """
         if self._free and not self._waiting:
             return self._occupied(start)
         if len(self._waiting) >= self.queue_size:
-            return fail(_overloaded("too many questions are waiting already"))
+            return fail(_overloaded("its queue is full"))
         place: Deferred[None] = Deferred(self._waiting.remove)
         self._waiting.append(place)
         deadline = self._reactor.callLater(self._queue_timeout_s, self._give_up, place)
         return cancel_when_fired(place, deadline).addCallback(lambda _: self._occupied(start))
 
     def _occupied(self, start: Callable[[], Deferred[T]]) -> Deferred[T]:
-        # A Deferred of its own: cancelling it must not release the place before the call has ended.
+        # A separate Deferred: cancelling it must not release the slot before the call has ended.
         held: Deferred[T] = Deferred()
         ensureDeferred(self._occupy(start)).chainDeferred(held)
         return held
@@ -86,7 +85,7 @@ class Admission:
             self._admit_waiting()
 
     def _admit_waiting(self) -> None:
-        # A loop, not recursion: a call that cannot be started ends, and so comes back here, before this has returned.
+        # A loop, not recursion: a call that cannot be started ends at once, and calls this again before it returns.
         if self._admitting:
             return
         self._admitting = True
@@ -102,15 +101,15 @@ class Admission:
 
     def _give_up(self, place: Deferred[None]) -> None:
         self._waiting.remove(place)
-        place.errback(_overloaded("no place became free in time"))
+        place.errback(_overloaded("no slot became free in time"))
 
     def refuse(self, error: Callable[[], GatewayError]) -> None:
-        """Send away everyone who waits in the queue, each with an error of its own."""
+        """Reject every request in the queue, each with a new error."""
         while self._waiting:
             self._waiting.popleft().errback(error())
 
     def when_idle(self) -> Deferred[None]:
-        """Fire once no call is under way."""
+        """Fire when no call is running."""
         if self._free == self.places:
             return succeed(None)
         self._idle.append(Deferred())
@@ -118,4 +117,4 @@ class Admission:
 
 
 def _overloaded(why: str) -> GatewayError:
-    return GatewayError(errors.OVERLOADED, f"The gateway is busy: {why}; try again shortly")
+    return GatewayError(errors.OVERLOADED, f"The gateway is busy: {why}. Try again shortly.")

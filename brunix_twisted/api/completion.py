@@ -106,7 +106,7 @@ class Completion:
 
         Returns the answer when its last bytes have been sent; None if a part of it was sent, and then an error.
 
-        :raises GatewayError: nothing has been sent yet; the request has to be answered with this error.
+        :raises GatewayError: nothing has been sent yet. Answer the request with this error.
         """
         return await self.run(await self.prepare(request, dialect))
 

@@ -1,4 +1,4 @@
-"""The engine's health, asked for once for all who want to know it at about the same time."""
+"""One health check of the engine for all requests that arrive at about the same time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 MAX_AGE_S: Final = 0.5
-"""How long a result is used again: less than any health check's interval, and a limit for who asks without one."""
+"""How long a result is reused: less than the interval of any health check, and a limit for clients that poll."""
 
 
 class SharedCheck:
@@ -19,8 +19,8 @@ class SharedCheck:
         """
         Check nothing yet.
 
-        :param check: fires with None when all is well, and otherwise with what is wrong.
-        :param seconds: a clock that never goes back.
+        :param check: fires with None if the engine is healthy, otherwise with the reason.
+        :param seconds: a monotonic clock.
         """
         self._check = check
         self._seconds = seconds
@@ -30,9 +30,9 @@ class SharedCheck:
 
     def __call__(self) -> Deferred[str | None]:
         """
-        Check, or share a check that is under way or has just ended.
+        Check, or share a check that is running or has just ended.
 
-        Cancelling the Deferred leaves the check to the others who wait for it.
+        Cancelling the Deferred does not cancel the check, which others may wait for.
         """
         if self._result is not None:
             unhealthy_reason, ended_s = self._result
@@ -45,7 +45,7 @@ class SharedCheck:
             self._checking = True
             try:
                 checked = self._check()
-            except Exception:  # noqa: BLE001 - whatever it is, it is the result
+            except Exception:  # noqa: BLE001 - every exception is a result
                 checked = fail()
             checked.addCallbacks(self._succeeded, self._failed)
         return waiter

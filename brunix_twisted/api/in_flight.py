@@ -15,7 +15,7 @@ class InFlight:
     """
     The answers in flight.
 
-    Whoever adds an answer to :attr:`answers` removes it, and then calls :meth:`removed`.
+    The code that adds an answer to :attr:`answers` removes it, and then calls :meth:`removed`.
     """
 
     def __init__(self, reactor: Reactor, admission: Admission) -> None:

@@ -1,4 +1,4 @@
-"""The answers that can be named later by their ids: to go on in their engine session, or to have them again."""
+"""Stores answers by their ids, to continue their engine sessions and to retrieve them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 BODY_OVERHEAD_BYTES: Final = 1024
-"""What a stored body counts beyond its length: the memory of its entry and its ids, rounded up."""
+"""What a stored body counts in addition to its length: the memory of its entry and its ids, rounded up."""
 
 
 @attrs.define
@@ -21,41 +21,42 @@ class _Kept:
 
 class ResponseStore:
     """
-    Keeps answers by their ids, which nobody can guess: whoever knows one has been given it.
+    Stores answers by their unguessable ids.
 
-    To be called by one thread, the reactor's. Every call costs O(1) amortised.
+    All methods belong to the reactor's thread. Every call costs amortised O(1).
 
-    :param seconds: the time on any clock.
-    :param most: how many are kept; the one kept longest goes first.
-    :param most_bodies: of how many of those, the latest, the body is kept too.
-    :param max_bytes: how much memory the bodies may take. The oldest go first; one that is larger is not kept.
-    :param max_age_s: how long one is kept, in seconds. It should be no longer than the engine keeps a session.
+    :param seconds: returns the time on any clock.
+    :param max_answers: maximum number of answers; the oldest is removed first.
+    :param max_bodies: maximum number of bodies, of the latest answers.
+    :param max_bytes: maximum memory of the bodies. The oldest is removed first; a larger body is not stored.
+    :param max_age_s: how long an answer is stored, in seconds. It should not exceed the time for which the engine keeps
+        a session.
     """
 
     def __init__(
-        self, seconds: Callable[[], float], *, most: int, most_bodies: int, max_bytes: int, max_age_s: float
+        self, seconds: Callable[[], float], *, max_answers: int, max_bodies: int, max_bytes: int, max_age_s: float
     ) -> None:
         self._seconds = seconds
-        self._most = most
-        self._most_bodies = most_bodies
+        self._max_answers = max_answers
+        self._max_bodies = max_bodies
         self._max_bytes = max_bytes
         self._stored_bytes = 0
         self._max_age_s = max_age_s
-        # Both in the order of keeping.
+        # In the order of storing.
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._bodies: OrderedDict[str, int] = OrderedDict()
         self._of_session: dict[str, set[str]] = {}
 
     def __len__(self) -> int:
-        """How many are kept."""
+        """Return the number of stored answers."""
         return len(self._kept)
 
     def keep(self, answer_id: str, session_id: str, body_bytes: bytes | None) -> None:
         """
-        Keep an answer that is complete.
+        Store a complete answer.
 
-        :param session_id: the engine session that it was given in.
-        :param body_bytes: as it is had again; None where its caller wanted it not to be kept.
+        :param session_id: its engine session.
+        :param body_bytes: the body to retrieve; None if the client asked not to store it.
         """
         self._expire()
         stored_bytes = 0 if body_bytes is None else len(body_bytes) + BODY_OVERHEAD_BYTES
@@ -66,25 +67,25 @@ class ResponseStore:
         if body_bytes is not None:
             self._bodies[answer_id] = stored_bytes
             self._stored_bytes += stored_bytes
-        while len(self._bodies) > self._most_bodies or self._stored_bytes > self._max_bytes:
+        while len(self._bodies) > self._max_bodies or self._stored_bytes > self._max_bytes:
             self._drop_body(next(iter(self._bodies)))
-        while len(self._kept) > self._most:
+        while len(self._kept) > self._max_answers:
             self.forget(next(iter(self._kept)))
 
     def session_of(self, answer_id: str) -> str | None:
-        """The engine session that goes on from this answer; None: the answer is unknown, or no longer known."""
+        """Return the engine session that continues this answer; None if the answer is unknown or has expired."""
         self._expire()
         kept = self._kept.get(answer_id)
         return None if kept is None else kept.session_id
 
     def body_of(self, answer_id: str) -> bytes | None:
-        """The answer itself; None: it is not kept, or no longer."""
+        """Return the body of an answer; None if it is not stored or has expired."""
         self._expire()
         kept = self._kept.get(answer_id)
         return None if kept is None else kept.body_bytes
 
     def forget(self, answer_id: str) -> None:
-        """Keep an answer no longer, if it is kept."""
+        """Remove an answer, if it is stored."""
         self._drop_body(answer_id)
         kept = self._kept.pop(answer_id, None)
         if kept is not None and kept.session_id is not None:
@@ -99,7 +100,7 @@ class ResponseStore:
             self._kept[answer_id].body_bytes = None
 
     def part(self, session_id: str) -> None:
-        """Tell that an engine session is another caller's from now on: no answer given in it leads there any more."""
+        """Detach an engine session that another client has claimed: no stored answer leads to it any more."""
         for answer_id in self._of_session.pop(session_id, ()):
             self._kept[answer_id].session_id = None
 

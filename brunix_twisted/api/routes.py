@@ -1,7 +1,7 @@
 """
-The URLs, and which dialect each of them speaks.
+The URLs, and the dialect of each.
 
-The only importer of klein. Everything here runs on the reactor's thread.
+Only this module imports klein. Everything here runs on the reactor's thread.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from brunix_twisted.limits import count_tokens
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.page import HTML, Asset, wants_page
 
-# Who renders a failure; where no API is meant, the one that most clients speak.
+# The dialect that renders an error. Paths of no API use the one that most clients understand.
 _DIALECTS: Final[dict[DialectName, ErrorFormat]] = {
     "openai": openai,
     "anthropic": anthropic,
@@ -46,20 +46,20 @@ _DIALECTS: Final[dict[DialectName, ErrorFormat]] = {
 
 _log = Logger()
 
-# Answered within one second, whatever the engine does.
+# /health answers within one second, even if the engine does not.
 _HEALTH_TIMEOUT_S: Final = 0.9
 
-# How long a model that is always there is said to stay.
+# The reported expiry of the model, which is always loaded.
 _LOADED_S: Final = 24 * 3600
 
 
 class Gateway:
-    """The routes, and what they need to answer."""
+    """The routes."""
 
     app = Klein()
 
     assets: Mapping[str, Asset] = MappingProxyType({})
-    """The page and its files, by name; empty where there is none."""
+    """The page and its files, by name; empty if the page is disabled."""
 
     def __init__(  # noqa: PLR0913 - what its routes need
         self,
@@ -72,12 +72,12 @@ class Gateway:
         processes: Callable[[], Processes | None],
     ) -> None:
         """
-        Answer for one engine.
+        Serve one engine.
 
-        :param model: what its clients know it as.
-        :param heartbeat: what a stream of OpenAI's gets while the engine is silent.
-        :param answers: where those are kept that can be named later.
-        :param processes: what is known now of several gateway processes; None where there is one.
+        :param model: the model that clients see.
+        :param heartbeat: the form of heartbeats in OpenAI streams.
+        :param answers: the store of answers that can be retrieved or continued.
+        :param processes: returns the state of several gateway processes; None if there is one.
         """
         self._check = SharedCheck(partial(engine.check, _HEALTH_TIMEOUT_S), time.monotonic)
         self._completion = completion
@@ -92,7 +92,7 @@ class Gateway:
         self._ollama_generate = ollama.Generate(model)
         self._started_s = time.time()
 
-    # What OpenAI's clients call.
+    # OpenAI.
 
     @app.route("/v1/chat/completions", methods=["POST"])
     async def openai_chat(self, request: GatewayRequest) -> None:
@@ -106,7 +106,7 @@ class Gateway:
 
     @app.route("/v1/responses", methods=["POST"])
     async def openai_responses(self, request: GatewayRequest) -> None:
-        """Answer a conversation, and keep the answer by its id."""
+        """Answer a conversation, and store the answer by its id."""
         answered = await self._completion.complete(request, self._openai_responses)
         if answered is not None:
             requested, meta = answered.requested, answered.meta
@@ -115,14 +115,16 @@ class Gateway:
 
     @app.route("/v1/responses/<name>", methods=["GET"])
     def openai_response(self, request: GatewayRequest, name: str) -> bytes:
-        """Give an answer again."""
+        """Return a stored answer."""
         if request.args and request.args.get(b"stream", [b"false"])[0] != b"false":
-            raise GatewayError(errors.INVALID_REQUEST, "An answer is had again whole, not as a stream", param="stream")
+            raise GatewayError(
+                errors.INVALID_REQUEST, "stream=true is not supported when retrieving a stored response", param="stream"
+            )
         return _json(request, self._kept(name))
 
     @app.route("/v1/responses/<name>", methods=["DELETE"])
     def openai_response_deleted(self, request: GatewayRequest, name: str) -> bytes:
-        """Keep an answer no longer."""
+        """Delete a stored answer."""
         self._kept(name)
         self._answers.forget(responses.answer_id(name))
         return _json(request, responses.deleted_body(name))
@@ -143,7 +145,7 @@ class Gateway:
         """Describe the model."""
         return _json(request, _models(request).model_body(self._model, name, self._started_s))
 
-    # What Anthropic's clients call.
+    # Anthropic.
 
     @app.route("/v1/messages", methods=["POST"])
     async def anthropic_messages(self, request: GatewayRequest) -> None:
@@ -159,7 +161,7 @@ class Gateway:
         counted = partial(anthropic.count_tokens_body, self._model, count_tokens=count_tokens)
         return _json(request, await request.parsed(counted))
 
-    # What Ollama's clients call.
+    # Ollama.
 
     @app.route("/api/chat", methods=["POST"])
     async def ollama_chat(self, request: GatewayRequest) -> None:
@@ -189,12 +191,12 @@ class Gateway:
 
     @app.route("/api/version", methods=["GET"])
     def ollama_version(self, request: GatewayRequest) -> bytes:
-        """Say which Ollama this can stand in for."""
+        """Return the version of Ollama that this API is compatible with."""
         return _json(request, ollama.version_body())
 
     @app.route("/", methods=["GET"])
     def root(self, request: GatewayRequest) -> bytes:
-        """Show the page to a browser, and tell Ollama's clients what they look for to see whether it is there."""
+        """Return the page to browsers, and to Ollama clients the text by which they detect a server."""
         if self.assets:
             request.setHeader(b"Vary", b"Origin, Accept")
             if wants_page(b",".join(request.requestHeaders.getRawHeaders(b"Accept", ())).decode("latin-1")):
@@ -203,7 +205,7 @@ class Gateway:
 
     @app.route("/page/<path:name>", methods=["GET"])
     def page(self, request: GatewayRequest, name: str) -> bytes:
-        """Hand out what the page is made of."""
+        """Return a file of the page."""
         if name == HTML or name not in self.assets:
             raise _nothing_here(request.path.decode("ascii"))
         return _asset(request, self.assets[name])
@@ -213,11 +215,11 @@ class Gateway:
         """Describe these endpoints."""
         return _json(request, openapi_body())
 
-    # What supervisors call.
+    # Health checks.
 
     @app.route("/health", methods=["GET"])
     async def health(self, request: GatewayRequest) -> bytes:
-        """Say whether a question would be answered."""
+        """Return whether the gateway and the engine are healthy."""
         if self._completion.in_flight.draining:
             return _health(request, "draining", processes=self._processes())
         unhealthy_reason = await self._check()
@@ -225,19 +227,19 @@ class Gateway:
 
     @app.route("/health/live", methods=["GET"])
     def live(self, request: GatewayRequest) -> bytes:
-        """Say that this process serves, whatever the engine does."""
+        """Return that this process serves, regardless of the engine."""
         return _health(request, "ok")
 
     @app.handle_errors(GatewayError, HTTPException)
     def failed(self, request: IRequest, failure: Failure) -> bytes:
-        """Answer a request that has no answer, in the dialect of its path."""
+        """Answer a failed request in the dialect of its path."""
         gateway_request = cast("GatewayRequest", request)
         fault = failure.value
         path = gateway_request.path.decode("ascii")
         if isinstance(fault, MethodNotAllowed) and not_offered(path) is None:
             allowed = ", ".join(sorted(fault.valid_methods or ()))
             gateway_request.setHeader(b"Allow", allowed.encode("ascii"))
-            fault = GatewayError(errors.WRONG_METHOD, f"This path is only for {allowed}")
+            fault = GatewayError(errors.WRONG_METHOD, f"Method not allowed; this path accepts {allowed}")
         elif isinstance(fault, HTTPException):
             fault = _nothing_here(path)
         return refuse(gateway_request, cast("GatewayError", fault))
@@ -245,9 +247,9 @@ class Gateway:
 
 def _dialect(request: GatewayRequest) -> DialectName:
     """
-    Name the API that a request is for, by its path; where that is in two of them, by the headers.
+    Return the API of a request, by its path and, if the path belongs to two APIs, by its headers.
 
-    Anthropic's clients always name the version of their API, and look for the request's id in a header of their own.
+    Anthropic's clients always send the version of their API, and read the request id from another header.
     """
     path, anthropic = request.path.decode("latin-1"), request.requestHeaders.hasHeader(b"anthropic-version")
     request.in_progress.anthropic = anthropic
@@ -266,7 +268,7 @@ def _models(request: GatewayRequest) -> Models:
 def _nothing_here(path: str) -> GatewayError:
     if reason := not_offered(path):
         return GatewayError(errors.NOT_OFFERED, f"{path} is not offered: {reason}")
-    return GatewayError(errors.UNKNOWN_PATH, f"There is nothing at {path}")
+    return GatewayError(errors.UNKNOWN_PATH, f"Unknown path: {path}")
 
 
 def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
@@ -277,7 +279,7 @@ def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
     if error.kind.retry:
         request.setHeader(b"Retry-After", b"%d" % errors.RETRY_AFTER_S)
     elif error.kind.retry is False:
-        # The OpenAI SDKs repeat what they take for a passing failure; this one says that it is none.
+        # Without it, the OpenAI SDKs would retry errors that a retry cannot fix.
         request.setHeader(b"x-should-retry", b"false")
     if error.kind is errors.UNSUPPORTED_CODING:
         # RFC 9110, 15.5.16.
@@ -293,7 +295,7 @@ def _json(request: GatewayRequest, body_bytes: bytes) -> bytes:
 
 def _body(request: GatewayRequest, body_bytes: bytes, content_type: bytes) -> bytes:
     request.setHeader(b"Content-Type", content_type)
-    # Without it the answer would go out in chunks.
+    # Without it, the body would be sent in chunks.
     request.setHeader(b"Content-Length", b"%d" % len(body_bytes))
     return body_bytes
 

@@ -1,8 +1,8 @@
 """
-Which engine session holds which conversation.
+Assign engine sessions to conversations.
 
-Most clients know no session: they send the whole conversation with every request, while the engine takes one question
-and keeps the rest itself. Matching the two needs nothing from the client: what it sends back is the key.
+Most clients have no session id: they send the whole conversation with every request. The engine receives one question
+and keeps the earlier turns itself. The conversation that a client sends back is the key to its session.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SAFE_SESSION_ID = re.compile(r"[!-~]{1,256}")
 
 def check_session_id(session_id: str) -> str:
     """
-    The session id that a caller chose, if it may stand in a log line, an HTTP header and gRPC metadata as it is.
+    Return a client's session id if it is safe in a log line, an HTTP header and gRPC metadata.
 
-    Allowed are 1 to 256 printable ASCII characters, U+0021 to U+007E. A space is not among them, not even inside:
-    headers lose it at the ends, and a log line's reader takes it for the end of the id.
+    Allowed are 1 to 256 printable ASCII characters, U+0021 to U+007E. Spaces are not allowed: headers lose them at the
+    ends, and in a log line a space would end the id.
 
-    :raises GatewayError: INVALID_REQUEST for any other.
+    :raises GatewayError: INVALID_REQUEST for any other id.
     """
     if not _SAFE_SESSION_ID.fullmatch(session_id):
         raise GatewayError(
@@ -45,27 +45,27 @@ def check_session_id(session_id: str) -> str:
 
 _PLACEHOLDERS = frozenset(
     {
-        # A missing value written as text, in the languages that clients are made with.
+        # A missing value as text, in the languages of clients.
         *("", "null", "(null)", "undefined", "none", "nil", "nan", "n/a", "false", "true", "unknown"),
-        # What documentation browsers put into a field of text.
+        # What API documentation browsers put into a text field.
         "string",
     }
 )
-# An unset UUID, in both of its spellings.
+# The nil UUID, with and without hyphens.
 _ZEROS = re.compile(r"0{8}-?(0{4}-?){3}0{12}")
-# A variable's name that was sent in place of its value, such as {{CHAT_ID}}, chat-${session} or $CHAT_ID.
+# A variable's name that was sent instead of its value, such as {{CHAT_ID}}, chat-${session} or $CHAT_ID.
 _UNFILLED = re.compile(r"\{\{.*\}\}|[$#]\{.*\}|\A(\{.*\}|<.*>|\$[a-z_]\w*|%s|%\(?[a-z_]+[%)]s?)\Z")
 
 
 def is_placeholder(session_id: str) -> bool:
     """
-    Whether an id names no session, although something was sent.
+    Return whether an id is a placeholder that names no session.
 
-    Such ids are the same for many callers, who would meet in one session. ``local`` and ``local:…`` are Open WebUI's,
-    for every temporary chat: the first for all users, the second with the number of a browser's connection behind it,
-    or ``undefined``, and the same for one chat after the other.
+    Many clients send the same placeholder, and would share a session. Open WebUI sends ``local`` and ``local:…`` for
+    every temporary chat: the first for all users, the second followed by the id of a browser's connection, or by
+    ``undefined``, and the same for several chats.
     """
-    # Some clients encode what they put into a header, as JSON or for a URL.
+    # Some clients encode header values, as JSON or for a URL.
     name = unquote(session_id).lower().strip("\"'")
     parts = name.split(":")
     if parts[0] == "local" or all(part in _PLACEHOLDERS for part in parts):
@@ -74,70 +74,69 @@ def is_placeholder(session_id: str) -> bool:
 
 
 _MAX_HANDED_OVER = 50_000
-"""How many sessions' names are refused at most; those handed over longest ago become usable again."""
+"""Maximum number of session ids that are rejected because another client has claimed the session."""
 
-# The engine's own session for everyone who names none. It is reached on purpose only, by the body of a request.
+# The engine's own session for calls without an id. Only the body of a request can name it.
 _SHARED = "default"
 
-# How Open WebUI's requests for a title, tags or follow-up questions begin; other chat windows have taken it over.
+# The beginning of Open WebUI's requests for a title, tags or follow-up questions; other chat clients use it too.
 _SIDE_REQUEST = "### Task:"
 
 
 @attrs.frozen
 class SessionAssignment:
-    """The sessions that a request is asked in."""
+    """The engine sessions of a request."""
 
     session_ids: tuple[str, ...]
-    """One for each question, in order."""
+    """One for each query, in order."""
     history: tuple[Turn, ...] | None = None
-    """The conversation that the session is to be remembered under once its answer is added; None: it is not to be."""
+    """The conversation to remember the session under, with the answer added; None: do not remember it."""
     owner: bytes = b""
-    """Who may go on in it; see :func:`owner_of`."""
+    """Who may continue it; see :func:`owner_of`."""
     taken: bool = False
-    """Whether the session holds this conversation already."""
+    """Whether the session contains this conversation already."""
 
 
 class Sessions:
     """
-    Chooses the engine session of each question.
+    Assigns an engine session to each query.
 
-    To be called by one thread, the reactor's.
+    All methods belong to the reactor's thread.
     """
 
     def __init__(
         self, conversations: ConversationIndex | None, answers: ResponseStore, new_id: Callable[[], str]
     ) -> None:
         """
-        Choose from what the caller names, from what is remembered, and otherwise a new one.
+        Start without any session.
 
-        :param continuity: None when conversations are not to be remembered.
-        :param answers: those that a caller may continue by their ids.
-        :param new_id: makes an id that nobody can guess.
+        :param conversations: None to remember no conversations.
+        :param answers: the answers that clients can continue by their ids.
+        :param new_id: returns an unguessable id.
         """
         self._conversations = conversations
         self._answers = answers
         self._new_id = new_id
-        # Those that are with the engine and may be remembered; one whose answer fails is dropped with its request.
+        # Assignments in flight that may be remembered. If the answer fails, the entry is dropped with its request.
         self._under_way: WeakValueDictionary[str, SessionAssignment] = WeakValueDictionary()
-        # Those that a caller has taken by presenting the conversation, the last one at the end.
+        # Sessions claimed by presenting the conversation, the latest at the end.
         self._handed_over: OrderedDict[str, None] = OrderedDict()
 
     def assign(self, requested: CompletionRequest, named: str | None, now_s: float) -> SessionAssignment:
         """
-        Choose for a request.
+        Assign the sessions of a request.
 
-        A session's name and the ids of its answers lead to it until a caller takes it by presenting its conversation.
-        That caller may be another than the one who was sent the name and the ids: two who began alike hold equal
-        conversations, and either may get either session. From then on only the conversation leads there.
+        A session's id and the ids of its answers lead to it until a client claims it by presenting its conversation.
+        That may be another client than the one that received the ids: two clients with identical conversations may
+        get either session. From then on, only the conversation leads to it.
 
-        Without a session of the caller's own a question never gets the engine's default one: everyone who names none
-        shares it. An id that is a placeholder names no session; nor does ``default`` in a header, where it is more
-        likely to be some program's default than a caller's choice.
+        A query without a session never gets the engine's default session, which all such calls share. A placeholder
+        names no session. Neither does ``default`` in a header, where it is probably a program's default value.
 
-        :param named: the session that a header names. A chat window's side request carries that of the conversation
-            it is about, and must not become a part of it, whether it names it or presents it.
-        :raises GatewayError: INVALID_REQUEST for a session id that is not safe, PREVIOUS_NOT_FOUND for an answer to
-            continue that is not known, or not any more.
+        :param named: the session that a header names. A chat client's side request carries the session of the
+            conversation it is about, and must not become a part of it.
+        :raises GatewayError: INVALID_REQUEST for an unsafe session id, PREVIOUS_NOT_FOUND for an unknown or expired
+            answer to continue.
         """
         continued = self._continued(requested)
         aside = any(map(_is_side_request, requested.queries))
@@ -148,7 +147,7 @@ class Sessions:
             check_session_id(given)
             if self._conversations is not None:
                 self._conversations.forget(given)
-            # Its answer may come after this question: the session then holds more than its conversation.
+            # An answer in flight may be added after this query. The session then contains more than its conversation.
             self._under_way.pop(given, None)
             return SessionAssignment((given,) * len(requested.queries))
         if self._conversations is None or requested.history is None or len(requested.queries) != 1:
@@ -178,7 +177,7 @@ class Sessions:
         if session_id is None:
             raise GatewayError(
                 errors.PREVIOUS_NOT_FOUND,
-                "The previous response is not known here, or no longer: send the whole conversation without it",
+                "The previous response is unknown or has expired. Send the whole conversation without it.",
                 param="previous_response_id",
             )
         return session_id
@@ -186,7 +185,7 @@ class Sessions:
     def completed(
         self, assignment: SessionAssignment, requested: CompletionRequest, choices: Sequence[Choice], now_s: float
     ) -> None:
-        """Remember the session of an answer that the engine has ended and the caller has been sent."""
+        """Remember the session of an answer that is complete and was sent."""
         if self._conversations is None or assignment.history is None or choices[0].cut:
             return
         (session_id,) = assignment.session_ids
@@ -196,9 +195,9 @@ class Sessions:
 
     def release(self, assignment: SessionAssignment, now_s: float) -> None:
         """
-        Remember a taken session as before, when nothing was asked in it after all.
+        Remember a claimed session as before, because the engine was not called.
 
-        A caller that was turned away asks the same again, and then finds its conversation where it was.
+        A rejected client sends the same request again, and then finds its conversation.
         """
         if self._conversations is None or assignment.history is None or not assignment.taken:
             return
@@ -209,12 +208,12 @@ class Sessions:
 
 def owner_of(editor: EditorContext) -> bytes:
     """
-    What a caller must present beside the conversation, to go on in a session that was sent an editor's state.
+    Return what a client must present, in addition to the conversation, to continue a session with editor state.
 
-    The engine's session holds what was in the editor at each turn, and no request carries that of earlier turns again.
-    So the session goes on for the same person in the same project: a ``user_info`` with a ``dev_id`` must be the same,
-    and what is in the editor may change. Without one, the editor's state must be the same in all turns. Empty: no
-    editor's state was sent.
+    The engine's session contains the editor's state at each turn, and no request repeats that of earlier turns. So only
+    the same person in the same project can continue the session: the ``user_info`` with its ``dev_id`` must be the
+    same, and the editor's state may change. Without a ``dev_id``, the editor's state must be the same in all turns.
+    Empty: no editor state was sent.
     """
     if editor == EditorContext():
         return b""
@@ -225,10 +224,10 @@ def owner_of(editor: EditorContext) -> bytes:
 
 
 def _person(user_info: str | None) -> bytes | None:
-    """Read whom a ``user_info`` names, in one spelling; None for no one in particular."""
+    """Return the person that a ``user_info`` names, in a canonical form; None if it names none."""
     try:
         info: dict[str, object] = json.loads(user_info or "{}")
-        # An organisation alone has many members.
+        # An organisation without a developer has many members.
         developer = info.get("dev_id")
         if isinstance(developer, bool) or not isinstance(developer, int | str):
             return None
@@ -244,46 +243,47 @@ def _is_side_request(query: str) -> bool:
 
 class ConversationIndex:
     """
-    Remembers, for answers that finished, which engine session holds exactly which conversation.
+    Maps conversations to the engine sessions that contain exactly them.
 
-    A request *takes* the session of the conversation it presents, and when its answer is complete the session is
-    *remembered* under that conversation and the new turn. Two things follow:
+    A request *claims* the session of the conversation it presents. When its answer is complete, the session is
+    *remembered* under that conversation plus the new turn. This guarantees two things:
 
-    - A session goes on only for a caller who presents every turn it contains, and its owner: what else identifies
-      those whose session it is. Whoever knows all of it learns nothing from it.
-    - While a session is taken it is under no key at all, so two callers with the same opening never share one: the
-      second gets a session of its own. So does one whose earlier request was broken off, because nobody knows then
-      whether the engine kept that turn.
+    - Only a client that presents every turn of a session, and its owner, can continue it. Such a client learns nothing
+      new from the session.
+    - A claimed session has no key, so two clients with identical opening messages never share one: the second gets a
+      new session. So does a client whose earlier request was disconnected, because it is unknown whether the engine
+      kept that turn.
 
-    Texts are compared without the white space at their ends, which clients trim as they like. They are not retained:
-    the key is a digest. Every call costs O(1) amortised besides the digest of the conversation it is given.
+    Texts are compared without leading and trailing white space, which some clients trim. They are not stored: the key
+    is a digest. Every call costs amortised O(1), plus the digest of its conversation.
 
-    To be called by one thread, the reactor's: nothing here locks.
+    All methods belong to the reactor's thread; there is no lock.
 
-    :param max_sessions: how many are remembered; the one remembered longest ago goes first.
-    :param max_age_s: how long one is remembered, in seconds. It should be no longer than the engine keeps a session.
+    :param max_sessions: maximum number of sessions; the oldest is forgotten first.
+    :param max_age_s: how long a session is remembered, in seconds. It should not exceed the time for which the engine
+        keeps a session.
     """
 
     def __init__(self, *, max_sessions: int, max_age_s: float) -> None:
         self._max_sessions = max_sessions
         self._max_age_s = max_age_s
-        # Both in the order of remembering. An OrderedDict gives up its first item in O(1), a dict does not.
+        # In the order of remembering. An OrderedDict removes its first item in O(1); a dict does not.
         self._remembered: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
         self._session_ids: dict[bytes, dict[str, None]] = {}
 
     def __len__(self) -> int:
-        """How many sessions are remembered."""
+        """Return the number of remembered sessions."""
         return len(self._remembered)
 
     def claim(self, history: tuple[Turn, ...], now_s: float, owner: bytes = b"") -> str | None:
         """
-        The session that holds this conversation, which from now on is the caller's alone. None: a fresh one is due.
+        Return the session that contains this conversation, and forget it; None if there is none.
 
-        Of several under the same conversation it is the one remembered last, as the engine is the least likely to
-        have dropped it. An empty history, a conversation's first question, never matches.
+        Of several sessions with the same conversation, it returns the one remembered last, which the engine is least
+        likely to have dropped. An empty history, a conversation's first query, never matches.
 
-        :param now_s: the time on any clock, in seconds, as it is given to :meth:`remember`.
-        :param owner: as it is given there.
+        :param now_s: the time in seconds, on the same clock as in :meth:`remember`.
+        :param owner: see :func:`owner_of`.
         """
         self._expire(now_s)
         key = _digest(history, owner)
@@ -291,21 +291,21 @@ class ConversationIndex:
             session_id, _ = session_ids.popitem()
             _, remembered_s = self._remembered[session_id]
             self.forget(session_id)
-            # Asked again, since a clock that was set back leaves younger entries behind the oldest of the order.
+            # Checked again: after a clock was set back, the order by age does not hold.
             if not self._is_old(remembered_s, now_s):
                 return session_id
         return None
 
     def remember(self, history: tuple[Turn, ...], session_id: str, now_s: float, owner: bytes = b"") -> None:
         """
-        Tell that the engine has completed an answer, and that the session now holds this conversation.
+        Remember that the session now contains this conversation.
 
-        Only for an answer that reached the caller whole. One that was cut short at a stop sequence or a length is
-        another in the session than the caller knows, and is never to be remembered.
+        Call it only for an answer that was sent completely. The session contains another text than the client received
+        if the answer was truncated at a stop sequence or a maximum length.
 
-        :param history: the turns that the request presented *and* the new one. (A session begun in the middle of a
-            conversation, because none matched, contains only the end of it; that changes nothing of the above.)
-        :param session_id: whatever it was remembered under before no longer leads to it.
+        :param history: the turns that the request presented, and the new one. A session that was started in the middle
+            of a conversation, because none matched, contains only the end of it.
+        :param session_id: its earlier key is forgotten.
         :param owner: see :func:`owner_of`.
         """
         self.forget(session_id)
@@ -319,9 +319,9 @@ class ConversationIndex:
 
     def forget(self, session_id: str) -> None:
         """
-        Tell that the session no longer holds what is remembered, if anything is.
+        Forget a session, if it is remembered.
 
-        That is so when a caller names it: what is asked in it then is in no conversation known here.
+        A session that a client names contains queries that no known conversation has.
         """
         if session_id not in self._remembered:
             return
@@ -344,9 +344,9 @@ class ConversationIndex:
 
 def _digest(history: tuple[Turn, ...], owner: bytes) -> bytes:
     """
-    A key that no two different conversations share, and none of two owners.
+    Return a key that differs for different conversations and for different owners.
 
-    Each text comes after its own length, so no text can pass for the border between two.
+    Each text is preceded by its length, so that no text can imitate the boundary between two.
     """
     digest = hashlib.blake2b(digest_size=32)
     texts = (text.strip().encode() for turn in history for text in (turn.user, turn.assistant))

@@ -96,8 +96,8 @@ class GatewayService(Service):
         conversations = ConversationIndex(max_sessions=settings.session_max, max_age_s=settings.session_max_age_s)
         answers = ResponseStore(
             self._reactor.seconds,
-            most=settings.session_max,
-            most_bodies=settings.store_max,
+            max_answers=settings.session_max,
+            max_bodies=settings.store_max,
             max_bytes=settings.store_max_bytes,
             max_age_s=settings.session_max_age_s,
         )

@@ -104,7 +104,8 @@ class Settings:
         "PROXY_THREAD_WORKERS",
         "20",
         whole_number(1, 10_000),
-        "Maximum number of concurrent engine calls per gateway process; one thread each.",
+        "Maximum number of concurrent engine calls, so of questions answered in parallel, per gateway process; one thread "
+        "each.",
     )
     engine_client: Literal["blocking", "aio"] = _setting(
         "PROXY_ENGINE_CLIENT",
@@ -163,8 +164,8 @@ class Settings:
         "PROXY_QUEUE_SIZE",
         "auto",
         or_auto(whole_number(0, 1_000_000)),
-        "Maximum number of questions that wait for a worker, per gateway process; more are rejected with 503. `auto` "
-        "is four for each worker.",
+        "Maximum length of the queue, per gateway process; further requests are rejected with 503. `auto` is four per "
+        "worker.",
     )
     queue_timeout_s: float = _setting(
         "PROXY_QUEUE_TIMEOUT_S",

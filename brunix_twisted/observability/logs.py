@@ -1,7 +1,7 @@
 """
-What the gateway writes to its log: a line for each request, and the form of everything that is logged.
+The gateway's log: a line for each request, the format of all events, and their destination.
 
-Never a prompt, never an answer, never a session's id.
+The log never contains a prompt, an answer or a session id.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ Format = Literal["text", "json"]
 
 _log = Logger()
 
-# What an event's own fields may not replace, and what older parts of Twisted add that is told already.
-_TOLD: Final = frozenset(
+# The standard fields, which an event's fields must not replace, and legacy fields of Twisted that repeat them.
+_RESERVED_FIELDS: Final = frozenset(
     {"time", "level", "namespace", "text", "line", "message", "system", "format", "isError", "failure", "why"}
 )
 
 
 def log_request(record: RequestRecord) -> None:
     """
-    Write the line of a request; the record's fields stand beside it in the event.
+    Log the line of a request; the event also has the record's fields.
 
-    Those of health checks come every few seconds and tell nothing new: they are for who debugs.
+    Health checks are logged at the debug level, because they repeat every few seconds.
     """
-    # Made here, since Twisted takes longer for each field than this does for all of them.
+    # Formatted here, since Twisted takes longer to format each field than this takes for all of them.
     first_token_s, status = record.first_token_s, record.status
     line = (
-        f"{record.spelled_method} {record.path} {'gone' if record.gone else status} "
+        f"{record.original_method} {record.path} {'gone' if record.gone else status} "
         f"{record.sent_bytes} bytes {record.total_s * 1000:.1f} ms request={record.request_id} "
         f"session={record.session or '-'} dialect={record.dialect} "
         f"first_ms={'-' if first_token_s is None else f'{first_token_s * 1000:.1f}'} tokens={record.tokens} "
@@ -83,18 +83,18 @@ def log_request(record: RequestRecord) -> None:
 
 
 def as_json(event: LogEvent) -> str:
-    """Write an event as one line: a JSON object of ASCII, with the fields that JSON has a form for."""
+    """Format an event as one line: a JSON object in ASCII, with those fields that JSON can represent."""
     level = event.get("log_level")
-    told = {
+    fields = {
         "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
         "level": "info" if level is None else level.name,
         "namespace": event.get("log_namespace") or "-",
         "text": eventAsText(event, includeTimestamp=False, includeSystem=False),
     }
     for name, value in event.items():
-        if not name.startswith("log_") and name not in _TOLD and _is_plain(value):
-            told[name] = round(value, 6) if isinstance(value, float) else value
-    return json.dumps(told) + "\n"
+        if not name.startswith("log_") and name not in _RESERVED_FIELDS and _is_plain(value):
+            fields[name] = round(value, 6) if isinstance(value, float) else value
+    return json.dumps(fields) + "\n"
 
 
 def _is_plain(value: object) -> bool:
@@ -104,20 +104,20 @@ def _is_plain(value: object) -> bool:
 
 
 def dropped_event(lines: int) -> LogEvent:
-    """Make the event that tells how many lines were not logged."""
+    """Return the event that reports the number of dropped lines."""
     events: list[LogEvent] = []
     log = Logger(_log.namespace, observer=cast("ILogObserver", events.append))
-    log.warn("{dropped} log lines dropped: they were not read in time", dropped=lines)  # noqa: G010 - Twisted's own
+    log.warn("{dropped} log lines dropped: they were not read in time", dropped=lines)  # noqa: G010 - Twisted's method
     return events[0]
 
 
 @implementer(ILogObserver)
 class BackgroundObserver:
     """
-    Logs without waiting for the reader of the log.
+    Logs without waiting for the log's reader.
 
-    A thread writes the lines; they are dropped while it is far behind. While the reactor does not run, at the start and
-    at the end of the process, each event waits a short time until it is written: the last words of a process are read.
+    A background thread writes the lines, and lines are dropped while it is far behind. While the reactor does not run,
+    at the start and at the exit of the process, each event waits briefly until it is written, so that it is not lost.
     """
 
     def __init__(
@@ -126,16 +126,16 @@ class BackgroundObserver:
         """
         Write nothing yet.
 
-        :param write: writes whole lines, and may block.
-        :param line: makes the text of an event, with its line end.
-        :param runs: whether the reactor runs.
+        :param write: writes whole lines; may block.
+        :param line: formats an event, including the newline.
+        :param runs: returns whether the reactor runs.
         """
         self._line = line
         self._runs = runs
         self._writer = BackgroundWriter(write, lambda lines: line(dropped_event(lines)))
 
     def __call__(self, event: LogEvent) -> None:
-        """Log an event; from any thread."""
+        """Log an event. May be called from any thread."""
         if line := self._line(event):
             self._writer.put(line)
         if not self._runs():
@@ -143,8 +143,8 @@ class BackgroundObserver:
 
 
 def reactor_runs() -> bool:
-    """Whether the reactor runs: then its thread must not wait."""
-    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs one, and which is twistd's to choose
+    """Return whether the reactor runs; then its thread must not wait."""
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it installs one, and twistd chooses which
 
     return bool(getattr(reactor, "running", True))
 
@@ -154,7 +154,7 @@ def observer(
     line: Callable[[LogEvent], bytes] | Format,
     runs: Callable[[], bool] | None = None,
 ) -> ILogObserver:
-    """Log everything but what is for debugging; see :class:`BackgroundObserver`."""
+    """Return an observer that logs everything from level info; see :class:`BackgroundObserver`."""
     if line == "text":
         line = _as_text
     elif line == "json":
@@ -166,9 +166,9 @@ def observer(
 
 def twistd_observer(twistd: Mapping[str, Any], log_format: Format) -> ILogObserver | None:
     """
-    Log where twistd's own options say; None: that is left to twistd, which has been told of another logger.
+    Return the observer for twistd's logging options; None if twistd uses another logger.
 
-    :param twistd: its options.
+    :param twistd: twistd's options.
     """
     name = twistd.get("logfile")
     if twistd.get("logger") or (name == "-" and not twistd.get("nodaemon") and not twistd.get("syslog")):
@@ -188,15 +188,15 @@ def twistd_observer(twistd: Mapping[str, Any], log_format: Format) -> ILogObserv
 
 
 def _on_sigusr1(do: Callable[[], None]) -> None:
-    """React to SIGUSR1, which otherwise kills the process; not if whoever started it has it ignored."""
-    from twisted.internet import reactor  # noqa: PLC0415 - as above
+    """Handle SIGUSR1, which otherwise kills the process. An ignored SIGUSR1 stays ignored."""
+    from twisted.internet import reactor  # noqa: PLC0415 - see above
 
     if not signal.getsignal(signal.SIGUSR1):
         signal.signal(signal.SIGUSR1, lambda *_: cast("IReactorFromThreads", reactor).callFromThread(do))
 
 
 def _do_nothing() -> None:
-    """There is no file to open again."""
+    """Ignore SIGUSR1: there is no file to reopen."""
 
 
 def _as_text(event: LogEvent) -> bytes:
@@ -212,15 +212,15 @@ def _to_standard_output() -> Callable[[bytes], object]:
     try:
         descriptor = out.fileno()
     except (OSError, ValueError):
-        # A program that embeds twistd has put something else in its place.
+        # A program that embeds twistd has replaced sys.stdout.
         return lambda lines: (out.write(lines.decode("utf-8")), out.flush())
-    # What was printed before comes first.
+    # Keep the order with earlier output.
     out.flush()
     return lambda lines: write_all(descriptor, lines)
 
 
 def _to_file(path: str) -> Callable[[bytes], object]:
-    """Write to a file; SIGUSR1 opens it again, for programs that rename it, such as logrotate."""
+    """Write to a file. SIGUSR1 reopens it, for programs that rename it, such as logrotate."""
     file = LogFile.fromFullPath(path)
 
     def write(lines: bytes) -> None:
@@ -229,7 +229,7 @@ def _to_file(path: str) -> Callable[[bytes], object]:
     def reopen() -> None:
         nonlocal file
         try:
-            # The old one may be in use by the writer; it is closed when it is no longer.
+            # The background thread may still use the old file, which is closed when it is garbage collected.
             file = LogFile.fromFullPath(path)
         except OSError as fault:
             _log.error("SIGUSR1: cannot open the log file {path}: {fault}", path=path, fault=fault.strerror)
@@ -241,7 +241,7 @@ def _to_file(path: str) -> Callable[[bytes], object]:
 
 
 def _to_pipe(path: str) -> Callable[[bytes], object]:
-    """Write to what is no file, such as a named pipe. Opening it waits for a reader, so the writer's thread does it."""
+    """Write to a named pipe or the like. Opening it waits for a reader, so the background thread opens it."""
     opened: list[int] = []
 
     def write(lines: bytes) -> None:
@@ -250,7 +250,7 @@ def _to_pipe(path: str) -> Callable[[bytes], object]:
         try:
             write_all(opened[0], lines)
         except BrokenPipeError:
-            # Another reader may come.
+            # Reopen it with the next lines: another reader may open the pipe.
             os.close(opened.pop())
 
     return write
@@ -266,7 +266,7 @@ _SYSLOG_PRIORITIES: Final = {
 
 
 def _for_syslog(event: LogEvent) -> bytes:
-    """Write each line of an event with its priority in front, for :func:`_to_syslog`."""
+    """Format each line of an event with its priority in front, for :func:`_to_syslog`."""
     first, *rest = eventAsText(event, includeTimestamp=False).split("\n")
     priority = _SYSLOG_PRIORITIES.get(event.get("log_level"), syslog.LOG_INFO)
     lines = (first, *(f"\t{line}" for line in rest if line))
@@ -274,7 +274,7 @@ def _for_syslog(event: LogEvent) -> bytes:
 
 
 def _to_syslog(prefix: str) -> Callable[[bytes], object]:
-    """Send lines to the system's log, as twistd's own observer does. Its daemon may be too slow, too."""
+    """Send lines to syslog, as twistd's observer does. The syslog daemon may be slow too."""
     syslog.openlog(prefix, 0, syslog.LOG_USER)
 
     def write(lines: bytes) -> None:

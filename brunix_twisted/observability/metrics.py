@@ -1,8 +1,8 @@
 """
-What the gateway counts and measures, for Prometheus.
+The gateway's metrics for Prometheus.
 
-One :class:`Metrics` counts what one process does. Of several processes each sends its own as text to the supervisor,
-which adds them up with :class:`Sum`. Everything here runs on the reactor's thread.
+:class:`Metrics` contains the metrics of one process. With several processes, each sends its metrics as text to the
+supervisor, which adds them up with :class:`Sum`. Everything here runs on the reactor's thread.
 """
 
 from __future__ import annotations
@@ -35,43 +35,43 @@ from brunix_twisted.runtime.reactors import Reactor
 
 PREFIX: Final = "brunix_gateway_"
 
-# Answers take seconds, and some minutes; everything else is told by the first three.
+# Answers take seconds, some of them minutes. The first three buckets are for all other requests.
 _DURATIONS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 _FIRST_TOKEN_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120)
 _QUEUE_S: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30)
 _LAG_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
-# How often it is measured how late the reactor is.
-_LAG_EVERY_S: Final = 1.0
+# Interval between two measurements of the reactor's lag.
+_LAG_INTERVAL_S: Final = 1.0
 
-# Otherwise each counter and histogram has a second series with the time at which it was made.
+# Otherwise each counter and histogram has another series with its creation time.
 disable_created_metrics()
 
 
 class Metrics:
-    """What one process counts, and reads when it is asked."""
+    """The metrics of one process: counters and histograms, and gauges that are read at each scrape."""
 
     def __init__(self, reactor: Reactor, read: Callable[[], Readings]) -> None:
         """
-        Count from zero.
+        Begin with all counters at zero.
 
-        :param read: says how things stand; called when somebody wants to know.
+        :param read: returns the current values of the gauges; called at each scrape.
         """
         self._reactor = reactor
         self.registry = registry = CollectorRegistry()
         self._requests = Counter(
-            f"{PREFIX}requests", "Requests that have ended.", ["dialect", "endpoint", "status"], registry=registry
+            f"{PREFIX}requests", "Finished requests.", ["dialect", "endpoint", "status"], registry=registry
         )
         duration = Histogram(
             f"{PREFIX}request_duration_seconds",
-            "From a request's arrival to the end of its answer.",
+            "Time from the start of a request to the end of its response.",
             ["endpoint"],
             buckets=_DURATIONS_S,
             registry=registry,
         )
         first = Histogram(
             f"{PREFIX}time_to_first_token_seconds",
-            "From a question's arrival to the engine's first text.",
+            "Time from the start of a request to the engine's first text.",
             ["endpoint"],
             buckets=_FIRST_TOKEN_S,
             registry=registry,
@@ -84,21 +84,19 @@ class Metrics:
         )
         tokens = Counter(
             f"{PREFIX}tokens",
-            "Tokens: of prompts whose answer was complete, and of answers.",
+            "Tokens of answers, and of prompts whose answer was complete.",
             ["kind"],
             registry=registry,
         )
-        calls = Counter(
-            f"{PREFIX}engine_calls", "Calls to the engine that have ended.", ["rpc", "code"], registry=registry
-        )
-        ended = Counter(f"{PREFIX}ended", "Questions that have ended, by the reason.", ["reason"], registry=registry)
+        calls = Counter(f"{PREFIX}engine_calls", "Finished engine calls.", ["rpc", "code"], registry=registry)
+        ended = Counter(f"{PREFIX}ended", "Finished questions by reason.", ["reason"], registry=registry)
         self._lag = Histogram(
             f"{PREFIX}reactor_lag_seconds",
-            "How late the event loop is, measured once a second.",
+            "Delay of the event loop, measured once a second.",
             buckets=_LAG_S,
             registry=registry,
         )
-        # To look a series up by its labels is what counting would cost most.
+        # Looking up a series by its labels would be the most expensive part of counting.
         self._durations = cache(duration.labels)
         self._firsts = {endpoint: first.labels(endpoint) for endpoint in QUESTIONS}
         self._ended = {reason: ended.labels(reason) for reason in REASONS}
@@ -107,14 +105,14 @@ class Metrics:
         self._calls = cache(calls.labels)
         for rpc in ("AskAgent", "AskAgentStream"):
             self._calls(rpc, "OK")
-        registry.register(_Reader(read))
+        registry.register(_Gauges(read))
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self._tick: IDelayedCall | None = None
         self._due_s = 0.0
 
     def observe(self, record: RequestRecord) -> None:
-        """Count a request that has ended."""
+        """Count a finished request."""
         endpoint = record.endpoint
         self._statuses(record.dialect, endpoint, "none" if record.status is None else str(record.status)).inc()
         self._durations(endpoint).observe(record.total_s)
@@ -135,57 +133,57 @@ class Metrics:
             self._calls(*call).inc()
 
     def start(self) -> None:
-        """Measure the reactor from now on."""
-        self._due_s = self._reactor.seconds() + _LAG_EVERY_S
-        self._tick = self._reactor.callLater(_LAG_EVERY_S, self._measure)
+        """Start to measure the reactor's lag."""
+        self._due_s = self._reactor.seconds() + _LAG_INTERVAL_S
+        self._tick = self._reactor.callLater(_LAG_INTERVAL_S, self._measure_lag)
 
-    def _measure(self) -> None:
+    def _measure_lag(self) -> None:
         self._lag.observe(max(0.0, self._reactor.seconds() - self._due_s))
         self.start()
 
     def stop(self) -> None:
-        """Measure the reactor no more."""
+        """Stop measuring the reactor's lag."""
         if self._tick is not None and self._tick.active():
             self._tick.cancel()
 
     def text(self) -> str:
-        """Write everything as text."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry).decode()
 
     def exposition(self, accept: str) -> tuple[bytes, bytes]:
-        """Write everything as a scraper asks for it; see :func:`exposition`."""
+        """Return all metrics in the format that a scraper accepts; see :func:`exposition`."""
         return exposition(self.registry, accept)
 
 
-class _Reader(Collector):
-    """What is read, and not counted on the way of a request."""
+class _Gauges(Collector):
+    """The gauges, which are read at each scrape."""
 
     def __init__(self, read: Callable[[], Readings]) -> None:
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
-        """Say nothing, so that nothing is read before it can be."""
+        """Return nothing. Otherwise the registry would call :meth:`collect` before the gauges can be read."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Read."""
+        """Read the gauges."""
         now = self._read()
-        yield _gauge("requests_in_progress", "Requests being answered.", now.requests)
-        yield _gauge("streams_in_progress", "Streamed answers under way, or waiting for a worker.", now.streams)
+        yield _gauge("requests_in_progress", "Requests in progress.", now.requests)
+        yield _gauge("streams_in_progress", "Streamed answers in progress or waiting for a worker.", now.streams)
         yield _gauge("queue_length", "Questions that wait for a worker.", now.waiting)
-        yield _gauge("queue_size", "How many may wait.", now.queue_size)
-        yield _gauge("workers_busy", "Questions that are with the engine.", now.busy)
-        yield _gauge("workers", "How many may be with the engine at once.", now.places)
-        yield InfoMetricFamily(f"{PREFIX}build", "What is running.", {"version": __version__})
-        # Of several, the supervisor tells.
+        yield _gauge("queue_size", "Maximum length of the queue.", now.queue_size)
+        yield _gauge("workers_busy", "Workers in use: concurrent engine calls.", now.busy)
+        yield _gauge("workers", "Number of workers: the maximum of concurrent engine calls.", now.places)
+        yield InfoMetricFamily(f"{PREFIX}build", "Version of the gateway.", {"version": __version__})
+        # With several processes, the supervisor reports these.
         if now.processes is None:
             yield from _processes(Processes(number=0, configured=1, running=1, restarts=0))
 
 
 def _processes(now: Processes) -> Iterator[Metric]:
-    yield _gauge("processes", "How many gateway processes there are meant to be.", now.configured)
-    yield _gauge("processes_running", "How many of them accept connections.", now.running)
-    yield CounterMetricFamily(f"{PREFIX}process_restarts", "How often one has had to be replaced.", now.restarts)
+    yield _gauge("processes", "Configured number of gateway processes.", now.configured)
+    yield _gauge("processes_running", "Gateway processes that accept connections.", now.running)
+    yield CounterMetricFamily(f"{PREFIX}process_restarts", "Replaced gateway processes.", now.restarts)
 
 
 def _gauge(name: str, documentation: str, value: float) -> GaugeMetricFamily:
@@ -204,17 +202,17 @@ class _Family:
 
 class Sum(Collector):
     """
-    What several processes count, added up, and what their supervisor knows itself.
+    The metrics of several processes, and of their supervisor.
 
-    What is the gateway's is a sum over its processes, those that have ended included, so that no counter goes
-    backwards when one is replaced. What is a process's own, such as its memory, has the label ``process``.
+    The gateway's metrics are sums over all processes, including those that have exited, so a counter does not decrease
+    when a process is replaced. The metrics of a process, such as its memory, have the label ``process``.
     """
 
     def __init__(self, read: Callable[[], Processes]) -> None:
         """
-        Begin with nothing.
+        Begin with no processes.
 
-        :param read: says how the processes are; the number is of no matter.
+        :param read: returns the state of the processes; its number is ignored.
         """
         self._read = read
         self._ended: dict[str, _Family] = {}
@@ -225,16 +223,16 @@ class Sum(Collector):
         self._registry.register(self)
 
     def retire(self, text: str) -> None:
-        """Keep what a process has counted that has ended."""
+        """Keep the counters and histograms of a process that has exited."""
         for family in text_string_to_metric_families(text):
             if family.name.startswith(PREFIX) and family.type in {"counter", "histogram"}:
                 _add(self._ended, family)
 
     def exposition(self, texts: Mapping[int, str], accept: str) -> tuple[bytes, bytes]:
         """
-        Write the sums as a scraper asks for them; see :func:`exposition`.
+        Return the sums in the format that a scraper accepts; see :func:`exposition`.
 
-        :param texts: what each process says of itself, by its number.
+        :param texts: the metrics of each process in Prometheus's text format, by number.
         """
         self._now = {name: attrs.evolve(family, values=dict(family.values)) for name, family in self._ended.items()}
         for number, text in texts.items():
@@ -247,11 +245,11 @@ class Sum(Collector):
             _add(self._now, family, None if family.name.startswith(PREFIX) else process)
 
     def describe(self) -> Iterable[Metric]:
-        """Say nothing: there is nothing yet."""
+        """Return nothing: there are no sums yet."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Give the sums, and how the processes are."""
+        """Yield the sums and the state of the processes."""
         for name, family in self._now.items():
             metric = Metric(name, family.documentation, family.type)
             for (sample, labels), value in family.values.items():
@@ -271,10 +269,10 @@ def _add(families: dict[str, _Family], family: Metric, process: str | None = Non
 
 def exposition(registry: CollectorRegistry, accept: str) -> tuple[bytes, bytes]:
     """
-    Write what a registry holds, in the form that a scraper asks for.
+    Return the metrics of a registry in the format that a scraper accepts.
 
-    :param accept: its header.
-    :returns: the content type, and the body.
+    :param accept: the scraper's ``Accept`` header.
+    :returns: the content type and the body.
     """
     encode, content_type = choose_encoder(accept)
     body_bytes: bytes = encode(registry)

@@ -1,4 +1,4 @@
-"""The listener of its own from which Prometheus takes the metrics."""
+"""The separate port on which Prometheus scrapes the metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from brunix_twisted.runtime.listening import Listener
 
 Expose = Callable[[str], Deferred[tuple[bytes, bytes]]]
-"""Takes the ``Accept`` of a scraper, and fires with a content type and the metrics."""
+"""Takes a scraper's ``Accept`` header, and fires with the content type and the metrics."""
 
 _PLAIN: Final = b"text/plain; charset=utf-8"
 
@@ -35,18 +35,18 @@ class _MetricsResource(Resource):
         self._expose = expose
 
     def render_GET(self, request: Request) -> int:  # noqa: N802 - as in Resource
-        """Answer when the metrics are there."""
-        gone: list[Failure] = []
-        request.notifyFinish().addErrback(gone.append)
+        """Respond once the metrics have been collected."""
+        disconnected: list[Failure] = []
+        request.notifyFinish().addErrback(disconnected.append)
 
         async def answer() -> None:
             try:
                 content_type, body_bytes = await self._expose(request.getHeader("Accept") or "")
-            except Exception:  # noqa: BLE001 - whatever it is, a scraper waits
-                self._log.failure("The metrics could not be told")
+            except Exception:  # noqa: BLE001 - the scraper waits for a response
+                self._log.failure("Could not collect the metrics")
                 request.setResponseCode(INTERNAL_SERVER_ERROR)
                 content_type, body_bytes = _PLAIN, b"The gateway failed; see its log\n"
-            if not gone:
+            if not disconnected:
                 request.setHeader(b"Content-Type", content_type)
                 request.setHeader(b"Content-Length", b"%d" % len(body_bytes))
                 request.write(b"" if request.method == b"HEAD" else body_bytes)
@@ -58,54 +58,54 @@ class _MetricsResource(Resource):
 
 class _Root(Resource):
     def getChild(self, path: bytes, request: Request) -> Resource:  # noqa: ARG002, N802 - as in the base class
-        """Say that there is nothing."""
+        """Return 404 for all other paths."""
         return cast("Resource", notFound())
 
 
 class MetricsSite(Site):
-    """Serves nothing but the metrics; who scrapes is not logged."""
+    """Serves only the metrics, without logging its requests."""
 
     noisy = False
 
     def __init__(self, expose: Expose) -> None:
-        """Serve what a function gives."""
+        """Serve the metrics that ``expose`` returns."""
         root = _Root()
         root.putChild(b"metrics", _MetricsResource(expose))
         super().__init__(root)
 
     def log(self, request: Any) -> None:  # noqa: ANN401 - as in the base class
-        """Write nothing."""
+        """Do not log requests."""
 
 
 class Exporter(Service):
-    """Owns the port of the metrics."""
+    """The service that owns the port of the metrics."""
 
     def __init__(self, endpoint: IStreamServerEndpoint, listen: str, expose: Expose) -> None:
         """
         Prepare to serve the metrics.
 
-        :param listen: the endpoint's description, for whoever has to mend it.
+        :param listen: the endpoint's description, for error messages.
         """
         self._listener = Listener(endpoint, "PROXY_METRICS_LISTEN", listen)
         self._site = MetricsSite(expose)
         self.ready: Deferred[IAddress] = Deferred()
-        """Fires with the address once it listens; fails with StartError if that turns out late."""
+        """Fires with the address once the port is open; fails with StartError if the endpoint fails later."""
 
     @property
     def port(self) -> IListeningPort | None:
-        """Where it listens; None before and after that."""
+        """The open port; None before it opens and after it closes."""
         return self._listener.port
 
     def privilegedStartService(self) -> None:
         """
-        Listen; a port below 1024 may still be bound.
+        Listen, before twistd drops privileges, so a port below 1024 can be opened.
 
-        :raises StartError: the port cannot be listened on.
+        :raises StartError: the endpoint cannot listen.
         """
         self._listener.start(self._site, self._listens).addErrback(self.ready.errback)
 
     def startService(self) -> None:
-        """Be running."""
+        """Start, and listen unless that has been done."""
         if not self._listener.has_started:
             self.privilegedStartService()
         super().startService()
@@ -114,6 +114,6 @@ class Exporter(Service):
         self.ready.callback(port.getHost())
 
     def stopService(self) -> Deferred[None]:
-        """Listen no more."""
+        """Close the port."""
         super().stopService()
         return self._listener.stop()

@@ -1,9 +1,9 @@
 """
-What is reported about a request at its end: to the log, the metrics and the traces.
+The record of a request, from which the log line, the metrics and the span are made.
 
 Each request fills in its :class:`RequestInProgress`. At its end, whatever the outcome, that becomes one
-:class:`RequestRecord`, which every observer receives; nothing else knows the observers. The values of a record are
-numbers or come from closed sets, except where a field's description says otherwise.
+:class:`RequestRecord`, which every observer receives. The values of a record are numbers or come from closed sets,
+unless a field's description says otherwise.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ Reason = Literal[
     "internal",
 ]
 """
-Why a request ended. Answers end ``complete``, or ``cut`` at a stop sequence or the caller's limit; ``client_gone`` and
-``stalled`` are the client's doing, which left or read no more; the rest are failures, ``refused`` the caller's own.
+Why a request ended.
+
+- ``complete``: the whole answer; ``cut``: up to a stop sequence or the caller's limit
+- ``client_gone``: the client disconnected; ``stalled``: it stopped reading
+- the others are failures; ``refused`` is an error of the caller
 """
 
 Rpc = Literal["AskAgent", "AskAgentStream"]
@@ -60,87 +63,88 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", 
 
 @attrs.frozen(kw_only=True)
 class RequestRecord:
-    """What one request came to. Durations are in seconds."""
+    """The outcome of one request. Durations are in seconds."""
 
     request_id: str
-    """Of the caller's choice, as far as it is sane; for the log."""
-    spelled_method: str
-    """As the caller wrote it; for the log."""
+    """For the log; the caller may choose it."""
+    original_method: str
+    """For the log; the method as the caller wrote it."""
     method: str
-    """``other`` where HTTP does not define it."""
+    """``other`` if HTTP does not define it."""
     path: str
-    """In its one spelling, but of the caller's choice, and :func:`masked`; for the log."""
+    """For the log; normalized and :func:`masked`, but the caller may choose it."""
     endpoint: str
     """One of :data:`brunix_twisted.dialects.endpoints.ENDPOINTS`, or ``other``."""
     dialect: DialectName
     status: int | None
-    """None for a client that left before the headers."""
+    """None if the client disconnected before the response's headers."""
     streamed: bool
     session: str
     """See :func:`session_digest`."""
     queue_s: float | None
-    """Waiting for a place with the engine; None for a request that asked for none."""
+    """Time in the queue; None for a request that needs no worker."""
     first_token_s: float | None
-    """From the request's arrival to the engine's first text."""
+    """From the start of the request to the engine's first text."""
     engine_s: float | None
-    """With the engine, from the place to the end of the call."""
+    """Total time of the engine calls."""
     total_s: float
-    """From the request's arrival to the end of its answer."""
+    """From the start of the request to the end of the response."""
     tokens: int
-    """Of text that was sent or would have been."""
+    """Tokens of the answer, sent or not."""
     prompt_tokens: int
-    """Of an answer that was complete; otherwise nobody counts them."""
+    """0 unless the answer was complete."""
     calls: tuple[tuple[Rpc, str], ...]
     """Every engine call and the name of its gRPC status."""
     reason: Reason
     gone: bool
-    """Whether the connection ended before the answer."""
+    """Whether the connection was lost before the end of the response."""
     sent_bytes: int
-    """Of the body."""
+    """Size of the response's body."""
     trace_id: str = ""
-    """Of the caller's trace, or the gateway's own; empty where there is none."""
+    """The id of the caller's trace, or of the gateway's; empty without a trace."""
 
 
 @attrs.frozen(kw_only=True)
 class Readings:
-    """How things stand now."""
+    """The current values of the gauges."""
 
     requests: int
-    """Being answered."""
+    """Requests in progress."""
     streams: int
     waiting: int
-    """In the queue for a place with the engine."""
+    """Questions in the queue."""
     queue_size: int
     busy: int
-    """Places with the engine that are taken."""
+    """Workers in use."""
     places: int
+    """Number of workers."""
     processes: Processes | None
-    """None for a gateway of one process."""
+    """None if there is only one process."""
 
 
 def session_digest(session_id: str, key: bytes) -> str:
     """
-    Stand for a session in the log and in traces: 12 hexadecimal digits, or nothing for no session.
+    Return the digest of a session id for the log and traces: 12 hexadecimal digits, or an empty text for no session.
 
-    A session's id may name a person or a ticket, and whoever knows it can ask in the session. Without the key nobody
-    can try ids until one has the same digest.
+    A session id may name a person or a ticket, and gives access to the session. The key prevents attackers from finding
+    an id by computing the digests of many.
 
-    :param key: random, up to 32 bytes; the same for all that is to be compared.
+    :param key: up to 32 random bytes. Digests are comparable only with the same key.
     """
     return hashlib.blake2s(session_id.encode(), digest_size=6, key=key).hexdigest() if session_id else ""
 
 
 def masked(path: str) -> str:
     """
-    Write a path without a stored answer's id, for the log and for traces.
+    Return a path without the id of a stored response, for the log and traces.
 
-    Whoever knows such an id can read the answer, and ask in its session.
+    The id gives access to the response and to its session.
     """
     return _STORED_ANSWER.sub("/v1/responses/{id}", path)
 
 
 Observer = Callable[[RequestRecord], object]
-"""Is told of each request at its end, on the reactor's thread."""
+"""Receives the record of each request at its end, on the reactor's thread."""
 
 
 class _Counts(Protocol):
@@ -150,29 +154,29 @@ class _Counts(Protocol):
 
 @attrs.define(eq=False)
 class EngineCall:
-    """One question with the engine. Times are the reactor's clock."""
+    """One engine call. Times are in seconds of the reactor's clock."""
 
     rpc: Rpc
     statuses: list[str]
-    """Grows with each attempt; see :class:`brunix_twisted.engine.Call`."""
+    """The gRPC status of each attempt so far; see :class:`brunix_twisted.engine.Call`."""
     text: _Counts
-    """Counts the tokens of what it has said so far."""
+    """Counts the tokens of the text so far."""
     began_s: float = 0.0
     ended_s: float | None = None
 
 
 @attrs.define(eq=False)
 class RequestInProgress:
-    """What is known by now of a request under way. Times are the reactor's clock."""
+    """The data of a request in progress. Times are in seconds of the reactor's clock."""
 
     started_s: float
     streamed: bool = False
     reason: Reason | None = None
-    """Set by whoever knows first."""
+    """The first reason that was reported, except that a failure replaces success."""
     prompt_tokens: int = 0
     trace_id: str = ""
     anthropic: bool = False
-    """Whether the request names a version of Anthropic's API, which decides where its path does not."""
+    """Whether the request has Anthropic's version header, which selects the dialect of an ambiguous path."""
     first_text_s: float | None = None
     """When the first text of the answer arrived."""
     calls: list[EngineCall] = attrs.Factory(list)
@@ -180,11 +184,11 @@ class RequestInProgress:
     _queued_since_s: float | None = None
 
     def queued(self, now_s: float) -> None:
-        """Wait for a place from now on."""
+        """Begin to wait for a worker."""
         self._queued_since_s = now_s
 
     def admitted(self, now_s: float) -> None:
-        """Wait no more."""
+        """Stop waiting for a worker."""
         self._queue_s = self._waited(now_s)
         self._queued_since_s = None
 
@@ -193,13 +197,13 @@ class RequestInProgress:
         return self._queue_s if since_s is None else (self._queue_s or 0.0) + now_s - since_s
 
     def failed(self, kind: Kind) -> None:
-        """Take the kind of a failure for the end's reason, unless another failure is known already."""
-        # An answer whose end could not be sent was taken for complete just before.
+        """Set the reason from a failure's kind, unless an earlier failure has set it."""
+        # An answer counts as complete before its end is sent, and sending may still fail.
         if self.reason in {None, "complete", "cut"}:
             self.reason = _REASONS.get(kind, "refused")
 
     def completed(self, choices: list[Choice], prompt_tokens: int) -> None:
-        """Say that the answer is whole."""
+        """Set the reason of a successful answer, and the tokens of its prompt."""
         self.reason = "cut" if any(choice.cut for choice in choices) else "complete"
         self.prompt_tokens = prompt_tokens
 
@@ -224,9 +228,9 @@ class RequestInProgress:
 
     def server_timing(self, now_s: float) -> bytes:
         """
-        Write the ``Server-Timing`` of an answer whose headers go out now, in milliseconds; b"" for nothing to tell.
+        Return the value of ``Server-Timing`` for headers that are sent now, in milliseconds; b"" for no engine call.
 
-        https://www.w3.org/TR/server-timing/. Of a stream the end is not known yet.
+        A stream has no value for its end, which is not known yet. See https://www.w3.org/TR/server-timing/.
         """
         queue_s, first_s, engine_s = self._waited(now_s), self._first_token_s(), self._engine_s(now_s)
         if queue_s is None or engine_s is None:
@@ -239,7 +243,7 @@ class RequestInProgress:
             parts.append(b"engine;dur=%.1f, gateway;dur=%.1f" % (engine_s * 1000, gateway_s * 1000))
         return b", ".join(parts)
 
-    def finish(  # noqa: PLR0913 - what only the request knows
+    def finish(  # noqa: PLR0913 - values that only the request has
         self,
         now_s: float,
         *,
@@ -252,15 +256,15 @@ class RequestInProgress:
         sent_bytes: int,
     ) -> RequestRecord:
         """
-        Make the record, once.
+        Return the record. Call it once.
 
-        :param gone: the connection ended before the answer.
-        :param session: the session's digest, of :func:`session_digest`.
+        :param gone: whether the connection was lost before the end of the response.
+        :param session: the session's digest, from :func:`session_digest`.
         """
         endpoint, dialect = endpoint_of(path, anthropic=self.anthropic)
         return RequestRecord(
             request_id=request_id,
-            spelled_method=method,
+            original_method=method,
             method=method if method in _METHODS else "other",
             path=masked(path),
             endpoint=endpoint,

@@ -30,7 +30,7 @@ from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine.connection import proxy_options
 from brunix_twisted.model import TraceContext
 from brunix_twisted.observability.spans import RequestSpan, SpanSource, address_attributes, begin_request
-from brunix_twisted.runtime.reactors import Reactor
+from brunix_twisted.runtime.reactors import Reactor, cancel_when_fired
 
 FLUSH_S: Final = 2.0
 """Maximum time to export the last spans when the gateway stops."""

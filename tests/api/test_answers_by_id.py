@@ -13,10 +13,12 @@ MAX_AGE_S = 100.0
 
 
 def keeping(
-    clock: Clock | None = None, *, most: int = 4, most_bodies: int = 2, max_bytes: int = 1_000_000
+    clock: Clock | None = None, *, max_answers: int = 4, max_bodies: int = 2, max_bytes: int = 1_000_000
 ) -> ResponseStore:
     clock = Clock() if clock is None else clock
-    return ResponseStore(clock.seconds, most=most, most_bodies=most_bodies, max_bytes=max_bytes, max_age_s=MAX_AGE_S)
+    return ResponseStore(
+        clock.seconds, max_answers=max_answers, max_bodies=max_bodies, max_bytes=max_bytes, max_age_s=MAX_AGE_S
+    )
 
 
 def test_known_by_its_id() -> None:
@@ -88,7 +90,7 @@ def test_age_frees_memory() -> None:
 
 def test_too_many() -> None:
     """A gateway that runs for long runs out of memory."""
-    answers = keeping(most=3, most_bodies=2)
+    answers = keeping(max_answers=3, max_bodies=2)
     for number in range(10):
         answers.keep(str(number), f"session {number % 2}", b"body")
     assert len(answers) == 3
@@ -99,14 +101,14 @@ def test_too_many() -> None:
         "session 1",
     ]
     assert [answers.body_of(str(number)) for number in (6, 7, 8, 9)] == [None, None, b"body", b"body"]
-    none = keeping(most_bodies=0)
+    none = keeping(max_bodies=0)
     none.keep("a", "one", b"A")
     assert (none.session_of("a"), none.body_of("a")) == ("one", None)
 
 
 def test_large_answers_push_out_the_oldest() -> None:
     """The bodies must not take more memory than allowed, however few they are, and the oldest must go first."""
-    answers = keeping(most=100, most_bodies=100, max_bytes=30_000)
+    answers = keeping(max_answers=100, max_bodies=100, max_bytes=30_000)
     for name in "abc":
         answers.keep(name, "one", b"x" * 8_000)
     assert [answers.body_of(name) is not None for name in "abc"] == [True, True, True]
@@ -119,7 +121,7 @@ def test_large_answers_push_out_the_oldest() -> None:
 def test_a_deleted_answer_makes_room() -> None:
     """What is deleted or has expired must not count any longer."""
     clock = Clock()
-    answers = keeping(clock, most=100, most_bodies=100, max_bytes=20_000)
+    answers = keeping(clock, max_answers=100, max_bodies=100, max_bytes=20_000)
     answers.keep("a", "one", b"x" * 8_000)
     answers.keep("b", "one", b"x" * 8_000)
     answers.forget("a")
@@ -157,7 +159,7 @@ def test_the_memory_is_what_was_allowed(size_bytes: int) -> None:
     """An operator who allows so many bytes must not find more of them taken, whatever the size of the answers."""
     max_bytes = 4_000_000
     tracemalloc.start()
-    answers = keeping(most=1_000_000, most_bodies=1_000_000, max_bytes=max_bytes)
+    answers = keeping(max_answers=1_000_000, max_bodies=1_000_000, max_bytes=max_bytes)
     taken = []
     # Of each answer the session's entry stays, so only the growth up to the limit is of the bodies.
     for number in range(max_bytes // (size_bytes + BODY_OVERHEAD_BYTES)):

@@ -549,7 +549,7 @@ async def test_a_question_that_was_turned_away(engine: ScriptedEngine, path: str
 
 
 def keeping(clock: Clock) -> ResponseStore:
-    return ResponseStore(clock.seconds, most=10, most_bodies=0, max_bytes=0, max_age_s=100.0)
+    return ResponseStore(clock.seconds, max_answers=10, max_bodies=0, max_bytes=0, max_age_s=100.0)
 
 
 def choosing(answers: ResponseStore | None = None, **settings: float) -> Sessions:

@@ -326,7 +326,7 @@ def assert_error(path: str, reply: Reply, status: int) -> str:
 async def test_unknown_path(gateway: RunningGateway, path: str) -> None:
     """A client would fail to parse an HTML page instead of reading what is wrong."""
     reply = await gateway.ask("GET", path)
-    assert "There is nothing at /" in assert_error(path, reply, 404)
+    assert "Unknown path: /" in assert_error(path, reply, 404)
 
 
 @pytest.mark.parametrize(

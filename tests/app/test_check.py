@@ -89,8 +89,8 @@ def test_no_engine(check: Check) -> None:
     found = check(BRUNIX_GRPC_TARGET=target)
     assert found.status == 1
     told, todo, words, end = found.lines[-4:]
-    assert told == f"engine: {target} is not healthy, without TLS: The engine cannot be reached"
-    assert todo == "  Nobody listens there: start the engine, or correct BRUNIX_GRPC_TARGET."
+    assert told == f"engine: {target} is not healthy, without TLS: The engine is unreachable"
+    assert todo == "  Nothing listens there. Start the engine, or correct BRUNIX_GRPC_TARGET."
     assert words.startswith("  gRPC says: UNAVAILABLE: ")
     assert end == NOT_WELL
 
@@ -101,7 +101,7 @@ def test_an_engine_that_is_not_well(check: Check, engine: ScriptedEngine) -> Non
     found = check(BRUNIX_GRPC_TARGET=engine.target)
     assert found.status == 1
     assert found.lines[-2:] == [
-        f"engine: {engine.target} is not healthy, without TLS: The engine says it is not_serving",
+        f"engine: {engine.target} is not healthy, without TLS: The engine reports NOT_SERVING",
         NOT_WELL,
     ]
 

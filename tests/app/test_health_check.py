@@ -365,7 +365,7 @@ def test_a_wrong_address(command: Sequence[str], name: str) -> None:
     """A check that cannot be made ends at once, with a status of its own."""
     done = run("tcp:0", command=command)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"{name}: PROXY_LISTEN is 'tcp:0', which has no port from 1 to 65535\n"
+    assert done.stderr == f"{name}: PROXY_LISTEN is 'tcp:0', without a port from 1 to 65535\n"
 
 
 def test_json(serve: Serve) -> None:
@@ -378,11 +378,11 @@ def test_json(serve: Serve) -> None:
         assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, healthy, "")
     listen, _ = serve(status=503, body_bytes=LOADING)
     done = run(listen, "--json", PROXY_MODEL_ID="mine")
-    reason = "the gateway answers, the engine does not yet: 503 'engine unavailable'"
+    reason = "the gateway is up, the engine is not healthy yet: 503 'engine unavailable'"
     unhealthy = {"healthy": False, "address": str(health_check.address(listen)), "model": "mine", "reason": reason}
     assert (done.returncode, json.loads(done.stdout)) == (1, unhealthy)
     done = run("tcp:0", "--json")
-    reason = "PROXY_LISTEN is 'tcp:0', which has no port from 1 to 65535"
+    reason = "PROXY_LISTEN is 'tcp:0', without a port from 1 to 65535"
     assert (done.returncode, json.loads(done.stdout)) == (
         2,
         unhealthy | {"address": None, "model": None, "reason": reason},

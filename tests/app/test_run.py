@@ -489,7 +489,7 @@ def test_little_is_imported() -> None:
     ours = {
         name for name in modules if name.startswith("brunix_twisted.") and not name.startswith("brunix_twisted.cli")
     }
-    assert {name.partition(".")[2].partition(".")[0] for name in ours} == {"app", "runtime"}
+    assert {name.partition(".")[2].partition(".")[0] for name in ours} == {"app", "embedded", "runtime"}
     assert not {name.partition(".")[0] for name in modules} & {"OpenSSL", "cryptography", "grpc", "klein", "msgspec"}
 
 

@@ -214,8 +214,8 @@ class FakeProcess:
         self._done = done
         self._fault = fault
 
-    def leave(self) -> None:
-        self._done.append(f"leave {self.number}")
+    def stop(self) -> None:
+        self._done.append(f"stop {self.number}")
         if self._fault is not None:
             raise self._fault
 
@@ -237,7 +237,7 @@ def test_every_process_is_asked_to_leave_and_killed() -> None:
     processes = {0: FakeProcess(0, done, OSError("broken on purpose")), 1: FakeProcess(1, done)}
     supervisor._running = cast("Any", processes)  # noqa: SLF001 - likewise
     stopped = supervisor.stopService()
-    assert done == ["leave 0", "leave 1"]
+    assert done == ["stop 0", "stop 1"]
     clock.advance(13)
     assert done[2:] == ["kill 0", "kill 1"]
     assert not stopped.called

@@ -268,7 +268,7 @@ def test_ready_without_an_engine(tmp_path: Path, told: Told) -> None:
         with supervised(tmp_path, told, BRUNIX_GRPC_TARGET=target) as process:
             ready = told.until("READY")
             assert ready["STATUS"].endswith(
-                f"; at startup the engine at {target} was not healthy: The engine cannot be reached"
+                f"; at startup the engine at {target} was not healthy: The engine is unreachable"
             )
             assert get(port_of(process, ready["STATUS"]), "/health/live")[0] == 200
 

@@ -127,7 +127,7 @@ def test_a_stream_that_fails_harms_no_other() -> None:
     with log_lines() as lines:
         reactor.turn()
     assert ran == [0, 1]
-    assert [text.splitlines()[0] for text in lines.errors] == ["A stream could not be served"]
+    assert [text.splitlines()[0] for text in lines.errors] == ["Processing a stream failed"]
     waker.schedule(note(ran, 2))
     reactor.turn()
     assert ran == [0, 1, 2]

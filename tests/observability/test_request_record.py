@@ -47,7 +47,7 @@ def test_nothing_asked() -> None:
         1.5, request_id="r", method="BREW", path="/health", status=200, gone=False, session="", sent_bytes=2
     )
     assert (found.queue_s, found.first_token_s, found.engine_s, found.total_s) == (None, None, None, 0.5)
-    assert (found.reason, found.method, found.spelled_method, found.session) == ("complete", "other", "BREW", "")
+    assert (found.reason, found.method, found.original_method, found.session) == ("complete", "other", "BREW", "")
 
 
 def test_left_while_waiting() -> None:

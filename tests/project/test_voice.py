@@ -28,8 +28,8 @@ PROSE: Final = (
 MODULES: Final = tuple(path for path in sorted((ROOT / "brunix_twisted").rglob("*.py")) if "_pb" not in path.parts)
 
 # How often the package may still use the words. Lower these numbers, never raise them.
-REMAINING_DOCSTRINGS: Final = 193
-REMAINING_MESSAGES: Final = 47
+REMAINING_DOCSTRINGS: Final = 173
+REMAINING_MESSAGES: Final = 46
 # Tables in these pages are generated from the package's messages, and from the benchmark's.
 REMAINING_IN_PAGES: Final = {"docs/parameters.md": 5, "docs/performance.md": 2}
 

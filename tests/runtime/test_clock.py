@@ -284,8 +284,8 @@ TIMESTAMPS = {
     "api/routes.py": 2,  # when the models were made, and until when they stay loaded
     "api/completion.py": 2,  # when an answer began and ended
     "observability/spans.py": 1,  # when a span began
-    "cli/doctor/way.py": 1,  # how long a certificate is still valid
-    "cli/doctor/exchange.py": 1,  # whether this machine's clock and the gateway's agree
+    "cli/doctor/network.py": 1,  # how long a certificate is still valid
+    "cli/doctor/http_checks.py": 1,  # whether this machine's clock and the gateway's agree
 }
 
 

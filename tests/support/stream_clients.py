@@ -127,7 +127,7 @@ def expect_busy(path: str, reply: Reply) -> None:
     assert reply.headers["retry-after"] == "1"
     assert reply.headers["content-type"] == "application/json; charset=utf-8"
     assert "x-should-retry" not in reply.headers
-    assert "try again" in error_in(path, reply.json())
+    assert "Try again" in error_in(path, reply.json())
 
 
 def running_reactor() -> ReactorBase:

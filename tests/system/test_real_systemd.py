@@ -217,7 +217,7 @@ def test_an_engine_that_is_away(system: System) -> None:
     system.systemctl("start", SERVICE)
     assert system.show("ActiveState") == "active"
     assert system.show("StatusText").endswith(
-        f"; at startup the engine at {target} was not healthy: The engine cannot be reached"
+        f"; at startup the engine at {target} was not healthy: The engine is unreachable"
     )
     assert get(system.port, "/health")[0] == 503
 
