@@ -1,9 +1,8 @@
-"""Anthropic's API: messages, token counts, models, errors."""
+"""Anthropic's API: messages, token counts, errors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -44,22 +43,6 @@ _TYPES: Final = {
 
 _STOP_REASONS: Final = {"stop": "end_turn", "length": "max_tokens"}
 
-_UNSUPPORTED: Final = {"supported": False}
-_CAPABILITIES: Final = {
-    "batch": _UNSUPPORTED,
-    "citations": _UNSUPPORTED,
-    "code_execution": _UNSUPPORTED,
-    "context_management": _UNSUPPORTED
-    | dict.fromkeys(("clear_thinking_20251015", "clear_tool_uses_20250919", "compact_20260112"), _UNSUPPORTED),
-    "effort": _UNSUPPORTED | dict.fromkeys(("low", "medium", "high", "xhigh", "max"), _UNSUPPORTED),
-    "image_input": _UNSUPPORTED,
-    "pdf_input": _UNSUPPORTED,
-    "server_tools": _UNSUPPORTED | dict.fromkeys(("code_execution", "web_search"), _UNSUPPORTED),
-    "structured_outputs": _UNSUPPORTED,
-    "thinking": _UNSUPPORTED
-    | {"types": dict.fromkeys(("adaptive", "between_tools", "disabled", "enabled"), _UNSUPPORTED)},
-}
-"""The capabilities that the anthropic package 2.12.0 lists for a model: everything except text input and output."""
 
 CountTokens = Callable[[str], int]
 """Estimates the tokens of a text: :func:`brunix_twisted.limits.count_tokens`."""
@@ -141,40 +124,6 @@ def count_tokens_body(model: Model, body_bytes: bytes, count_tokens: CountTokens
     request = decode(CountTokensRequest, body_bytes)
     require_model(model, request.model)
     return encode_json({"input_tokens": count_tokens(_all_text(request))})
-
-
-def models_body(model: Model, created_s: float) -> bytes:
-    """Render the list of models."""
-    data = [_described(model.id, created_s, model.context_length)]
-    return encode_json({"data": data, "has_more": False, "first_id": model.id, "last_id": model.id})
-
-
-def model_body(model: Model, name: str, created_s: float) -> bytes:
-    """
-    Render the model, under the name in the request.
-
-    :raises GatewayError: UNKNOWN_MODEL.
-    """
-    require_model(model, name)
-    return encode_json(_described(name, created_s, model.context_length))
-
-
-def _described(name: str, created_s: float, context_length: int) -> dict[str, Any]:
-    created = datetime.fromtimestamp(int(created_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "type": "model",
-        "id": name,
-        "display_name": name,
-        "created_at": created,
-        "lifecycle": "active",
-        "deprecated_at": None,
-        "retires_at": None,
-        "line": None,
-        "capabilities": _CAPABILITIES,
-        "max_input_tokens": context_length,
-        # The engine has no maximum.
-        "max_tokens": None,
-    }
 
 
 def _event(data: dict[str, Any]) -> bytes:

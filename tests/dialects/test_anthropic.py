@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from answers import HEAD, MODELS, body_of, bounded
 from answers import ending as ending_of
 from brunix_twisted import errors
-from brunix_twisted.dialects import anthropic
+from brunix_twisted.dialects import anthropic, anthropic_models
 from brunix_twisted.dialects.anthropic_requests import CountTokensRequest, MessagesRequest
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.limits import count_tokens
@@ -522,14 +522,14 @@ def test_the_parameter_at_fault_is_told(param: str | None, message: str, told: s
 
 def test_models() -> None:
     """A client finds the model in the list as it finds it by its name, and by no name that is not accepted."""
-    model = json.loads(anthropic.model_body(MODELS, "brunix", HEAD.created_s))
+    model = json.loads(anthropic_models.model_body(MODELS, "brunix", HEAD.created_s))
     check("anthropic_model", model)
     assert (model["id"], model["display_name"], model["max_input_tokens"]) == ("brunix", "brunix", 4096)
     assert (model["created_at"], model["lifecycle"]) == ("2026-11-22T12:00:00Z", "active")
-    listed = json.loads(anthropic.models_body(MODELS, HEAD.created_s))
+    listed = json.loads(anthropic_models.models_body(MODELS, HEAD.created_s))
     assert listed == {"data": [model], "has_more": False, "first_id": "brunix", "last_id": "brunix"}
-    named = json.loads(anthropic.model_body(MODELS, "old", HEAD.created_s))
+    named = json.loads(anthropic_models.model_body(MODELS, "old", HEAD.created_s))
     assert named == model | {"id": "old", "display_name": "old"}
     with pytest.raises(GatewayError, match="The model 'gpt-4o' does not exist") as caught:
-        anthropic.model_body(MODELS, "gpt-4o", HEAD.created_s)
+        anthropic_models.model_body(MODELS, "gpt-4o", HEAD.created_s)
     assert caught.value.kind is errors.UNKNOWN_MODEL
