@@ -84,3 +84,12 @@ def answer_too_large(detail: str) -> GatewayError:
     """
     message = "The engine's answer is too large; PROXY_MAX_ANSWER_BYTES is the limit"
     return GatewayError(ENGINE_ERROR, message, detail=detail)
+
+
+class StartError(SystemExit, Exception):
+    """
+    The gateway cannot start. The message is one line for the user.
+
+    It has two base classes because of twistd. For an Exception, twistd removes the pid file and reports the error from
+    a daemon to the shell. For a SystemExit, the process prints only the message, without a traceback.
+    """

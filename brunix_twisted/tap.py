@@ -28,16 +28,16 @@ from brunix_twisted.config.rules import SettingError
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.unknown_variables import unknown
 from brunix_twisted.engine.proxies import proxy_for
+from brunix_twisted.errors import StartError
 from brunix_twisted.observability.logs import twistd_observer
 from brunix_twisted.observability.metrics_endpoint import Exporter
 from brunix_twisted.processes.shared_sockets import AdoptSocketReactor, BindOnlyReactor
 from brunix_twisted.processes.supervisor import Supervisor
-from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import Reactor, use_monotonic_clock
 from brunix_twisted.runtime.shutdown import run_steps, stop_with_failure
 
-_log = Logger()
+_log = Logger("brunix.gateway")
 
 
 class Options(BaseOptions):

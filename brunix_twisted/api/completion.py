@@ -30,7 +30,7 @@ from brunix_twisted.model import Choice, CompletedAnswer, CompletionEnd, Complet
 from brunix_twisted.observability.request_record import EngineCall
 from brunix_twisted.runtime.reactors import Reactor
 
-_log = Logger()
+_log = Logger("brunix.gateway")
 
 
 @attrs.frozen

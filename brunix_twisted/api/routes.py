@@ -24,7 +24,7 @@ from brunix_twisted import __version__, errors
 from brunix_twisted.api.completion import Completion
 from brunix_twisted.api.health import SharedCheck
 from brunix_twisted.api.response_store import ResponseStore
-from brunix_twisted.dialects import ErrorFormat, Models, anthropic, codings, ollama, openai, responses
+from brunix_twisted.dialects import ErrorFormat, Models, anthropic, anthropic_models, codings, ollama, openai, responses
 from brunix_twisted.dialects.endpoints import DialectName, endpoint_of, not_offered
 from brunix_twisted.dialects.framing import JSON, encode_json
 from brunix_twisted.dialects.openai import HeartbeatForm
@@ -44,7 +44,7 @@ _DIALECTS: Final[dict[DialectName, ErrorFormat]] = {
     "none": openai,
 }
 
-_log = Logger()
+_log = Logger("brunix.gateway")
 
 # /health answers within one second, even if the engine does not.
 _HEALTH_TIMEOUT_S: Final = 0.9
@@ -262,7 +262,7 @@ def _dialect(request: GatewayRequest) -> DialectName:
 
 
 def _models(request: GatewayRequest) -> Models:
-    return anthropic if _dialect(request) == "anthropic" else openai
+    return anthropic_models if _dialect(request) == "anthropic" else openai
 
 
 def _nothing_here(path: str) -> GatewayError:

@@ -277,7 +277,7 @@ class ConversationIndex:
 
     def claim(self, history: tuple[Turn, ...], now_s: float, owner: bytes = b"") -> str | None:
         """
-        Return the session that contains this conversation, and forget it; None if there is none.
+        Return the session that contains this conversation, and forget it; None if no session does.
 
         Of several sessions with the same conversation, it returns the one remembered last, which the engine is least
         likely to have dropped. An empty history, a conversation's first query, never matches.

@@ -62,7 +62,7 @@ class AnswerProducer:
     that an earlier failure still has its real HTTP status.
     """
 
-    _log = Logger()
+    _log = Logger("brunix.gateway")
 
     def __init__(
         self,
@@ -263,7 +263,7 @@ class AnswerProducer:
             self._draining = False
 
     def _advance(self) -> bool:
-        """Do the next step; return False if there is none."""
+        """Do the next step; return False if nothing is left to do."""
         relay = self._relay
         if relay is None or self._gone:
             return False

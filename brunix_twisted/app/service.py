@@ -23,6 +23,7 @@ from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import ConnectionLimits, Engine, Tls
 from brunix_twisted.engine.aio import AioEngine
 from brunix_twisted.engine.blocking import BlockingEngine
+from brunix_twisted.errors import StartError
 from brunix_twisted.http.channel import Bounds
 from brunix_twisted.http.site import GatewaySite
 from brunix_twisted.http.sockets import configure_port
@@ -30,7 +31,7 @@ from brunix_twisted.model import Model, Processes
 from brunix_twisted.observability.logs import log_request
 from brunix_twisted.observability.request_record import Observer, Readings
 from brunix_twisted.page import load as load_page
-from brunix_twisted.runtime.listening import Listener, StartError
+from brunix_twisted.runtime.listening import Listener
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import Step, run_steps
 

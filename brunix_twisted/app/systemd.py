@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from brunix_twisted.runtime.listening import StartError
+from brunix_twisted.errors import StartError
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import run_steps
 
@@ -29,7 +29,7 @@ _SEND_TIMEOUT_S: Final = 1.0
 class Notifier:
     """Sends messages to the notification socket of the process's supervisor."""
 
-    _log = Logger()
+    _log = Logger("brunix.gateway")
 
     def __init__(self, path: str, watchdog_s: float | None = None) -> None:
         """

@@ -104,8 +104,8 @@ class Settings:
         "PROXY_THREAD_WORKERS",
         "20",
         whole_number(1, 10_000),
-        "Maximum number of concurrent engine calls, so of questions answered in parallel, per gateway process; one thread "
-        "each.",
+        "Maximum number of concurrent engine calls per gateway process; one thread each. Raise it so that more "
+        "questions are asked of the engine in parallel.",
     )
     engine_client: Literal["blocking", "aio"] = _setting(
         "PROXY_ENGINE_CLIENT",
@@ -171,7 +171,7 @@ class Settings:
         "PROXY_QUEUE_TIMEOUT_S",
         "30",
         seconds(0.1, 86_400),
-        "Maximum time that a question waits for a worker before it is rejected with 503.",
+        "How long a question may wait for a worker before it is rejected with 503.",
     )
     heartbeat_s: float = _setting(
         "PROXY_HEARTBEAT_S",

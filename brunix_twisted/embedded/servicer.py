@@ -16,7 +16,7 @@ from brunix_twisted.embedded.evaluation import evaluate
 from brunix_twisted.embedded.golden import GoldenQuestion
 from brunix_twisted.embedded.pacing import Pace
 
-log: Final = logging.getLogger("brunix_twisted.embedded")
+log: Final = logging.getLogger("brunix.embedded")
 
 _REQUEST_ID: Final = "x-request-id"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:/+=@-]")

@@ -26,7 +26,7 @@ _MIN_CALLS_TO_POLL: Final = 4
 class ReactorWaker:
     """Runs functions of the workers on the reactor's thread."""
 
-    _log = Logger()
+    _log = Logger("brunix.engine")
 
     def __init__(self, reactor: Reactor) -> None:
         """Wake this reactor."""

@@ -26,7 +26,7 @@ class Workers:
     jobs would wait for each other.
     """
 
-    _log = Logger()
+    _log = Logger("brunix.engine")
 
     def __init__(self, max_threads: int) -> None:
         """Create a pool without threads. It starts one for each job that finds no idle thread."""

@@ -61,7 +61,7 @@ _REASON_PHRASES = {413: b"Content Too Large", 414: b"URI Too Long", 529: b"Overl
 class GatewayRequest(server.Request):
     """A request with an id, a trace and a request record."""
 
-    _log = Logger()
+    _log = Logger("brunix.gateway")
     site: GatewaySite
 
     request_id = ""
@@ -263,7 +263,7 @@ class GatewayRequest(server.Request):
 class GatewaySite(server.Site):
     """The gateway's HTTP server."""
 
-    _log = Logger()
+    _log = Logger("brunix.gateway")
     noisy = False
     protocol = GatewayChannel  # type: ignore[assignment]  # only HTTP/1.1, so there is nothing to negotiate
 

@@ -34,7 +34,8 @@ from brunix_twisted.runtime.background import BackgroundWriter, write_all
 
 Format = Literal["text", "json"]
 
-_log = Logger()
+_log = Logger("brunix.gateway")
+_access_log = Logger("brunix.access")
 
 # The standard fields, which an event's fields must not replace, and legacy fields of Twisted that repeat them.
 _RESERVED_FIELDS: Final = frozenset(
@@ -57,7 +58,7 @@ def log_request(record: RequestRecord) -> None:
         f"first_ms={'-' if first_token_s is None else f'{first_token_s * 1000:.1f}'} tokens={record.tokens} "
         f"ended={record.reason}{f' trace={record.trace_id}' if record.trace_id else ''}"
     )
-    _log.emit(
+    _access_log.emit(
         LogLevel.debug if record.endpoint.startswith("/health") else LogLevel.info,
         "{line}",
         line=line,

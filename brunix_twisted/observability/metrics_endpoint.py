@@ -28,7 +28,7 @@ class _MetricsResource(Resource):
 
     isLeaf = True  # noqa: N815 - as in Resource
 
-    _log = Logger()
+    _log = Logger("brunix.gateway")
 
     def __init__(self, expose: Expose) -> None:
         super().__init__()

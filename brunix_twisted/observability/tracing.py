@@ -108,7 +108,7 @@ def _resource() -> Resource:
 class _Logs(logging.Handler):
     """Writes the SDK's log records, from any thread, to the gateway's log."""
 
-    _log = Logger()
+    _log = Logger("brunix.gateway")
 
     def __init__(self, reactor: Reactor) -> None:
         super().__init__(logging.WARNING)

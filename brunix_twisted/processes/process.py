@@ -33,7 +33,7 @@ EXITED: Final = "exited"
 class GatewayProcess(ProcessProtocol):
     """One gateway process. Its log events are logged here, with its number."""
 
-    _log = Logger()
+    _log = Logger("brunix.processes")
     transport: IProcessTransport | None
 
     pid: int | None = None

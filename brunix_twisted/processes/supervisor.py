@@ -20,13 +20,14 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from brunix_twisted.config.settings import Settings
+from brunix_twisted.errors import StartError
 from brunix_twisted.model import Processes
 from brunix_twisted.processes.accept_balancing import ConnectionCounts, shared_memory
 from brunix_twisted.processes.ipc import CONNECTION_COUNTS, CONTROL, MESSAGES, SOCKET, Setup
 from brunix_twisted.processes.process import EXITED, GatewayProcess
 from brunix_twisted.processes.shared_sockets import BindOnlyReactor
 from brunix_twisted.processes.worker import EXIT_S
-from brunix_twisted.runtime.listening import Listener, StartError
+from brunix_twisted.runtime.listening import Listener
 from brunix_twisted.runtime.reactors import cancel_when_fired
 from brunix_twisted.runtime.shutdown import Step, run_steps
 
@@ -64,7 +65,7 @@ class Supervisor(Service):
     The processes are numbered from 0. A replacement keeps the number.
     """
 
-    _log = Logger()
+    _log = Logger("brunix.processes")
 
     start_timeout_s = 60.0
     """Maximum time for a process to start serving, and for an endpoint to listen."""

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from brunix_twisted.app.service import GatewayService
 from brunix_twisted.config.rules import SettingError
 from brunix_twisted.config.settings import Settings
+from brunix_twisted.errors import StartError
 from brunix_twisted.processes.accept_balancing import ConnectionCounts
 from brunix_twisted.processes.ipc import (
     CONNECTION_COUNTS,
@@ -32,7 +33,6 @@ from brunix_twisted.processes.ipc import (
 )
 from brunix_twisted.processes.orphan import SupervisorWatch
 from brunix_twisted.processes.shared_sockets import SharedAcceptReactor, without_systemd
-from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import use_monotonic_clock
 from brunix_twisted.runtime.shutdown import run_steps

@@ -10,18 +10,10 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from brunix_twisted.errors import StartError
 from brunix_twisted.runtime.shutdown import run_steps
 
-_log: Final = Logger()
-
-
-class StartError(SystemExit, Exception):
-    """
-    The gateway cannot start. The message is one line for the user.
-
-    It has two base classes because of twistd. For an Exception, twistd removes the pid file and reports the error from
-    a daemon to the shell. For a SystemExit, the process prints only the message, without a traceback.
-    """
+_log: Final = Logger("brunix.gateway")
 
 
 class Listener:

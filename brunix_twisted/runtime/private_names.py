@@ -18,7 +18,7 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.runtime.listening import StartError
+from brunix_twisted.errors import StartError
 
 
 @attrs.frozen

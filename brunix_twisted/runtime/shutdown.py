@@ -12,7 +12,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-_log: Final = Logger()
+_log: Final = Logger("brunix.gateway")
 
 Step = tuple[str, Callable[[], object]]
 """A description that completes "could not …", and the function to call, which may return a Deferred."""

@@ -84,7 +84,7 @@ def log_lines() -> Iterator[queue.SimpleQueue[str]]:
         def emit(self, record: logging.LogRecord) -> None:
             lines.put(record.getMessage())
 
-    log = logging.getLogger("brunix_twisted.embedded")
+    log = logging.getLogger("brunix.embedded")
     handler = Keep()
     before = log.level
     log.addHandler(handler)

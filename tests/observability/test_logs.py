@@ -220,7 +220,7 @@ def test_several_processes_log_json_once(tmp_path: Path, engine: ScriptedEngine)
         told = objects(gateway.rest())
     (request,) = [line for line in told if line.get("endpoint") == "/api/generate"]
     assert (request["process"], request["status"], request["calls"]) == (1, 200, ["AskAgent OK"])
-    assert request["namespace"] == "brunix_twisted.observability.logs"
+    assert request["namespace"] == "brunix.access"
     assert request["text"].startswith("POST /api/generate 200 ")
 
 

@@ -21,8 +21,8 @@ from twisted.internet.protocol import Factory
 from brunix_twisted.app import service as service_module
 from brunix_twisted.app.service import GatewayService
 from brunix_twisted.config.settings import Settings
+from brunix_twisted.errors import StartError
 from brunix_twisted.observability.metrics_endpoint import Exporter
-from brunix_twisted.runtime.listening import StartError
 from brunix_twisted.runtime.reactors import Reactor
 from fake_reactor import LIMIT_S
 from gateways import ENGINE_CLIENT

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import private_uses
-from brunix_twisted.runtime.listening import StartError
+from brunix_twisted.errors import StartError
 from brunix_twisted.runtime.private_names import NAMES, PrivateName, check_private_names
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
