@@ -29,6 +29,8 @@ from brunix_twisted.limits import OutputLimiter
 from brunix_twisted.model import Choice, CompletionEnd
 from brunix_twisted.runtime.reactors import Reactor
 
+_log = Logger("brunix.gateway")
+
 # Much larger than an ordinary answer: the engine finishes such an answer while a slow client still reads.
 BUFFER_BYTES = 1024 * 1024
 
@@ -61,8 +63,6 @@ class AnswerProducer:
     All methods belong to the reactor's thread. The response's headers are sent with the first bytes of the answer, so
     that an earlier failure still has its real HTTP status.
     """
-
-    _log = Logger("brunix.gateway")
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class AnswerProducer:
         try:
             self._end(self._encoder.fail(error))
         except Exception:  # noqa: BLE001 - the client must not wait for an end that is never sent
-            self._log.failure("An answer's error could not be sent; disconnecting its client")
+            _log.failure("An answer's error could not be sent; disconnecting its client")
             self._disconnect()
 
     def abort(self, error: GatewayError) -> None:
@@ -219,7 +219,7 @@ class AnswerProducer:
         try:
             relay.stop()
         except Exception:  # noqa: BLE001 - the other steps of the stop follow
-            self._log.failure("An engine call could not be cancelled")
+            _log.failure("An engine call could not be cancelled")
 
     def _stalled(self) -> None:
         self.stopProducing()

@@ -22,14 +22,14 @@ from brunix_twisted.errors import StartError
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import run_steps
 
+_log = Logger("brunix.gateway")
+
 # systemd reads its socket continuously; if the socket is full for this long, systemd hangs.
 _SEND_TIMEOUT_S: Final = 1.0
 
 
 class Notifier:
     """Sends messages to the notification socket of the process's supervisor."""
-
-    _log = Logger("brunix.gateway")
 
     def __init__(self, path: str, watchdog_s: float | None = None) -> None:
         """
@@ -83,7 +83,7 @@ class Notifier:
             sender.sendto(message, address)
 
     def _log_failure(self, names: str, fault: str) -> None:
-        self._log.warn(
+        _log.warn(
             "Could not send {names} to systemd at NOTIFY_SOCKET={path}: {fault}",
             names=names,
             path=self._path,

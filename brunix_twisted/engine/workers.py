@@ -11,6 +11,8 @@ from typing import Final
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+_log = Logger("brunix.engine")
+
 # Maximum time that stop() waits for the threads. Their calls have been cancelled by then.
 _STOP_S: Final = 2.0
 
@@ -25,8 +27,6 @@ class Workers:
     rejected. The standard library's pool would queue the job, and count the missing thread as idle from then on. Later
     jobs would wait for each other.
     """
-
-    _log = Logger("brunix.engine")
 
     def __init__(self, max_threads: int) -> None:
         """Create a pool without threads. It starts one for each job that finds no idle thread."""
@@ -70,7 +70,7 @@ class Workers:
             try:
                 done(succeeded, result)
             except Exception:  # noqa: BLE001 - the thread must continue
-                self._log.failure("Reporting the end of an engine call failed")
+                _log.failure("Reporting the end of an engine call failed")
             # Keep no references while waiting for the next job.
             del job, done, work, arguments, result
 

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from brunix_twisted.observability.spans import RequestSpan
     from brunix_twisted.observability.tracing import Tracing
 
+_log = Logger("brunix.gateway")
+
 T = TypeVar("T")
 
 Refuse = Callable[["GatewayRequest", GatewayError], bytes]
@@ -61,7 +63,6 @@ _REASON_PHRASES = {413: b"Content Too Large", 414: b"URI Too Long", 529: b"Overl
 class GatewayRequest(server.Request):
     """A request with an id, a trace and a request record."""
 
-    _log = Logger("brunix.gateway")
     site: GatewaySite
 
     request_id = ""
@@ -219,7 +220,7 @@ class GatewayRequest(server.Request):
 
     def processingFailed(self, reason: Failure) -> Failure:
         """Report an unexpected exception: with a 500, or by aborting a response that has begun."""
-        self._log.failure("Request {request_id} failed", failure=reason, request_id=self.request_id)
+        _log.failure("Request {request_id} failed", failure=reason, request_id=self.request_id)
         if self.startedWriting:
             self.in_progress.failed(errors.INTERNAL)
             # The client cannot recognise more body text as an error, but it does notice an aborted connection. On a
@@ -242,7 +243,7 @@ class GatewayRequest(server.Request):
         try:
             self._log_end(gone=status == "gone")
         except Exception:  # noqa: BLE001 - see the docstring
-            self._log.failure("Could not record the end of request {request_id}", request_id=self.request_id)
+            _log.failure("Could not record the end of request {request_id}", request_id=self.request_id)
 
     def _log_end(self, *, gone: bool) -> None:
         record = self.in_progress.finish(
@@ -263,7 +264,6 @@ class GatewayRequest(server.Request):
 class GatewaySite(server.Site):
     """The gateway's HTTP server."""
 
-    _log = Logger("brunix.gateway")
     noisy = False
     protocol = GatewayChannel  # type: ignore[assignment]  # only HTTP/1.1, so there is nothing to negotiate
 
@@ -373,7 +373,7 @@ class GatewaySite(server.Site):
             try:
                 observer(record)
             except Exception:  # noqa: BLE001 - an observer must not affect the request or the other observers
-                self._log.failure("An observer failed on request {request_id}", request_id=record.request_id)
+                _log.failure("An observer failed on request {request_id}", request_id=record.request_id)
 
     @property
     def requests(self) -> int:

@@ -17,6 +17,8 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from brunix_twisted.runtime.listening import Listener
 
+_log = Logger("brunix.gateway")
+
 Expose = Callable[[str], Deferred[tuple[bytes, bytes]]]
 """Takes a scraper's ``Accept`` header, and fires with the content type and the metrics."""
 
@@ -27,8 +29,6 @@ class _MetricsResource(Resource):
     """``/metrics``."""
 
     isLeaf = True  # noqa: N815 - as in Resource
-
-    _log = Logger("brunix.gateway")
 
     def __init__(self, expose: Expose) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class _MetricsResource(Resource):
             try:
                 content_type, body_bytes = await self._expose(request.getHeader("Accept") or "")
             except Exception:  # noqa: BLE001 - the scraper waits for a response
-                self._log.failure("Could not collect the metrics")
+                _log.failure("Could not collect the metrics")
                 request.setResponseCode(INTERNAL_SERVER_ERROR)
                 content_type, body_bytes = _PLAIN, b"The gateway failed; see its log\n"
             if not disconnected:

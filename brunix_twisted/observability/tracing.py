@@ -32,6 +32,8 @@ from brunix_twisted.model import TraceContext
 from brunix_twisted.observability.spans import RequestSpan, SpanSource, address_attributes, begin_request
 from brunix_twisted.runtime.reactors import Reactor, cancel_when_fired
 
+_log = Logger("brunix.gateway")
+
 FLUSH_S: Final = 2.0
 """Maximum time to export the last spans when the gateway stops."""
 
@@ -108,8 +110,6 @@ def _resource() -> Resource:
 class _Logs(logging.Handler):
     """Writes the SDK's log records, from any thread, to the gateway's log."""
 
-    _log = Logger("brunix.gateway")
-
     def __init__(self, reactor: Reactor) -> None:
         super().__init__(logging.WARNING)
         self._reactor = reactor
@@ -120,4 +120,4 @@ class _Logs(logging.Handler):
 
     def warn(self, text: str) -> None:
         """Log a warning. Call it on the reactor's thread."""
-        self._log.emit(LogLevel.warn, "Traces: {text}", text=text)
+        _log.emit(LogLevel.warn, "Traces: {text}", text=text)

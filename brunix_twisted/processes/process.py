@@ -26,6 +26,8 @@ from brunix_twisted.processes.ipc import (
     setup_line,
 )
 
+_log = Logger("brunix.processes")
+
 EXITED: Final = "exited"
 """The outcome of a process that exits with status 0."""
 
@@ -33,7 +35,6 @@ EXITED: Final = "exited"
 class GatewayProcess(ProcessProtocol):
     """One gateway process. Its log events are logged here, with its number."""
 
-    _log = Logger("brunix.processes")
     transport: IProcessTransport | None
 
     pid: int | None = None
@@ -137,7 +138,7 @@ class GatewayProcess(ProcessProtocol):
     def _log_output(self, line: bytes) -> None:
         """Log output that did not come from a logger, such as a crash."""
         text = line.decode("utf-8", "backslashreplace")
-        self._log.warn("Process {number} (pid {pid}) wrote: {text}", number=self.number, pid=self.pid, text=text)
+        _log.warn("Process {number} (pid {pid}) wrote: {text}", number=self.number, pid=self.pid, text=text)
 
     def processEnded(self, reason: Failure) -> None:
         """Report how the process ended."""

@@ -34,6 +34,8 @@ from brunix_twisted.runtime.shutdown import Step, run_steps
 if TYPE_CHECKING:
     from brunix_twisted.observability.metrics import Sum
 
+_log = Logger("brunix.processes")
+
 # Restart delay after the first failure. Not zero: if a signal was sent to all processes of the gateway, it reaches the
 # supervisor before the restart.
 _MIN_RESTART_S: Final = 0.1
@@ -64,8 +66,6 @@ class Supervisor(Service):
 
     The processes are numbered from 0. A replacement keeps the number.
     """
-
-    _log = Logger("brunix.processes")
 
     start_timeout_s = 60.0
     """Maximum time for a process to start serving, and for an endpoint to listen."""
@@ -235,7 +235,7 @@ class Supervisor(Service):
     def _changed(self, process: GatewayProcess) -> None:
         self._cancel_deadline(process)
         does = "serves" if process.serves else "drains"
-        self._log.info("Process {number} {does} (pid {pid})", number=process.number, does=does, pid=process.pid)
+        _log.info("Process {number} {does} (pid {pid})", number=process.number, does=does, pid=process.pid)
         self._broadcast()
         if not self._have_started and self._processes(0).running == self._settings.processes:
             self._have_started = True
@@ -254,7 +254,7 @@ class Supervisor(Service):
         ConnectionCounts(self._counts_memory, number, self._settings.processes).withdraw()
         if self._all_exited is not None:
             if how != EXITED:
-                self._log.warn("Process {number} (pid {pid}) {how}", number=number, pid=process.pid, how=how)
+                _log.warn("Process {number} (pid {pid}) {how}", number=number, pid=process.pid, how=how)
             if not self._running:
                 self._all_exited.callback(None)
             return
@@ -268,7 +268,7 @@ class Supervisor(Service):
         pause_s = min(_MIN_RESTART_S * 2.0 ** min(self._failures[number], 10), _MAX_RESTART_S)
         self._failures[number] += 1
         self._restarts += 1
-        self._log.emit(
+        _log.emit(
             LogLevel.info if how == EXITED else LogLevel.error,
             "Process {number} (pid {pid}) {how}; restarting in {pause_s:g} s",
             number=number,
@@ -323,7 +323,7 @@ class Supervisor(Service):
 
     def _kill_late(self) -> None:
         for process in self._running.values():
-            self._log.error("Process {number} (pid {pid}) hangs: killing it", number=process.number, pid=process.pid)
+            _log.error("Process {number} (pid {pid}) hangs: killing it", number=process.number, pid=process.pid)
         self._kill(self._running.values())
 
     def _kill(self, processes: Iterable[GatewayProcess]) -> None:
@@ -331,7 +331,7 @@ class Supervisor(Service):
             try:
                 process.kill()
             except Exception:  # noqa: BLE001 - the other processes must be killed too
-                self._log.failure("Could not kill process {number}", number=process.number)
+                _log.failure("Could not kill process {number}", number=process.number)
 
 
 def _ignore(_: IListeningPort) -> None:

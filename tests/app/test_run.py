@@ -512,7 +512,8 @@ def test_a_terminals_signal_does_not_reach_what_is_starting() -> None:
     done = launch(after("HUP,INT,QUIT,TSTP"), os.getpid(), "cat", "/proc/self/status")
     assert (done.returncode, done.stderr) == (0, "")
     masks = dict(re.findall(r"^(SigBlk|SigIgn|SigPnd|ShdPnd):\s+(\S+)$", done.stdout, re.MULTILINE))
-    assert {name for name, mask in masks.items() if int(mask, 16)} == set()
+    # The rest are real-time signals; GNU make leaves one that the C library uses ignored.
+    assert {name for name, mask in masks.items() if int(mask, 16) & 0x7FFFFFFF} == set()
 
 
 def test_nothing_starts_without_its_parent() -> None:

@@ -126,3 +126,24 @@ def test_no_package_marker_beside_the_plugin() -> None:
     """Installing the gateway would hide Twisted itself, or all of its plugins."""
     assert not (PLUGIN.parent / "__init__.py").exists()
     assert not (PLUGIN.parent.parent / "__init__.py").exists()
+
+
+NAMESPACES = {"brunix.access", "brunix.engine", "brunix.gateway", "brunix.processes"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_log_namespaces(path: Path) -> None:
+    """Moving code changes no operator's log: every logger names its namespace."""
+    tree = ast.parse(path.read_text("utf-8"))
+    loggers = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Logger"
+    ]
+    for call in loggers:
+        named = call.args and ast.unparse(call.args[0]).strip("'\"")
+        assert named in {*NAMESPACES, "_log.namespace"}
+    # Twisted names a logger of a class after the class, whatever it was given.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            assert not [each for each in node.body if isinstance(each, ast.Assign) and each.value in loggers]
