@@ -98,7 +98,10 @@ def diagnose_exception(error: Exception, address: GatewayAddress) -> Diagnosis: 
 
 def _how_to_listen(address: GatewayAddress) -> str:
     if address.host in {"localhost", "127.0.0.1", "::1"}:
-        return "Start the gateway: `twistd --nodaemon --pidfile= brunix`. If it is running, check its PROXY_LISTEN."
+        return (
+            "Start the gateway: `brunix run` with the embedded engine, `twistd --nodaemon --pidfile= brunix` with "
+            "another one. If it is running, check its PROXY_LISTEN."
+        )
     return (
         "Check that the gateway runs on that machine. By default it accepts only local connections; "
         "PROXY_LISTEN=tcp:8000 accepts them on every interface. Behind a proxy, check the port."
