@@ -38,10 +38,10 @@ test("claude-code: a streamed answer as JSON", options, async () => {
 });
 
 const FAILING = script("one ", "two ", { status: "INTERNAL" });
-for (const [name, words, url, model, told] of [
-  ["an unknown model", '"Hi"', GATEWAY, "claude-7", /claude-7.*may not exist/],
-  ["engine down", '"Hi"', DOWN_URL, "brunix", /503 The engine is unreachable/],
-  ["a failure in the middle", `'${FAILING}'`, SCRIPTED_URL, "brunix", /The engine failed to answer/],
+for (const [name, words, changes, expected] of [
+  ["an unknown model", '"Hi"', { model: "claude-7" }, /claude-7.*may not exist/],
+  ["an unreachable engine", '"Hi"', { url: DOWN_URL }, /503 The engine is unreachable/],
+  ["a failure in the middle", `'${FAILING}'`, { url: SCRIPTED_URL }, /The engine failed to answer/],
 ]) {
   test(`claude-code: ${name} is an error`, options, async () => {
     // Without it, Claude Code retries for minutes.
