@@ -155,9 +155,9 @@ for (const [health, state] of [
   [{ status: 200, body: { status: "ok", version: "1" } }, "ok"],
   [{ status: 503, body: { status: "unavailable", reason: "The engine is unreachable", version: "1" } }, "unavailable"],
   [{ status: 503, body: { status: "draining", version: "1" } }, "draining"],
-  [{ status: 502, body: null }, "between"],
-  [{ status: 401, body: null }, "between"],
-  [{ status: 403, body: { error: { message: "Host not allowed. Add it to PROXY_ALLOWED_HOSTS." } } }, "refused"],
+  [{ status: 502, body: null }, "proxy"],
+  [{ status: 401, body: null }, "proxy"],
+  [{ status: 403, body: { error: { message: "Host not allowed. Add it to PROXY_ALLOWED_HOSTS." } } }, "rejected"],
 ]) {
   test(`the status would be wrong, or leave the user alone with it: ${state} ${health?.status ?? ""}`, () => {
     const said = describeStatus(health, "brunix");
