@@ -18,6 +18,7 @@ from typing import Final
 
 import attrs
 
+from brunix_twisted.config.addresses import authority
 from brunix_twisted.config.rules import SettingError
 from brunix_twisted.config.settings import Settings
 
@@ -56,8 +57,7 @@ class Address:
     @property
     def url(self) -> str:
         """The base URL. Over a Unix socket its host is a placeholder."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}" if self.port is None else f"http://{host}:{self.port}"
+        return f"http://{authority(self.host, self.port)}"
 
     def __str__(self) -> str:
         """Return the address for display."""

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from brunix_twisted.config.addresses import authority
 from brunix_twisted.errors import StartError
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import run_steps
@@ -179,6 +180,6 @@ def where(address: IAddress) -> str:
     """Return an address as ``host:port``, ``[host]:port`` or a path."""
     host, port = getattr(address, "host", None), getattr(address, "port", None)
     if host is not None:
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return authority(host, port)
     name = getattr(address, "name", None)
     return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(address)

@@ -15,6 +15,12 @@ class AddressError(ValueError):
     """An address has an unusable form. The message says what to write instead."""
 
 
+def authority(host: str, port: int | None = None) -> str:
+    """Return a host and port as in a URL: an IPv6 address in brackets, and no colon without a port."""
+    bracketed = f"[{host}]" if ":" in host else host
+    return bracketed if port is None else f"{bracketed}:{port}"
+
+
 def endpoint(text: str) -> str:
     """
     Convert a port, a host and port, or the path of a Unix socket to a Twisted endpoint description.
