@@ -39,11 +39,12 @@ PYTEST := $(BIN)/$(if $(COVERAGE),coverage run -m )pytest
 
 STATIC := "$(BIN)/ruff check" "$(BIN)/ruff format --check" "$(BIN)/mypy"
 
+# A process that was killed while it wrote its coverage leaves an empty file.
 test: $(VENV)/installed-dev  ## lint, format check, type check and every test
 	@$(if $(COVERAGE),$(BIN)/coverage erase)
 	@$(BIN)/python tests/support/side_by_side.py "$(PYTEST) -n auto" \
 	    "$(PYTEST) -n auto --reactor=asyncio $(WITHOUT_THREADS)" $(STATIC)
-	@$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
+	@$(if $(COVERAGE),find .coverage -size 0 -delete && $(BIN)/coverage combine --quiet && $(BIN)/coverage report)
 
 coverage:  ## `make test`, with a report of the lines and branches that no test reaches
 	@$(MAKE) --no-print-directory test COVERAGE=1
