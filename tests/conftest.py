@@ -26,9 +26,14 @@ _HOME = isolate(_MARKER)
 from scripted_engine import ScriptedEngine  # noqa: E402 - as said
 from wheels import wheel as wheel  # noqa: E402, PLC0414 - a fixture, to be found by its name
 
-# Tests that are run in the background have Control-C ignored, and so would all that they start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell ignores the first two for commands in the background, and nohup the third. The tests' processes would too.
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 # Hypothesis would fail an example that a busy machine made slow.
