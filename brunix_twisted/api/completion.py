@@ -49,7 +49,8 @@ class _Events:
     """
     Accounts for one answer; see :class:`brunix_twisted.api.streaming.AnswerEvents`.
 
-    It alone sets the headers of an answer, apart from those that every response of the site has.
+    It sets the headers that are sent with an answer only. Those that an error has too, such as the session, are set by
+    :meth:`Completion.prepare` and by the site.
     """
 
     _request: GatewayRequest

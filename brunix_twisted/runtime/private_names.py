@@ -3,7 +3,7 @@ The private names of other packages that the gateway uses, and a check that the 
 
 Any release may rename a private name. Without the check, that would cause an error in the middle of an answer, or a
 memory leak. With it, the gateway does not start, and reports what to install. ``pyproject.toml`` allows only releases
-that have been tested. ``tests/test_private_names.py`` checks that the table is complete.
+that have been tested. ``tests/runtime/test_private_names.py`` checks that the table is complete.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class WatchedCondition(threading.Condition):
 
 
 class Worker:
-    """A worker's thread, and the mailbox it puts texts into."""
+    """A worker's thread, and the queue it puts texts into."""
 
     def __init__(self, max_bytes: int) -> None:
         self.wakes: list[int] = []
@@ -50,7 +50,7 @@ class Worker:
         self._thread = ThreadPoolExecutor(1)
 
     def watch(self, text_queue: TextQueue) -> None:
-        """Work with another mailbox."""
+        """Work with another queue."""
         self.text_queue = text_queue
         self._room = WatchedCondition(text_queue._lock)  # noqa: SLF001 - the only way to know that a thread waits
         text_queue._room = self._room  # noqa: SLF001 - likewise
@@ -66,7 +66,7 @@ class Worker:
     def end(self) -> None:
         self.text_queue.close()
         with self.text_queue._lock:  # noqa: SLF001 - likewise
-            # A mailbox that fails to do this itself would hang the run.
+            # A queue that fails to do this itself would hang the run.
             self._room.notify_all()
         self._thread.shutdown()
 
@@ -312,7 +312,7 @@ class Seam:
         """What the relays ended with."""
         self.logged_errors: list[str] = []
 
-    def answer(self, encoder: Encoder | None = None, **timeouts: Any) -> AnswerProducer:  # noqa: ANN401 - as in Terms
+    def answer(self, encoder: Encoder | None = None, **timeouts: Any) -> AnswerProducer:  # noqa: ANN401 - as in StreamTimeouts
         return AnswerProducer(
             self.reactor.as_reactor,
             self.request,
