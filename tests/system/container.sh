@@ -41,7 +41,7 @@ cp -r "$units"/* etc/systemd/system/
 mv etc/systemd/system/gateway.env etc/brunix/
 cat >opt/brunix/.venv/bin/twistd <<'END'
 #!/bin/sh
-export PYTHONPATH=/opt/project:/opt/packages LD_LIBRARY_PATH=/opt/python/lib
+export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}/opt/project:/opt/packages" LD_LIBRARY_PATH=/opt/python/lib
 exec /opt/python/bin/python3 -P -c 'from twisted.scripts.twistd import run; run()' "$@"
 END
 chmod 755 opt/brunix/.venv/bin/twistd
