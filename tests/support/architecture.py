@@ -25,6 +25,7 @@ LEVELS = {
     "http": 5,
     "observability": 4,
     "engine": 3,
+    "state": 3,
     "dialects": 2,
     "page": 2,
     "config": 1,
