@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 import attrs
 
@@ -13,6 +13,16 @@ Why an answer ended: ``stop`` (the engine ended it, or a stop sequence occurred)
 
 ``load`` and ``unload`` are Ollama's, for a request without a question.
 """
+
+SessionOutcome = Literal["found", "new", "named", "side"]
+"""
+How a request got its session.
+
+``found``: by the conversation that it presents; ``named``: by an id; ``new``: a new one, because no session fits;
+``side``: a new one, for a client's side request, which belongs to no conversation.
+"""
+
+SESSION_OUTCOMES: Final[tuple[SessionOutcome, ...]] = get_args(SessionOutcome)
 
 
 @attrs.frozen
@@ -179,7 +189,7 @@ class CompletionEnd:
         return self.load_duration_ns + self.prompt_eval_duration_ns + self.eval_duration_ns
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class CompletedAnswer:
     """An answer that is complete and has been sent."""
 
@@ -188,6 +198,8 @@ class CompletedAnswer:
     end: CompletionEnd
     session_id: str
     """The engine session; for several questions, their sessions separated by commas."""
+    caller: bytes
+    """The digest of the caller; see :meth:`brunix_twisted.api.sessions.Sessions.identify`."""
 
 
 @attrs.frozen

@@ -8,7 +8,8 @@ reactor's thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from secrets import token_hex
 
 import attrs
@@ -18,9 +19,12 @@ from twisted.python.failure import Failure
 
 from brunix_twisted import errors
 from brunix_twisted.api.admission import Admission
-from brunix_twisted.api.in_flight import InFlight
-from brunix_twisted.api.sessions import SessionAssignment, Sessions, is_placeholder
+from brunix_twisted.api.caller import caller_of
+from brunix_twisted.api.in_flight import Entry, InFlight
+from brunix_twisted.api.session_ids import is_placeholder
+from brunix_twisted.api.sessions import SessionAssignment, Sessions
 from brunix_twisted.api.streaming import AnswerProducer, StreamTimeouts
+from brunix_twisted.config.trusted_proxies import TrustedProxies
 from brunix_twisted.dialects import Dialect, Encoder
 from brunix_twisted.engine import Call, Engine
 from brunix_twisted.errors import GatewayError
@@ -56,6 +60,7 @@ class _Events:
     _request: GatewayRequest
     _seconds: Callable[[], float]
     _stall_timeout_s: float
+    _began: Callable[[], object]
 
     def on_headers(self, content_type: bytes, length_bytes: int | None) -> None:
         """Set the headers that belong to an answer, and to no error."""
@@ -63,7 +68,9 @@ class _Events:
         if timing := self._request.in_progress.server_timing(self._seconds()):
             set_header(b"Server-Timing", timing)
         set_header(b"Content-Type", content_type)
-        if length_bytes is not None:
+        if length_bytes is None:
+            self._began()
+        else:
             set_header(b"Content-Length", b"%d" % length_bytes)
         # Asks nginx to pass a stream on as it arrives.
         set_header(b"X-Accel-Buffering", b"no")
@@ -85,13 +92,21 @@ class _Events:
 class Completion:
     """Runs completion requests."""
 
-    def __init__(
-        self, reactor: Reactor, engine: Engine, admission: Admission, sessions: Sessions, timeouts: StreamTimeouts
+    def __init__(  # noqa: PLR0913 - what an answer needs
+        self,
+        reactor: Reactor,
+        engine: Engine,
+        admission: Admission,
+        sessions: Sessions,
+        timeouts: StreamTimeouts,
+        *,
+        proxies: TrustedProxies,
     ) -> None:
         """
         Use one engine, behind one queue.
 
         :param timeouts: of a streamed answer. A whole answer has no first-token timeout and no heartbeats.
+        :param proxies: the proxies that may name a caller.
         """
         self._reactor = reactor
         self._engine = engine
@@ -99,51 +114,72 @@ class Completion:
         self._sessions = sessions
         self._timeouts = timeouts
         self._whole_timeouts = attrs.evolve(timeouts, first_token_timeout_s=0, heartbeat_s=0)
+        self._proxies = proxies
         self.in_flight = InFlight(reactor, admission)
 
-    async def complete(self, request: GatewayRequest, dialect: Dialect) -> CompletedAnswer | None:
+    async def complete(
+        self,
+        request: GatewayRequest,
+        dialect: Dialect,
+        keep: Callable[[CompletedAnswer], Awaitable[object]] | None = None,
+    ) -> None:
         """
         Answer a request in its dialect. Cancelling cancels the engine call.
 
-        Returns the answer when its last bytes have been sent; None if a part of it was sent, and then an error.
-
+        :param keep: stores a complete answer, before its end is sent.
         :raises GatewayError: nothing has been sent yet. Answer the request with this error.
-        """
-        return await self.run(await self.prepare(request, dialect))
-
-    async def prepare(self, request: GatewayRequest, dialect: Dialect) -> Job:
-        """
-        Parse a request's body and assign its session. Nothing is sent and no engine is called yet.
-
-        :raises GatewayError: the request is not valid, or the gateway is stopping.
         """
         requested = await request.parsed(dialect.parse)
         request.in_progress.streamed = requested.stream
         if requested.ignored:
             request.setHeader(b"X-Brunix-Ignored", ", ".join(requested.ignored).encode("ascii"))
-        self.in_flight.check()
-        assignment = self._sessions.assign(requested, _named_session(request), request.in_progress.started_s)
+        with self.in_flight.entry(stream=requested.stream) as entry:
+            job = await self.prepare(request, requested, dialect)
+            try:
+                await self.run(job, entry, keep)
+            finally:
+                self._sessions.release(job.assignment)
+
+    def caller(self, request: GatewayRequest) -> bytes:
+        """Return the digest of a request's caller."""
+        return self._sessions.identify(caller_of(request, self._proxies))
+
+    async def prepare(self, request: GatewayRequest, requested: CompletionRequest, dialect: Dialect) -> Job:
+        """
+        Assign the sessions of a request. Nothing is sent and no engine is called yet.
+
+        :raises GatewayError: the request is not valid.
+        """
+        meta = ResponseMeta(id=token_hex(16), created_s=time.time())
+        encoder = dialect.encoder(requested, meta)
+        assignment = await self._sessions.assign(requested, _named_session(request), caller_of(request, self._proxies))
         request.session_id = ", ".join(dict.fromkeys(assignment.session_ids))
         if request.session_id:
+            request.in_progress.session_outcome = assignment.outcome
             request.setHeader(b"X-Session-Id", request.session_id.encode("ascii"))
-        meta = ResponseMeta(id=token_hex(16), created_s=time.time())
-        return Job(request, requested, assignment, meta, dialect.encoder(requested, meta))
+            request.setHeader(b"X-Brunix-Session", assignment.outcome.encode("ascii"))
+        return Job(request, requested, assignment, meta, encoder)
 
-    async def run(self, job: Job) -> CompletedAnswer | None:
+    async def run(
+        self, job: Job, entry: Entry, keep: Callable[[CompletedAnswer], Awaitable[object]] | None = None
+    ) -> None:
         """Call the engine for each query of a job, and send its answer; see :meth:`complete`."""
-        request, requested = job.request, job.requested
+        request, requested, assignment = job.request, job.requested, job.assignment
         timeouts = self._timeouts if requested.stream else self._whole_timeouts
-        events = _Events(request, self._reactor.seconds, timeouts.stall_timeout_s)
+        began = partial(self._sessions.began, assignment)
+        events = _Events(request, self._reactor.seconds, timeouts.stall_timeout_s, began)
         answer = AnswerProducer(self._reactor, request, job.encoder, timeouts, events)
-        self.in_flight.answers[answer] = requested.stream
         try:
+            entry.begin(answer)
             choices = [await self._call_engine(job, answer, index) for index in range(len(requested.queries))]
             end = self._end(job, choices)
+            if keep is not None:
+                await keep(CompletedAnswer(requested, job.meta, end, request.session_id, assignment.caller))
+            await self._sessions.settle(assignment)
             # Before the end is written: the record is made when it is.
             request.in_progress.completed(choices, end.prompt_tokens)
             answer.finish(end)
-            self._sessions.completed(job.assignment, requested, choices, self._reactor.seconds())
-            return CompletedAnswer(requested=requested, meta=job.meta, end=end, session_id=request.session_id)
+            self._sessions.completed(assignment, choices)
         except CancelledError:
             raise
         except Exception as fault:
@@ -155,12 +191,8 @@ class Completion:
                 raise error from fault
             _log.warn("Request {request_id}: {error}", request_id=request.request_id, error=error)
             answer.fail(error)
-            return None
         finally:
-            # First: a drain waits for every answer that is in flight.
-            del self.in_flight.answers[answer]
             answer.stopProducing()
-            self.in_flight.removed()
 
     async def _call_engine(self, job: Job, answer: AnswerProducer, index: int) -> Choice:
         """Call the engine for one query of a job, and send what it answers."""
@@ -196,15 +228,7 @@ class Completion:
             return result
 
         in_progress.queued(self._reactor.seconds())
-        try:
-            return await answer.stream_call(
-                index, call, limiter, lambda begin: self._admission.run(lambda: start(begin))
-            )
-        except Exception:
-            if measured not in in_progress.calls:
-                # The engine received nothing, so the session still holds the conversation it was assigned for.
-                self._sessions.release(job.assignment, self._reactor.seconds())
-            raise
+        return await answer.stream_call(index, call, limiter, lambda begin: self._admission.run(lambda: start(begin)))
 
     def _end(self, job: Job, choices: list[Choice]) -> CompletionEnd:
         load_s, prompt_s, text_s = job.request.in_progress.durations_s(self._reactor.seconds())

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
 from twisted.internet.defer import Deferred, succeed
 
 from brunix_twisted import errors
@@ -11,12 +15,33 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.runtime.reactors import Reactor, cancel_when_fired
 
 
-class InFlight:
-    """
-    The answers in flight.
+@attrs.define(eq=False)
+class Entry:
+    """A request for an answer that is in flight."""
 
-    The code that adds an answer to :attr:`answers` removes it, and then calls :meth:`removed`.
-    """
+    stream: bool
+    producer: AnswerProducer | None = None
+    _is_aborted: bool = False
+
+    def begin(self, producer: AnswerProducer) -> None:
+        """
+        Note that the answer begins.
+
+        :raises GatewayError: it is too late, because the gateway is stopping.
+        """
+        self.producer = producer
+        if self._is_aborted:
+            raise _stopping()
+
+    def abort(self) -> None:
+        """End the answer with an error."""
+        self._is_aborted = True
+        if self.producer is not None:
+            self.producer.abort(_stopping())
+
+
+class InFlight:
+    """The answers in flight."""
 
     def __init__(self, reactor: Reactor, admission: Admission) -> None:
         """
@@ -26,8 +51,8 @@ class InFlight:
         """
         self._reactor = reactor
         self._admission = admission
-        self.answers: dict[AnswerProducer, bool] = {}
-        """The answers in flight, and whether each is a stream."""
+        self.entries: dict[Entry, None] = {}
+        """The requests in flight, oldest first."""
         self.draining = False
         """Whether new requests are rejected because the gateway stops."""
         self._drained: Deferred[None] = Deferred()
@@ -35,21 +60,25 @@ class InFlight:
     @property
     def streams(self) -> int:
         """The number of streamed answers in flight, those in the queue included."""
-        return sum(self.answers.values())
+        return sum(entry.stream for entry in self.entries)
 
-    def check(self) -> None:
+    @contextmanager
+    def entry(self, *, stream: bool) -> Iterator[Entry]:
         """
-        Check that a new answer may begin.
+        Count a request while it is in flight: a drain waits for it.
 
         :raises GatewayError: the gateway is stopping.
         """
         if self.draining:
             raise _stopping()
-
-    def removed(self) -> None:
-        """Note that an answer has been removed: a drain ends with the last one."""
-        if self.draining and not self.answers:
-            self._drained.callback(None)
+        entry = Entry(stream)
+        self.entries[entry] = None
+        try:
+            yield entry
+        finally:
+            del self.entries[entry]
+            if self.draining and not self.entries:
+                self._drained.callback(None)
 
     def drain(self, timeout_s: float) -> Deferred[None]:
         """
@@ -59,14 +88,14 @@ class InFlight:
         """
         self.draining = True
         self._admission.refuse(_stopping)
-        if not self.answers:
+        if not self.entries:
             return succeed(None)
 
         def abort() -> None:
             # An answer with several prompts may have returned to the queue.
             self._admission.refuse(_stopping)
-            for answer in tuple(self.answers):
-                answer.abort(_stopping())
+            for entry in tuple(self.entries):
+                entry.abort()
 
         return cancel_when_fired(self._drained, self._reactor.callLater(timeout_s, abort))
 

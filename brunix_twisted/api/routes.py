@@ -33,7 +33,7 @@ from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http.site import GatewayRequest
 from brunix_twisted.limits import count_tokens
-from brunix_twisted.model import Model, Processes
+from brunix_twisted.model import CompletedAnswer, Model, Processes
 from brunix_twisted.page import HTML, Asset, wants_page
 
 # The dialect that renders an error. Paths of no API use the one that most clients understand.
@@ -107,30 +107,31 @@ class Gateway:
     @app.route("/v1/responses", methods=["POST"])
     async def openai_responses(self, request: GatewayRequest) -> None:
         """Answer a conversation, and store the answer by its id."""
-        answered = await self._completion.complete(request, self._openai_responses)
-        if answered is not None:
-            requested, meta = answered.requested, answered.meta
-            body = responses.response_body(requested, meta, answered.end) if requested.stored else None
-            self._answers.keep(meta.id, answered.session_id, body)
+        await self._completion.complete(request, self._openai_responses, self._keep)
+
+    async def _keep(self, answered: CompletedAnswer) -> None:
+        requested, meta = answered.requested, answered.meta
+        body = responses.response_body(requested, meta, answered.end) if requested.stored else None
+        await self._answers.keep(meta.id, answered.session_id, answered.caller, body)
 
     @app.route("/v1/responses/<name>", methods=["GET"])
-    def openai_response(self, request: GatewayRequest, name: str) -> bytes:
+    async def openai_response(self, request: GatewayRequest, name: str) -> bytes:
         """Return a stored answer."""
         if request.args and request.args.get(b"stream", [b"false"])[0] != b"false":
             raise GatewayError(
                 errors.INVALID_REQUEST, "stream=true is not supported when retrieving a stored response", param="stream"
             )
-        return _json(request, self._kept(name))
+        return _json(request, await self._kept(request, name))
 
     @app.route("/v1/responses/<name>", methods=["DELETE"])
-    def openai_response_deleted(self, request: GatewayRequest, name: str) -> bytes:
+    async def openai_response_deleted(self, request: GatewayRequest, name: str) -> bytes:
         """Delete a stored answer."""
-        self._kept(name)
-        self._answers.forget(responses.answer_id(name))
+        await self._kept(request, name)
+        await self._answers.forget(responses.answer_id(name))
         return _json(request, responses.deleted_body(name))
 
-    def _kept(self, name: str) -> bytes:
-        body = self._answers.body_of(responses.answer_id(name))
+    async def _kept(self, request: GatewayRequest, name: str) -> bytes:
+        body = await self._answers.body_of(responses.answer_id(name), self._completion.caller(request))
         if body is None:
             raise GatewayError(errors.NOT_FOUND, f"Response with id '{name}' not found")
         return body

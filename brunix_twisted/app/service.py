@@ -14,9 +14,10 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, 
 
 from brunix_twisted.api.admission import Admission
 from brunix_twisted.api.completion import Completion
+from brunix_twisted.api.conversations import Digests
 from brunix_twisted.api.response_store import ResponseStore
 from brunix_twisted.api.routes import Gateway, refuse
-from brunix_twisted.api.sessions import ConversationIndex, Sessions
+from brunix_twisted.api.sessions import Sessions
 from brunix_twisted.api.streaming import StreamTimeouts
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
@@ -34,6 +35,8 @@ from brunix_twisted.page import load as load_page
 from brunix_twisted.runtime.listening import Listener
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import Step, run_steps
+from brunix_twisted.state import StateLimits
+from brunix_twisted.state.memory import MemoryStore
 
 if TYPE_CHECKING:
     from brunix_twisted.observability.metrics import Metrics
@@ -47,6 +50,9 @@ _ARRIVAL_S = 2.0
 
 # Maximum time to close a port. Twisted's ports take one reactor iteration; a plugin's may never report it.
 _CLOSED_S = 2.0
+
+# Maximum time to write the last turns of conversations.
+_WRITTEN_S = 1.0
 
 # Maximum time for cancelled engine calls to end. They normally take milliseconds.
 _CANCELLED_S = 3.0
@@ -94,19 +100,28 @@ class GatewayService(Service):
             queue_timeout_s=settings.queue_timeout_s,
         )
         self._admission = admission
-        conversations = ConversationIndex(max_sessions=settings.session_max, max_age_s=settings.session_max_age_s)
-        answers = ResponseStore(
+        self._state = MemoryStore(
             self._reactor.seconds,
-            max_answers=settings.session_max,
-            max_bodies=settings.store_max,
-            max_bytes=settings.store_max_bytes,
-            max_age_s=settings.session_max_age_s,
+            StateLimits(
+                max_sessions=settings.session_max,
+                max_age_s=settings.session_max_age_s,
+                max_bodies=settings.store_max,
+                max_bytes=settings.store_max_bytes,
+            ),
+        )
+        self._sessions = Sessions(
+            self._reactor,
+            self._state,
+            Digests(token_bytes(32)),
+            lambda: token_hex(16),
+            continuity=settings.session_continuity,
+            exact=settings.session_match == "exact",
         )
         self._completion = Completion(
             self._reactor,
             self._engine,
             admission,
-            Sessions(conversations if settings.session_continuity else None, answers, lambda: token_hex(16)),
+            self._sessions,
             StreamTimeouts(
                 heartbeat_s=settings.heartbeat_s,
                 first_token_timeout_s=settings.first_token_timeout_s,
@@ -114,6 +129,7 @@ class GatewayService(Service):
                 buffer_bytes=settings.buffer_bytes,
                 max_answer_bytes=settings.max_answer_bytes,
             ),
+            proxies=settings.trusted_proxies,
         )
         model = Model(
             id=settings.model_id,
@@ -127,7 +143,7 @@ class GatewayService(Service):
             self._completion,
             model,
             settings.heartbeat_form,
-            answers=answers,
+            answers=ResponseStore(self._state),
             processes=lambda: self.processes,
         )
         if settings.page:
@@ -236,6 +252,10 @@ class GatewayService(Service):
             ("await the engine calls", lambda: self._admission.when_idle().addTimeout(_CANCELLED_S, clock)),
             # The process exits soon after this, and loses data that its sockets have not sent.
             ("close the connections", lambda: self._site.close(_FLUSH_S)),
+            (
+                "write the conversations",
+                lambda: ensureDeferred(self._sessions.when_written()).addTimeout(_WRITTEN_S, clock),
+            ),
             ("stop parsing", self._site.bodies.stop),
             *self._release(),
         )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import attrs
 
-from brunix_twisted.config import addresses, allowed_hosts, certificates, cors_origins
+from brunix_twisted.config import addresses, allowed_hosts, certificates, cors_origins, trusted_proxies
 from brunix_twisted.config.cors_origins import Origins
 from brunix_twisted.config.rules import (
     MODEL_NAME,
@@ -29,6 +29,7 @@ from brunix_twisted.config.rules import (
     whole_number,
     words,
 )
+from brunix_twisted.config.trusted_proxies import TrustedProxies
 
 
 def _setting(variable: str, default: str, rule: Rule, meaning: str) -> Any:  # noqa: ANN401 - attrs.field returns Any too
@@ -204,6 +205,21 @@ class Settings:
         seconds(1, 31_536_000),
         "How long a conversation is remembered for that. It should not exceed the time that the engine keeps a "
         "session.",
+    )
+    session_match: Literal["fitting", "exact"] = _setting(
+        "PROXY_SESSION_MATCH",
+        "fitting",
+        matching("fitting|exact", "fitting or exact"),
+        "What a request must present to continue a session. `fitting`: turns that fit this one session of its caller "
+        "and no other, such as the last ones, or those before an edited question. `exact`: the complete conversation, "
+        "for callers who share an address and a key, but may not share a session.",
+    )
+    trusted_proxies: TrustedProxies = _setting(
+        "PROXY_TRUSTED_PROXIES",
+        "",
+        Rule("addresses or networks separated by commas, such as 10.0.0.0/8, or unix", trusted_proxies.read),
+        "Proxies whose `X-Forwarded-For` and `X-Forwarded-User` tell callers apart; `unix` is every client on a UNIX "
+        "socket. From all others these headers are ignored.",
     )
     store_max: int = _setting(
         "PROXY_STORE_MAX",

@@ -298,9 +298,7 @@ def _question(messages: Sequence[Message]) -> tuple[str, tuple[Turn, ...] | None
     Claude Code adds reminders for its model to the user's messages. They are not part of the conversation, so they are
     left out.
     """
-    query, history = question([_Message(_role(message), _without_reminders(message)) for message in messages])
-    with_tools = any(_is_tool_block(block) for message in messages for block in _blocks(message.content))
-    return query, None if with_tools else history
+    return question([_Message(_role(message), _without_reminders(message)) for message in messages])
 
 
 def _role(message: Message) -> str:

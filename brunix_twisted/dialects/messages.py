@@ -46,8 +46,9 @@ def question(messages: Sequence[Message], parameter: str = "messages") -> tuple[
     """
     Return the text of the last user message, and the turns before it.
 
-    Messages that are not a plain conversation of questions and answers give None for the turns: engine sessions contain
-    nothing else.
+    The turns are the questions and answers in the messages; an answer without a question, such as a greeting, is a turn
+    too. Instructions, tool calls and their results are not: no engine session contains them. If an answer or a result
+    comes after the question, there are no turns (None): the question has been asked before.
 
     :param parameter: name of the request's parameter, for errors.
     :raises GatewayError: INVALID_REQUEST if there is no user message, or the last one has no text.
@@ -71,19 +72,18 @@ def question(messages: Sequence[Message], parameter: str = "messages") -> tuple[
     return query, None if answered else _turns(messages[:last])
 
 
-def _turns(messages: Sequence[Message]) -> tuple[Turn, ...] | None:
+def _turns(messages: Sequence[Message]) -> tuple[Turn, ...]:
     turns = []
-    question: Message | None = None
+    question = ""
     for message in messages:
         if message.role == "user":
             # Of several in a row, the engine has received only the last. The others are a preface of the client, or
             # questions without an answer, and are in no session.
-            question = message
-        elif message.role == "assistant" and question is not None:
-            turns.append(Turn(text_of(question.content), text_of(message.content)))
-            question = None
-        elif message.role not in _INSTRUCTIONS:
-            return None
+            question = text_of(message.content) or question
+        elif message.role == "assistant" and (answer := text_of(message.content)):
+            # Without a question it is a greeting, or a note of the client's.
+            turns.append(Turn(question, answer))
+            question = ""
     return tuple(turns)
 
 

@@ -9,7 +9,9 @@ from twisted.web.http import Request
 from brunix_twisted.config.cors_origins import Origins
 
 _METHODS: Final = b"GET, HEAD, POST, DELETE, OPTIONS"
-_EXPOSED_HEADERS: Final = b"X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
+_EXPOSED_HEADERS: Final = (
+    b"X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Session, X-Brunix-Ignored, Retry-After, Server-Timing"
+)
 
 
 def admit(request: Request, origins: Origins) -> bool:

@@ -54,7 +54,7 @@ def log_request(record: RequestRecord) -> None:
     line = (
         f"{record.original_method} {record.path} {'gone' if record.gone else status} "
         f"{record.sent_bytes} bytes {record.total_s * 1000:.1f} ms request={record.request_id} "
-        f"session={record.session or '-'} dialect={record.dialect} "
+        f"session={record.session or '-'} match={record.session_outcome or '-'} dialect={record.dialect} "
         f"first_ms={'-' if first_token_s is None else f'{first_token_s * 1000:.1f}'} tokens={record.tokens} "
         f"ended={record.reason}{f' trace={record.trace_id}' if record.trace_id else ''}"
     )
@@ -70,6 +70,7 @@ def log_request(record: RequestRecord) -> None:
         status=status,
         streamed=record.streamed,
         session=record.session,
+        match=record.session_outcome,
         trace=record.trace_id,
         queue_s=record.queue_s,
         first_token_s=first_token_s,

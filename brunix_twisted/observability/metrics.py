@@ -29,7 +29,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from brunix_twisted import __version__
 from brunix_twisted.dialects.endpoints import QUESTIONS
-from brunix_twisted.model import Processes
+from brunix_twisted.model import SESSION_OUTCOMES, Processes
 from brunix_twisted.observability.request_record import REASONS, Readings, RequestRecord
 from brunix_twisted.runtime.reactors import Reactor
 
@@ -90,6 +90,13 @@ class Metrics:
         )
         calls = Counter(f"{PREFIX}engine_calls", "Finished engine calls.", ["rpc", "code"], registry=registry)
         ended = Counter(f"{PREFIX}ended", "Finished questions by reason.", ["reason"], registry=registry)
+        sessions = Counter(
+            f"{PREFIX}sessions",
+            "Requests with a session, by how they got it: found by the conversation, new, named, or new for a side "
+            "request.",
+            ["outcome"],
+            registry=registry,
+        )
         self._lag = Histogram(
             f"{PREFIX}reactor_lag_seconds",
             "Delay of the event loop, measured once a second.",
@@ -100,6 +107,7 @@ class Metrics:
         self._durations = cache(duration.labels)
         self._firsts = {endpoint: first.labels(endpoint) for endpoint in QUESTIONS}
         self._ended = {reason: ended.labels(reason) for reason in REASONS}
+        self._sessions = {outcome: sessions.labels(outcome) for outcome in SESSION_OUTCOMES}
         self._prompt_tokens, self._tokens = tokens.labels("prompt"), tokens.labels("completion")
         self._statuses = cache(self._requests.labels)
         self._calls = cache(calls.labels)
@@ -120,6 +128,8 @@ class Metrics:
         if first is None:
             return
         self._ended[record.reason].inc()
+        if record.session_outcome is not None:
+            self._sessions[record.session_outcome].inc()
         if record.queue_s is None:
             return
         self._queue_wait.observe(record.queue_s)

@@ -18,7 +18,7 @@ import attrs
 from brunix_twisted import errors
 from brunix_twisted.dialects.endpoints import DialectName, endpoint_of
 from brunix_twisted.errors import Kind
-from brunix_twisted.model import Choice, Processes
+from brunix_twisted.model import Choice, Processes, SessionOutcome
 
 Reason = Literal[
     "complete",
@@ -81,6 +81,8 @@ class RequestRecord:
     streamed: bool
     session: str
     """See :func:`session_digest`."""
+    session_outcome: SessionOutcome | None
+    """None for a request without a session."""
     queue_s: float | None
     """Time in the queue; None for a request that needs no worker."""
     first_token_s: float | None
@@ -177,6 +179,7 @@ class RequestInProgress:
     trace_id: str = ""
     anthropic: bool = False
     """Whether the request has Anthropic's version header, which selects the dialect of an ambiguous path."""
+    session_outcome: SessionOutcome | None = None
     first_text_s: float | None = None
     """When the first text of the answer arrived."""
     calls: list[EngineCall] = attrs.Factory(list)
@@ -272,6 +275,7 @@ class RequestInProgress:
             status=status,
             streamed=self.streamed,
             session=session,
+            session_outcome=self.session_outcome,
             queue_s=self._waited(now_s),
             first_token_s=self._first_token_s(),
             engine_s=self._engine_s(now_s),

@@ -66,11 +66,12 @@ TOO_LARGE = "The engine's answer is too large; PROXY_MAX_ANSWER_BYTES is the lim
 
 async def until_stalled(gateway: RunningGateway) -> None:
     """Wait until the only answer's client takes nothing more and its buffer is full."""
-    answers = gateway.service._completion.in_flight.answers  # noqa: SLF001 - backpressure shows in nothing else
+    answers = gateway.service._completion.in_flight.entries  # noqa: SLF001 - backpressure shows in nothing else
 
     def stalled() -> bool:
         # The system's buffers grow while they are filled, so a pause may be a short one.
-        (answer,) = answers
+        (answer,) = (entry.producer for entry in answers)
+        assert answer is not None
         relay = answer._relay  # noqa: SLF001 - likewise
         return answer._paused and relay is not None and waiting_bytes(relay.call) >= BUFFER_BYTES  # noqa: SLF001 - likewise
 
@@ -518,7 +519,7 @@ async def test_stopping_between_two_prompts(serve: Serve, engine: ScriptedEngine
     """A request of several prompts does not outlast the gateway's patience by waiting for a worker in between."""
     gateway = await serve(thread_workers=1, drain_s=2)
     admission = gateway.service._admission  # noqa: SLF001 - nothing else can come between two prompts of one request
-    answers = gateway.service._completion.in_flight.answers  # noqa: SLF001 - shows in nothing else
+    answers = gateway.service._completion.in_flight.entries  # noqa: SLF001 - shows in nothing else
     prompts = [script("one", {"wait": "go"}), script(HANG)]
     client = clients(gateway).ask(COMPLETIONS, {"model": "brunix", "stream": True, "prompt": prompts})
     await client.read(b"one")

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any, Final
 
 import attrs
 import pytest
 import pytest_twisted
-from twisted.internet.task import Clock
 
-from brunix_twisted import errors
-from brunix_twisted.api.response_store import ResponseStore
-from brunix_twisted.api.sessions import ConversationIndex, Sessions
-from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Choice, CompletionRequest, EditorContext, Turn
+from brunix_twisted.config import trusted_proxies
 from endpoints import CHAT, CHATS, ENDPOINTS, MESSAGES, RESPONSES, busy_status, limited
 from fake_reactor import LIMIT_S
 from gateways import RunningGateway, in_thread, run_gateway, stop_gateway
@@ -199,31 +192,56 @@ async def test_at_the_same_time(client: Client) -> None:
     await received.ended
 
 
+# What users and their clients do.
+
+
 @every_api
 @pytest.mark.parametrize(
     "edit",
     [
-        pytest.param(lambda said: [user("uno"), *said[1:]], id="first question"),
-        pytest.param(lambda said: [said[0], assistant("uno"), *said[2:]], id="first answer"),
-        pytest.param(lambda said: [*said[:2], user("dos"), said[3]], id="last question"),
-        pytest.param(lambda said: [*said[:3], assistant("dos")], id="last answer"),
-        pytest.param(lambda said: said[:2], id="gone back"),
-        pytest.param(lambda said: said[2:], id="begin cut off"),
-        pytest.param(lambda said: [*said[2:], *said[:2]], id="turned round"),
-        pytest.param(lambda said: [user("one two"), said[3]], id="joined"),
-        pytest.param(lambda said: [*said, *said[2:]], id="doubled"),
-        pytest.param(lambda said: [*said[:3], user("again"), said[3]], id="two questions at once"),
-        pytest.param(lambda said: [*said, assistant("more")], id="two answers at once"),
-        pytest.param(lambda said: [assistant("Welcome!"), *said], id="greeting"),
+        pytest.param(lambda said: said[:2], id="edited or regenerated"),
+        pytest.param(lambda said: said[2:], id="window of one turn"),
+        pytest.param(lambda said: [assistant("Welcome!"), *said], id="greeting put before"),
+        pytest.param(lambda said: [user("What was said?"), assistant("One."), *said[2:]], id="summary"),
+        pytest.param(lambda said: [assistant("Summary: one."), *said[2:]], id="summary as an answer"),
+        pytest.param(lambda said: [{"role": "system", "content": "Summary"}, *said[2:]], id="summary as instructions"),
+        pytest.param(lambda said: [*said, user("asked, and failed")], id="failed question left"),
+        pytest.param(lambda said: [*said, user("asked"), assistant("")], id="failed question with an empty answer"),
+        pytest.param(lambda said: [*said, assistant("more")], id="note of the client"),
         pytest.param(lambda said: [*said, {"role": "tool", "content": "r"}], id="tool"),
-        pytest.param(lambda _: [], id="new"),
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_an_edited_conversation(
-    client: Client, path: str, edit: Callable[[list[Message]], list[Message]]
-) -> None:
-    """A user who edits or repeats a question would be answered out of what is no longer on the screen."""
+async def test_goes_on_after(client: Client, path: str, edit: Callable[[list[Message]], list[Message]]) -> None:
+    """A user whose client sends less than all of it, or who goes back a turn, would be answered without context."""
+    said, session_id = await client.talk("one", "two", path=path)
+    answer = await client.ask(*edit(said), user("three"), path=path)
+    assert answer.session_id == session_id
+    # And from there on, whichever way it was.
+    for history in ([*edit(said), user("three"), assistant(answer.text)], said):
+        assert (await client.ask(*history, user("four"), path=path)).session_id == session_id
+
+
+@every_api
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda said: [user("uno"), said[1]], id="first question"),
+        pytest.param(lambda said: [said[0], assistant("uno")], id="first answer"),
+        pytest.param(lambda said: [*said[:2], user("dos"), said[3]], id="last question"),
+        pytest.param(lambda said: [*said[:3], assistant("dos")], id="last answer"),
+        pytest.param(lambda said: [user("one two"), said[3]], id="joined"),
+        pytest.param(lambda said: [*said, *said[2:]], id="doubled"),
+        pytest.param(lambda _: [assistant("Welcome!")], id="greeting alone"),
+        pytest.param(lambda _: [], id="new"),
+        pytest.param(
+            lambda said: [user("a"), assistant("b"), user("c"), assistant("d"), *said[2:]], id="end of another"
+        ),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_another_conversation(client: Client, path: str, edit: Callable[[list[Message]], list[Message]]) -> None:
+    """A user would be answered out of another conversation than the one on the screen."""
     said, session_id = await client.talk("one", "two", path=path)
     assert (await client.ask(*edit(said), user("three"), path=path)).session_id != session_id
     # Nor has that taken it from the conversation as it was.
@@ -231,14 +249,84 @@ async def test_an_edited_conversation(
 
 
 @every_api
+@streamed_or_whole
+@pytest_twisted.ensureDeferred
+async def test_a_greeting(client: Client, path: str, *, stream: bool) -> None:
+    """A user of an assistant that speaks first would never be answered in context."""
+    greeting = assistant("Hello! Ask me anything.")
+    said: list[Message] = [greeting]
+    session_ids = []
+    for question in ("one", "two", "three"):
+        said.append(user(question))
+        answer = await client.ask(*said, path=path, stream=stream)
+        said.append(assistant(answer.text))
+        session_ids.append(answer.session_id)
+    assert len(set(session_ids)) == 1
+    # Every conversation begins with it.
+    assert (await client.ask(greeting, user("one"), path=path)).session_id != session_ids[0]
+
+
+@every_api
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest_twisted.ensureDeferred
+async def test_a_sliding_window(client: Client, path: str, turns: int) -> None:
+    """A user whose client sends only the last turns would lose the context as soon as the first turn is left out."""
+    said: list[Message] = []
+    session_ids = set()
+    for number in range(7):
+        question = user(f"question {number}")
+        answer = await client.ask(*said[-2 * turns :], question, path=path)
+        said += [question, assistant(answer.text)]
+        session_ids.add(answer.session_id)
+    assert len(session_ids) == 1
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_a_window_of_a_lost_conversation(client: Client, path: str) -> None:
+    """After a restart of the gateway, a client that sends only the last turns would get a new session every time."""
+    said = [message for n in range(5) for message in (user(f"old {n}"), assistant(f"answer {n}"))]
+    session_ids = set()
+    for number in range(4):
+        question = user(f"question {number}")
+        answer = await client.ask(*said[-10:], question, path=path)
+        said += [question, assistant(answer.text)]
+        session_ids.add(answer.session_id)
+    assert len(session_ids) == 1
+
+
+@every_api
 @pytest_twisted.ensureDeferred
 async def test_an_answer_asked_for_again(client: Client, path: str) -> None:
-    """A user who has an answer made anew would get one that knows the first."""
+    """A user who has an answer made anew would get one without context."""
     said, session_id = await client.talk("one", "two", path=path)
     again = await client.ask(*said[:-1], path=path)
+    assert again.session_id == session_id
+    for history in (said, [*said[:-1], assistant(again.text)]):
+        assert (await client.ask(*history, user("three"), path=path)).session_id == session_id
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_the_first_answer_asked_for_again(client: Client, path: str) -> None:
+    """Somebody who begins like another would be answered out of that conversation."""
+    said, session_id = await client.talk("one", path=path)
+    again = await client.ask(said[0], path=path)
     assert again.session_id != session_id
-    # From here on it is a conversation like any other.
-    assert (await client.ask(*said, user("three"), path=path)).session_id == again.session_id
+    assert (await client.ask(said[0], assistant(again.text), user("two"), path=path)).session_id == again.session_id
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_a_side_request_that_nobody_knows(client: Client, path: str) -> None:
+    """A client's request for a title would take the session away from its conversation."""
+    said, session_id = await client.talk("one", path=path)
+    for number in range(3):
+        await client.ask(*said, user("a title in three words, please"), path=path)
+        question = user(f"question {number}")
+        answer = await client.ask(*said, question, path=path)
+        assert answer.session_id == session_id
+        said += [question, assistant(answer.text)]
 
 
 @every_api
@@ -250,37 +338,74 @@ async def test_an_answer_begun_by_the_client(client: Client, path: str) -> None:
     assert (await client.ask(*said, user("two"), path=path)).session_id == session_id
 
 
-# What the engine has not stored, or has stored otherwise than the caller saw it.
+# Answers that do not come to their end.
 
 
 @every_api
+@pytest.mark.parametrize("questions", [(), ("zero",)], ids=["first", "later"])
+@pytest.mark.parametrize("shown", ["partial", "part", None], ids=["all", "some of it", "nothing"])
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_the_client_left(client: Client, path: str) -> None:
-    """A user who stopped an answer would go on in a session that does not know it."""
-    said, session_id = await client.talk("one", path=path)
+async def test_an_answer_that_the_client_stopped(
+    client: Client, path: str, questions: tuple[str, ...], shown: str | None
+) -> None:
+    """A user who stops an answer and asks again would be answered without context."""
+    said, session_id = await client.talk(*questions, path=path) if questions else ([], "")
     question = user(script("partial", {"hang": True}))
-    received, taken = await client.begin(*said, question, path=path)
-    assert taken == session_id
+    received, asked_in = await client.begin(*said, question, path=path)
+    assert session_id in {asked_in, ""}
     await received.until(b"partial")
     received.leave()
-    assert await in_thread(client.engine.call(1).ended.wait, LIMIT_S)
-    for history in (said, [*said, question, assistant("partial")], [*said, question, assistant("")]):
-        assert (await client.ask(*history, user("two"), path=path)).session_id != session_id
+    assert await in_thread(client.engine.call(len(questions)).ended.wait, LIMIT_S)
+    stopped = [] if shown is None else [question, assistant(shown)]
+    if not said and shown is None:
+        return  # the client has nothing left of the conversation
+    answer = await client.ask(*said, *stopped, user("two"), path=path)
+    assert answer.session_id == asked_in
+    history = [*said, *stopped, user("two"), assistant(answer.text)]
+    assert (await client.ask(*history, user("three"), path=path)).session_id == asked_in
+
+
+@every_api
+@pytest.mark.parametrize("shown", ["part", "partial"])
+@pytest_twisted.ensureDeferred
+async def test_a_question_that_follows_at_once(client: Client, path: str, shown: str) -> None:
+    """A user who asks again would lose the context if the gateway hears last that the answer was stopped or read."""
+    said, session_id = await client.talk("one", path=path)
+    question = user(script("partial", {"wait": "go"}))
+    received, asked_in = await client.begin(*said, question, path=path)
+    await received.until(b"partial")
+    said += [question, assistant(shown), user("two")]
+    answer = await client.ask(*said, path=path)
+    assert (asked_in, answer.session_id) == (session_id, session_id)
+    client.engine.go("go")
+    await received.ended
+    assert (await client.ask(*said, assistant(answer.text), user("three"), path=path)).session_id == session_id
 
 
 @every_api
 @streamed_or_whole
+@pytest.mark.parametrize("status", ["INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED"])
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_failed(client: Client, path: str, *, stream: bool) -> None:
-    """A user would go on after a failure in a session that may or may not know the question."""
+async def test_an_answer_that_failed(client: Client, path: str, status: str, *, stream: bool) -> None:
+    """A client that repeats a failed question would be answered without its context."""
+    said, session_id = await client.talk("one", path=path)
+    calls = len(client.engine.calls)
+    body = body_for(path, [*said, user(script({"status": status}))], stream=stream)
+    reply = await client.gateway.ask("POST", path, json=body)
+    assert reply.status >= 400
+    assert {asked.request.session_id for asked in client.engine.calls[calls:]} == {session_id}
+    assert (await client.ask(*said, user("two"), path=path, stream=stream)).session_id == session_id
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_broke_off(client: Client, path: str) -> None:
+    """A user would be answered without context after an answer that ended with an error."""
     said, session_id = await client.talk("one", path=path)
     question = user(script("partial", {"status": "INTERNAL"}))
-    body = body_for(path, [*said, question], stream=stream)
-    reply = await client.gateway.ask("POST", path, json=body)
-    assert reply.status == (200 if stream else 502)
-    assert client.engine.calls[1].request.session_id == session_id
-    for history in (said, [*said, question, assistant("partial")]):
-        assert (await client.ask(*history, user("two"), path=path)).session_id != session_id
+    assert (await client.gateway.ask("POST", path, json=body_for(path, [*said, question], stream=True))).status == 200
+    for history in (said, [*said, question, assistant("partial")], [*said, question, assistant("Error: 502")]):
+        assert (await client.ask(*history, user("two"), path=path)).session_id == session_id
 
 
 @pytest.mark.parametrize(
@@ -291,15 +416,96 @@ async def test_an_answer_that_failed(client: Client, path: str, *, stream: bool)
 @streamed_or_whole
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_a_limit_cut(client: Client, path: str, limit: str, *, stream: bool) -> None:
-    """A user would go on in a session whose last answer is longer than the one on the screen."""
+    """A user would be answered without context after an answer that was cut, or from what nobody has seen."""
     limits: dict[str, Any] = limited(path, stop=["END"]) if limit == "stop" else limited(path, length=1)
-    seen = "one "
     question = user(script("one ", "END of it"))
     cut = await client.ask(question, path=path, stream=stream, **limits)
-    assert cut.text == seen
-    for text in (seen, "one END of it"):
-        later = await client.ask(question, assistant(text), user("two"), path=path)
-        assert later.session_id != cut.session_id
+    assert cut.text == "one "
+    whole = await client.ask(question, assistant("one END of it"), user("two"), path=path)
+    assert whole.session_id != cut.session_id
+    later = await client.ask(question, assistant(cut.text), user("two"), path=path)
+    assert later.session_id == cut.session_id
+
+
+# Callers.
+
+BEARERS: Final[tuple[dict[str, str], ...]] = (
+    {"Authorization": "Bearer a"},
+    {"Authorization": "Bearer b"},
+    {"x-api-key": "a"},
+    {},
+)
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_callers_with_other_keys(client: Client, path: str) -> None:
+    """A caller would get into the session of another, by what it presents or by an id that it has seen."""
+    said, session_id = await client.talk("one", "two", path=path, headers=BEARERS[0])
+    for headers in BEARERS[1:]:
+        for history in (said, said[:2], said[2:]):
+            assert (await client.ask(*history, user("x"), path=path, headers=headers)).session_id != session_id
+        named = headers | {"X-Session-Id": session_id}
+        assert (await client.ask(*said, user("x"), path=path, headers=named)).session_id != session_id
+        answer = await client.ask(user("x"), path=path, headers=headers, session_id=session_id)
+        assert answer.session_id != session_id
+    assert (await client.ask(*said, user("three"), path=path, headers=BEARERS[0])).session_id == session_id
+
+
+@pytest_twisted.ensureDeferred
+async def test_callers_behind_a_proxy(engine: ScriptedEngine) -> None:
+    """Users behind one proxy could not be told apart, or anybody could say to be another."""
+    ann = {"X-Forwarded-For": "10.1.1.1", "X-Forwarded-User": "ann"}
+    others: tuple[dict[str, str], ...] = (
+        {"X-Forwarded-For": "10.1.1.2", "X-Forwarded-User": "ann"},
+        ann | {"X-Forwarded-User": "bob"},
+        {},
+    )
+    for trusted, alike in (("127.0.0.0/8", False), ("10.0.0.0/8", True)):
+        gateway = await run_gateway(
+            grpc_target=engine.target, drain_s=0.0, trusted_proxies=trusted_proxies.read(trusted)
+        )
+        client = Client(gateway, engine)
+        said, session_id = await client.talk("one", "two", headers=ann)
+        for headers in others:
+            answer = await client.ask(*said[:2], user("three"), headers=headers)
+            assert (answer.session_id == session_id) is alike
+        await stop_gateway(gateway)
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_complete_conversations_only(engine: ScriptedEngine, path: str) -> None:
+    """Strangers who share an address and a key would get into each other's sessions by a few common words."""
+    gateway = await run_gateway(grpc_target=engine.target, drain_s=0.0, session_match="exact")
+    client = Client(gateway, engine)
+    said, session_id = await client.talk("one", "two", path=path)
+    for history in (said[:2], said[2:], [assistant("Hello!"), *said], [*said, user("x"), assistant("y")]):
+        assert (await client.ask(*history, user("three"), path=path)).session_id != session_id
+    # What fails changes nothing.
+    question = user(script({"status": "INTERNAL"}))
+    assert (await gateway.ask("POST", path, json=body_for(path, [*said, question]))).status == 502
+    assert (await client.ask(*said, user("three"), path=path)).session_id == session_id
+    await stop_gateway(gateway)
+
+
+@every_api
+@pytest_twisted.ensureDeferred
+async def test_what_a_response_says(client: Client, path: str) -> None:
+    """Nobody could see whether a conversation has found its session."""
+
+    async def outcome(*messages: Message, **headers: str) -> str:
+        body = body_for(path, messages)
+        reply = await client.gateway.ask(
+            "POST", path, json=body, headers={key.replace("_", "-"): value for key, value in headers.items()}
+        )
+        return reply.headers["x-brunix-session"]
+
+    assert await outcome(user("one")) == "new"
+    assert await outcome(user("one"), assistant("one "), user("two")) == "found"
+    assert await outcome(user("x"), assistant("y"), user("two")) == "new"
+    assert await outcome(user("one"), X_Session_Id="mine") == "named"
+    assert await outcome(user(TASK), X_Session_Id="mine") == "side"
 
 
 # Sessions that a caller names.
@@ -486,13 +692,6 @@ async def test_a_side_request_with_a_session_of_its_own(client: Client, path: st
     assert answer.session_id == "chat-1"
 
 
-@every_api
-@pytest_twisted.ensureDeferred
-async def test_a_conversation_that_begins_like_a_side_request(client: Client, path: str) -> None:
-    """A user who likes to write headings would never be answered in context."""
-    await client.talk("### Task: tell me of one", "and of two", path=path)
-
-
 @pytest.mark.parametrize("question", ["# Task: x", "My ### Task:", "### task: x", "## Task:"])
 @pytest_twisted.ensureDeferred
 async def test_no_side_request(client: Client, question: str) -> None:
@@ -540,156 +739,4 @@ async def test_a_question_that_was_turned_away(engine: ScriptedEngine, path: str
     engine.go("the end")
     await busy.ended
     assert (await client.ask(*said, user("two"), path=path)).session_id == session_id
-    # A session that was only about to be the conversation's does not hold it.
-    assert (await client.ask(*said, user("two"), path=path)).session_id != session_id
     await stop_gateway(gateway)
-
-
-# The choice itself, without a gateway.
-
-
-def keeping(clock: Clock) -> ResponseStore:
-    return ResponseStore(clock.seconds, max_answers=10, max_bodies=0, max_bytes=0, max_age_s=100.0)
-
-
-def choosing(answers: ResponseStore | None = None, **settings: float) -> Sessions:
-    numbers = count()
-    answers = keeping(Clock()) if answers is None else answers
-    continuity = ConversationIndex(**{"max_sessions": 10, "max_age_s": 100.0} | settings)  # type: ignore[arg-type]  # one is whole
-    return Sessions(continuity, answers, lambda: f"new-{next(numbers)}")
-
-
-def asking(*queries: str, history: tuple[Turn, ...] | None = (), session_id: str | None = None) -> CompletionRequest:
-    return CompletionRequest(
-        model="brunix", queries=queries, stream=True, prompt="", history=history, session_id=session_id
-    )
-
-
-DONE: Final = [Choice(finish_reason="stop", completion_tokens=1, text="Hello!")]
-
-
-def test_age() -> None:
-    """A user would be sent to a session that the engine has dropped."""
-    sessions = choosing(max_age_s=10.0)
-    ask, going_on = asking("Hi"), asking("And?", history=(Turn("Hi", "Hello!"),))
-    for now_s in (0.0, 100.0):
-        sessions.completed(sessions.assign(ask, None, now_s), ask, DONE, now_s + 5.0)
-    assert sessions.assign(going_on, None, 115.0).session_ids == ("new-1",)
-    sessions.completed(sessions.assign(ask, None, 200.0), ask, DONE, 205.0)
-    assert sessions.assign(going_on, None, 215.1).session_ids == ("new-3",)
-
-
-@pytest.mark.parametrize("editor", [EditorContext(), EditorContext(editor_content="YQ==")])
-def test_given_back(editor: EditorContext) -> None:
-    """A caller that was turned away would lose its conversation, or get one that a fresh session never held."""
-    sessions, history = choosing(), (Turn("Hi", "Hello!"),)
-    going_on = attrs.evolve(asking("And?", history=history), editor=editor)
-    fresh = sessions.assign(going_on, None, 0.0)
-    sessions.release(fresh, 0.0)
-    assert sessions.assign(going_on, None, 0.0).session_ids != fresh.session_ids
-    hi = attrs.evolve(asking("Hi"), editor=editor)
-    sessions.completed(first := sessions.assign(hi, None, 0.0), hi, DONE, 0.0)
-    taken = sessions.assign(going_on, None, 0.0)
-    assert taken.session_ids == first.session_ids
-    sessions.release(taken, 0.0)
-    assert sessions.assign(going_on, None, 0.0).session_ids == first.session_ids
-
-
-def test_continued_by_its_id() -> None:
-    """A user who goes on from an answer is asked in another session, or one who guesses an id in somebody's."""
-    answers = keeping(clock := Clock())
-    sessions = choosing(answers)
-    answers.keep("1", "theirs", None)
-    going_on = attrs.evolve(asking("And?"), previous_response_id="1")
-    for named in (None, "mine"):
-        assert sessions.assign(going_on, named, 0.0).session_ids == ("theirs",)
-    # What stands in the body itself is named outright; the id has to be right all the same.
-    assert sessions.assign(attrs.evolve(going_on, session_id="mine"), None, 0.0).session_ids == ("mine",)
-    for unknown in (
-        attrs.evolve(going_on, previous_response_id="2"),
-        attrs.evolve(going_on, previous_response_id="2", session_id="mine"),
-    ):
-        with pytest.raises(GatewayError) as caught:
-            sessions.assign(unknown, None, 0.0)
-        assert (caught.value.kind, caught.value.param) == (errors.PREVIOUS_NOT_FOUND, "previous_response_id")
-    clock.advance(100.1)
-    with pytest.raises(GatewayError):
-        sessions.assign(going_on, None, 100.1)
-
-
-def test_continued_by_its_id_and_by_its_conversation() -> None:
-    """Two users who began alike would read each other's questions, one by an answer's id, the other by its text."""
-    answers = keeping(Clock())
-    sessions = choosing(answers)
-    by_id, by_text = (
-        attrs.evolve(asking("And?"), previous_response_id="1"),
-        asking("And?", history=(Turn("Hi", "Hello!"),)),
-    )
-
-    def begin() -> str:
-        chosen = sessions.assign(asking("Hi"), None, 0.0)
-        sessions.completed(chosen, asking("Hi"), DONE, 0.0)
-        (session_id,) = chosen.session_ids
-        answers.keep("1", session_id, None)
-        return session_id
-
-    # Whoever comes first has the session, and the other does not get into it.
-    first = begin()
-    assert sessions.assign(by_id, None, 0.0).session_ids == (first,)
-    assert sessions.assign(by_text, None, 0.0).session_ids != (first,)
-    first = begin()
-    assert sessions.assign(by_text, None, 0.0).session_ids == (first,)
-    with pytest.raises(GatewayError):
-        sessions.assign(by_id, None, 0.0)
-
-
-def test_names_of_handed_over_sessions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused names do not fill the memory: those of sessions that were handed over longest ago are usable again."""
-    monkeypatch.setattr("brunix_twisted.api.sessions._MAX_HANDED_OVER", 2)
-    sessions = choosing()
-
-    def ask(said: str, *history: Turn) -> str:
-        question = asking(said, history=history)
-        chosen = sessions.assign(question, None, 0.0)
-        sessions.completed(chosen, question, DONE, 0.0)
-        (session_id,) = chosen.session_ids
-        return session_id
-
-    def hand_over(said: str) -> str:
-        session_id = ask(said)
-        assert ask("And?", Turn(said, "Hello!")) == session_id
-        return session_id
-
-    first, second = hand_over("a"), hand_over("b")
-    # Presented once more, it counts as handed over last.
-    assert ask("More?", Turn("a", "Hello!"), Turn("And?", "Hello!")) == first
-    third = hand_over("c")
-    usable = [sessions.assign(asking("x"), name, 0.0).session_ids == (name,) for name in (first, second, third)]
-    assert usable == [False, True, False]
-
-
-def test_several_questions() -> None:
-    """Of several prompts in one request, one would be answered in the context of another."""
-    sessions = choosing()
-    assert sessions.assign(asking("a", "b", history=None), None, 0.0).session_ids == ("new-0", "new-1")
-    assert sessions.assign(asking("a", "b", history=None), "mine", 0.0).session_ids == ("mine", "mine")
-    assert sessions.assign(asking("a", TASK, history=None), "mine", 0.0).session_ids == ("new-2", "new-3")
-    assert sessions.assign(asking(history=None), None, 0.0).session_ids == ()
-
-
-@pytest.mark.parametrize("session_id", ["two words", "é", "x" * 257, "\n"])
-def test_unsafe_name(session_id: str) -> None:
-    """A caller could put into a log or into gRPC's metadata what does not belong there."""
-    for ask, named in ((asking("Hi", session_id=session_id), None), (asking("Hi"), session_id)):
-        with pytest.raises(GatewayError) as caught:
-            choosing().assign(ask, named, 0.0)
-        assert (caught.value.kind, caught.value.param) == (errors.INVALID_REQUEST, "session_id")
-
-
-def test_an_answer_that_never_came_leaves_nothing() -> None:
-    """The gateway's memory would grow with every answer that fails."""
-    sessions = choosing()
-    for _ in range(100):
-        sessions.assign(asking("Hi"), None, 0.0)
-    gc.collect()
-    assert not sessions._under_way  # noqa: SLF001 - memory shows in nothing else

@@ -202,7 +202,7 @@ async def ask(gateway: RunningGateway, path: str, tracer: Tracer, *, stream: boo
     complete = is_complete(path, received(client.received), stream=stream)
     # What is there now is the bystander's, and is all that the gateway would wait for if it were stopped.
     service = gateway.service
-    answers, admission, site = service._completion.in_flight.answers, service._admission, service._site  # noqa: SLF001 - as said
+    answers, admission, site = service._completion.in_flight.entries, service._admission, service._site  # noqa: SLF001 - as said
     await until(lambda: (len(answers), admission.busy, len(site.connections)) == (1, 1, 1))
     return complete
 

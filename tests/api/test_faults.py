@@ -209,8 +209,13 @@ async def test_fault(  # noqa: PLR0913 - fixtures and parameters
                 await in_thread(engine.call, asked_before)
                 engine.go(request_id)
             if {"die": True} in steps:
-                answers = gateway.service._completion.in_flight.answers  # noqa: SLF001 - when its client has a word shows nowhere else
-                await until(lambda: answers and all(answer.started for answer in answers) == (begun and stream))
+                answers = gateway.service._completion.in_flight.entries  # noqa: SLF001 - when its client has a word shows nowhere else
+                await until(
+                    lambda: (
+                        answers
+                        and all(entry.producer and entry.producer.started for entry in answers) == (begun and stream)
+                    )
+                )
                 die()
             reply = await asking_it
     told_at_all = [line for line in log.texts if request_id in line]

@@ -226,7 +226,9 @@ async def test_the_worker_is_free_when_the_answer_fits(serve: Serve, engine: Scr
     asked = await call(engine)
     assert await in_thread(asked.finished.wait, LIMIT_S)
     await expect_answer(gateway)
-    (answer,) = gateway.service._completion.in_flight.answers  # noqa: SLF001 - that it is still to be read shows in nothing else
+    (entry,) = gateway.service._completion.in_flight.entries  # noqa: SLF001 - that it is still to be read shows in nothing else
+    answer = entry.producer
+    assert answer is not None
     assert answer._paused  # noqa: SLF001 - likewise
     _, _, body_bytes = (await client.read_all()).partition(b"\r\n\r\n")
     assert streamed(GENERATE, unchunked(body_bytes)) == Streamed("x" * 800_000, complete=True, error=None)
@@ -240,15 +242,17 @@ async def test_memory_behind_a_reader_that_stopped(serve: Serve, engine: Scripte
     client = await slow_client(clients, gateway)
     client.ask(CHAT, asking(CHAT, script({"repeat": ["x" * 10_000, 10_000]})))
     asked = await call(engine)
-    answers = gateway.service._completion.in_flight.answers  # noqa: SLF001 - the memory is nowhere else
+    answers = gateway.service._completion.in_flight.entries  # noqa: SLF001 - the memory is nowhere else
 
     def full() -> bool:
-        (answer,) = answers
+        (answer,) = (entry.producer for entry in answers)
+        assert answer is not None
         relay = answer._relay  # noqa: SLF001 - likewise
         return answer._paused and relay is not None and waiting_bytes(relay.call) >= buffer_bytes  # noqa: SLF001 - likewise
 
     await until(lambda: answers and full())
-    (answer,) = answers
+    (answer,) = (entry.producer for entry in answers)
+    assert answer is not None
     # Time enough for the worker to go on, if it could.
     await expect_answer(gateway)
     assert answer._relay  # noqa: SLF001 - likewise

@@ -142,12 +142,12 @@ CONVERSATIONS: Final[list[tuple[list[dict[str, object]], dict[str, object]]]] = 
     ([USER, {"role": "assistant", "content": [REMINDER, text("Hello!")]}, {"role": "user", "content": "Why?"}],
      {"queries": ("Why?",), "prompt": f"Hi\n{REMINDER['text']}\nHello!\nWhy?",
       "history": (Turn("Hi", f"{REMINDER['text']}\nHello!"),)}),
-    # Tools: what they say counts, and no session holds it.
+    # Tools: what they say counts as tokens, and no session contains it.
     ([USER, {"role": "assistant", "content": CALL}, {"role": "user", "content": result("42")}],
      {"prompt": "Hi\n\n\n42", "history": None}),
     ([USER, {"role": "assistant", "content": [text("Let me see"), CALL]},
       {"role": "user", "content": [result("42"), text("Why?")]}],
-     {"queries": ("Why?",), "prompt": "Hi\nLet me see\nWhy?\n42", "history": None}),
+     {"queries": ("Why?",), "prompt": "Hi\nLet me see\nWhy?\n42", "history": (Turn("Hi", "Let me see"),)}),
     ([USER, {"role": "assistant", "content": [CALL]}, {"role": "user", "content": [result([text("4"), text("2")])]}],
      {"prompt": "Hi\n\n\n4\n2", "history": None}),
     ([USER, {"role": "assistant", "content": [CALL]}, {"role": "user", "content": [result(None), text(" ")]}],
@@ -157,7 +157,7 @@ CONVERSATIONS: Final[list[tuple[list[dict[str, object]], dict[str, object]]]] = 
         {"type": "web_search_tool_result", "tool_use_id": "1", "content": [
             {"type": "web_search_result", "url": "https://x.example", "title": "x", "encrypted_content": "x"}]},
         text("Hello!")]}, {"role": "user", "content": "Why?"}],
-     {"queries": ("Why?",), "prompt": "Hi\nHello!\n\nWhy?", "history": None}),
+     {"queries": ("Why?",), "prompt": "Hi\nHello!\n\nWhy?", "history": (Turn("Hi", "Hello!"),)}),
     ([USER, {"role": "assistant", "content": [
         {"type": "web_fetch_tool_result", "tool_use_id": "1", "content": {
             "type": "web_fetch_result", "url": "https://x.example", "content": {
@@ -165,7 +165,7 @@ CONVERSATIONS: Final[list[tuple[list[dict[str, object]], dict[str, object]]]] = 
         {"type": "code_execution_tool_result", "tool_use_id": "2", "content": {
             "type": "code_execution_result", "stdout": "", "stderr": "", "return_code": 0, "content": []}}]},
       {"role": "user", "content": "Why?"}],
-     {"queries": ("Why?",), "prompt": "Hi\n\n\n\nWhy?", "history": None}),
+     {"queries": ("Why?",), "prompt": "Hi\n\n\n\nWhy?"}),
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import pytest_twisted
 
-from brunix_twisted.api.sessions import owner_of
+from brunix_twisted.api.caller import owner_of
 from brunix_twisted.dialects.editor import read_editor
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import EditorContext

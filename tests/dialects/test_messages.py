@@ -61,18 +61,21 @@ def test_text(content: Content, text: str) -> None:
             "Why?",
             (Turn("a\nb", "Hello!"),),
         ),
-        ([HI, CALL, WHY], "Why?", (Turn("Hi", ""),)),
+        ([HI, CALL, WHY], "Why?", ()),
         # Of several questions in a row the last was asked.
         ([HI, WHY], "Why?", ()),
         ([HI, WHY, SO, HI], "Hi", (Turn("Why?", "So."),)),
-        ([SYSTEM, HI, DEVELOPER, WHY, SO, HELLO, HI, WHY], "Why?", None),
         ([HI, HELLO, WHY, WHY, SO, WHY, HI], "Hi", (Turn("Hi", "Hello!"), Turn("Why?", "So."))),
-        # No plain conversation: no engine session holds this.
-        ([HELLO, WHY], "Why?", None),
-        ([HI, HELLO, SO, WHY], "Why?", None),
-        ([HI, CALL, RESULT, HELLO, WHY], "Why?", None),
-        ([HI, HELLO, RESULT, WHY], "Why?", None),
-        ([Message(role="function", name="f", content="42"), HELLO, WHY], "Why?", None),
+        # An answer without a question: a greeting, or a note of the client's.
+        ([HELLO, WHY], "Why?", (Turn("", "Hello!"),)),
+        ([HI, HELLO, SO, WHY], "Why?", (Turn("Hi", "Hello!"), Turn("", "So."))),
+        ([SYSTEM, HI, DEVELOPER, WHY, SO, HELLO, HI, WHY], "Why?", (Turn("Why?", "So."), Turn("", "Hello!"))),
+        # Tools are left out: no engine session holds them.
+        ([HI, CALL, RESULT, HELLO, WHY], "Why?", (Turn("Hi", "Hello!"),)),
+        ([HI, HELLO, RESULT, WHY], "Why?", (Turn("Hi", "Hello!"),)),
+        ([Message(role="function", name="f", content="42"), HELLO, WHY], "Why?", (Turn("", "Hello!"),)),
+        # Nor does a message without text take a question's place.
+        ([HI, Message(role="user", content=[IMAGE]), HELLO, WHY], "Why?", (Turn("Hi", "Hello!"),)),
         # The question is not what was said last.
         ([HI, HELLO], "Hi", None),
         ([HI, CALL, RESULT], "Hi", None),

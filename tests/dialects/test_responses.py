@@ -147,16 +147,16 @@ INPUTS: Final[list[tuple[object, dict[str, object]]]] = [
     # What Codex puts before the first question.
     ([{"type": "message", **user("<environment_context>")}, {"type": "message", **user("Hi")}],
      {"prompt": "<environment_context>\nHi"}),
-    # Whatever else an agent keeps: it has no text, and no engine session holds it.
+    # Whatever else an agent keeps: it has no text, and no engine session contains it.
     ([user("Hi"), REASONING, CALL, CALLED],
      {"prompt": "Hi\n\n\n", "history": None}),
     ([user("Hi"), CALL, CALLED, answer("42"), user("Why?")],
-     {"queries": ("Why?",), "prompt": "Hi\n\n\n42\nWhy?", "history": None}),
+     {"queries": ("Why?",), "prompt": "Hi\n\n\n42\nWhy?", "history": (Turn("Hi", "42"),)}),
     ([user("Hi"), answer("Hello!"), {"type": "of a year to come", "role": "user", "summary": 5}, user("Why?")],
-     {"queries": ("Why?",), "prompt": "Hi\nHello!\n\nWhy?", "history": None}),
+     {"queries": ("Why?",), "prompt": "Hi\nHello!\n\nWhy?", "history": (Turn("Hi", "Hello!"),)}),
     # Nor is it a message if its type is the word for a role.
     ([user("Hi"), {"type": "assistant", "content": "Hello!"}, user("Why?")],
-     {"queries": ("Why?",), "prompt": "Hi\n\nWhy?", "history": None}),
+     {"queries": ("Why?",), "prompt": "Hi\n\nWhy?"}),
     ([user("Hi"), {"type": "user", "content": "Why?"}], {"prompt": "Hi\n", "history": None}),
     # An earlier answer, told by its id alone.
     ([user("Hi"), reference("msg_ab"), user("Why?")],
@@ -167,10 +167,10 @@ INPUTS: Final[list[tuple[object, dict[str, object]]]] = [
       "previous_response_id": "b"}),
     # Whose text is there after all, or which is not what the question goes on from.
     ([user("a"), reference("msg_a"), user("b"), answer("B"), user("c")],
-     {"queries": ("c",), "prompt": "a\n\nb\nB\nc", "history": None}),
+     {"queries": ("c",), "prompt": "a\n\nb\nB\nc", "history": (Turn("b", "B"),)}),
     ([user("Hi"), reference("msg_ab"), CALL, CALLED], {"prompt": "Hi\n\n\n", "history": None}),
     ([user("a"), reference("msg_a"), {"type": "of a year to come", "role": "user"}, user("b")],
-     {"queries": ("b",), "prompt": "a\n\n\nb", "history": None}),
+     {"queries": ("b",), "prompt": "a\n\n\nb"}),
 ]  # fmt: skip
 
 

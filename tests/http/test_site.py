@@ -77,7 +77,7 @@ def assert_readable(reply: Reply, origin: str) -> None:
     """Hold that a browser lets a page of this origin read the answer and what its headers tell."""
     assert reply.headers["access-control-allow-origin"] == origin
     assert reply.headers["access-control-expose-headers"] == (
-        "X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Ignored, Retry-After, Server-Timing"
+        "X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Session, X-Brunix-Ignored, Retry-After, Server-Timing"
     )
     assert reply.headers["vary"].partition(", ")[0] == "Origin"
     assert "access-control-allow-credentials" not in reply.headers
@@ -273,7 +273,7 @@ def log() -> Iterator[LogLines]:
 
 
 LINE: Final = (
-    r"(?P<start>{start}) \d+ bytes \d+\.\d ms request={request_id} session=(?P<session>-|[0-9a-f]{{12}})"
+    r"(?P<start>{start}) \d+ bytes \d+\.\d ms request={request_id} session=(?P<session>-|[0-9a-f]{{12}}) match=[a-z-]+"
     r" dialect=(?:openai|anthropic|ollama|none) first_ms=(?:-|\d+\.\d) tokens=\d+ ended=(?P<ended>[a-z_]+)"
 )
 

@@ -53,8 +53,8 @@ def test_a_line() -> None:
         log_request(record(session="0123456789ab"))
     (line,) = log.of_requests()
     assert re.fullmatch(
-        "POST /v1/chat/completions 200 56 bytes 2000[.]0 ms request=req-1 session=0123456789ab dialect=openai "
-        "first_ms=1000[.]0 tokens=34 ended=complete",
+        "POST /v1/chat/completions 200 56 bytes 2000[.]0 ms request=req-1 session=0123456789ab match=found "
+        "dialect=openai first_ms=1000[.]0 tokens=34 ended=complete",
         line,
     )
 

@@ -33,6 +33,7 @@ def readings(processes: Processes | None = None) -> Readings:
 def record(path: str = "/v1/chat/completions", *, session: str = "", status: int | None = 200) -> RequestRecord:
     """Make the record of a streamed question: half a second in the queue, and one with the engine."""
     in_progress = RequestInProgress(10.0, streamed=True, reason="complete", prompt_tokens=12, first_text_s=11.0)
+    in_progress.session_outcome = "found"
     in_progress.queued(10.0)
     in_progress.admitted(10.5)
     in_progress.calls.append(EngineCall("AskAgentStream", ["UNAVAILABLE", "OK"], Counted(34), 10.5, 11.5))
