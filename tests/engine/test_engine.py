@@ -10,7 +10,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from types import SimpleNamespace
@@ -24,13 +24,11 @@ from brunix_twisted import errors
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import ConnectionLimits, connection, retry
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import EditorContext, Question
-from engine_clients import CLIENTS, MAX_ANSWER_BYTES, Client, DrivenCall
+from brunix_twisted.model import EditorContext
+from engine_clients import MAX_ANSWER_BYTES, Client, Connect, DrivenCall, question, texts
 from fake_reactor import LIMIT_S
 from scripted_engine import ScriptedEngine, script
 from threads import Threads
-
-Connect = Callable[..., Client]
 
 both_rpcs = pytest.mark.parametrize("stream", [False, True], ids=["AskAgent", "AskAgentStream"])
 
@@ -42,48 +40,9 @@ BPF_RET: Final = 6
 
 
 @pytest.fixture
-def worker() -> Iterator[ThreadPoolExecutor]:
-    """A thread that may block."""
-    with ThreadPoolExecutor(1) as worker:
-        yield worker
-
-
-@pytest.fixture(params=CLIENTS)
-def connect(request: pytest.FixtureRequest, worker: ThreadPoolExecutor) -> Iterator[Connect]:  # noqa: ARG001 - a client that closes lets the worker go
-    """Makes clients of either kind, and closes them afterwards."""
-    clients: list[Client] = []
-
-    def connect(target: str, timeout_s: float = LIMIT_S, **more: Any) -> Client:  # noqa: ANN401 - a client's arguments
-        clients.append(CLIENTS[request.param](target, timeout_s, **more))
-        return clients[-1]
-
-    yield connect
-    for client in clients:
-        client.close()
-
-
-@pytest.fixture
 def client(connect: Connect, engine: ScriptedEngine) -> Client:
     """A client of the scripted engine."""
     return connect(engine.target)
-
-
-def question(query: str, *, stream: bool = True, editor: EditorContext | None = None) -> Question:
-    return Question(
-        query=query, session_id="session", request_id="request", stream=stream, editor=editor or EditorContext()
-    )
-
-
-def texts(call: DrivenCall) -> list[str]:
-    """Run a call to its end."""
-    said: list[str] = []
-
-    def sink(text: str) -> bool:
-        said.append(text)
-        return True
-
-    call.run(sink)
-    return said
 
 
 def failure(call: DrivenCall) -> tuple[list[str], GatewayError]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from brunix_twisted.engine import ConnectionLimits, Tls
 from brunix_twisted.engine.aio import AioCall, AioEngine
 from brunix_twisted.engine.blocking import BlockingCall, BlockingEngine
-from brunix_twisted.model import Question
+from brunix_twisted.model import EditorContext, Question
 from fake_reactor import LIMIT_S, FakeReactor
 from threads import WHOLE_SESSION, Threads
 
@@ -145,3 +145,26 @@ class AioClient:
 
 
 CLIENTS: dict[str, Callable[..., Client]] = {"blocking": BlockingClient, "aio": AioClient}
+
+Connect = Callable[..., Client]
+"""Makes a client of a target, to be closed after the test."""
+
+
+def question(
+    query: str, *, stream: bool = True, editor: EditorContext | None = None, session_id: str = "session"
+) -> Question:
+    return Question(
+        query=query, session_id=session_id, request_id="request", stream=stream, editor=editor or EditorContext()
+    )
+
+
+def texts(call: DrivenCall) -> list[str]:
+    """Run a call to its end."""
+    said: list[str] = []
+
+    def sink(text: str) -> bool:
+        said.append(text)
+        return True
+
+    call.run(sink)
+    return said
