@@ -27,6 +27,7 @@ from brunix_twisted.app.systemd import Notifier, NotifyingService
 from brunix_twisted.config.rules import SettingError
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.unknown_variables import unknown
+from brunix_twisted.engine.affinity import why_not
 from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.errors import StartError
 from brunix_twisted.observability.logs import twistd_observer
@@ -143,6 +144,8 @@ def makeService(options: Mapping[str, str | None]) -> IService:
         raise StartError(f"twistd brunix: {error}") from None
     for sentence in unknown(os.environ):
         _log.warn("{sentence}", sentence=sentence)
+    if (reason := why_not(settings.grpc_target, os.environ)) is not None:
+        _log.warn("{reason}", reason=reason)
     service: GatewayService | Supervisor
     if sharing is None:
         service = GatewayService(cast("Reactor", reactor), settings, endpoint)

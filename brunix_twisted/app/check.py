@@ -18,6 +18,7 @@ from twisted.internet.protocol import Factory
 from brunix_twisted.app.service import limits_of, tls_of
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.unknown_variables import unknown
+from brunix_twisted.engine.affinity import why_not
 from brunix_twisted.engine.health import HealthResult, check_engine, remedy
 from brunix_twisted.engine.proxies import proxy_for
 from brunix_twisted.runtime.reactors import Reactor
@@ -91,6 +92,8 @@ async def check(
             report(f"  gRPC says: {result.detail}")
     if (proxy := proxy_for(settings.grpc_target, environment)) is not None:
         report(f"  The connection uses the proxy {proxy}. To bypass it, add the engine's host to no_proxy.")
+    if (reason := why_not(settings.grpc_target, environment)) is not None:
+        report(f"  {reason}")
     if not listens:
         report("The gateway cannot start.")
     elif result.unhealthy_reason is not None:

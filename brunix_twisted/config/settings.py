@@ -48,7 +48,7 @@ class Settings:
         "localhost:50051",
         Rule("a gRPC target such as host:port, dns:///host:port or unix:///path", unquoted(addresses.grpc_target)),
         "Address of the engine. A host and port are one engine; `dns:///engines:50051` and "
-        "`ipv4:10.0.0.1:50051,10.0.0.2:50051` are several, called in turn.",
+        "`ipv4:10.0.0.1:50051,10.0.0.2:50051` are several: all calls of a session go to the same one.",
     )
     grpc_tls_ca: str | None = _setting(
         "BRUNIX_GRPC_TLS_CA",

@@ -15,12 +15,21 @@ from typing import Protocol
 import attrs
 from twisted.internet.defer import Deferred
 
+from brunix_twisted.engine import affinity
 from brunix_twisted.model import Question, TraceContext
 
 # gRPC writes to standard error directly, for example when a TLS handshake fails. That bypasses the log, and blocks
 # gRPC's threads if standard error is not read. The status of a call has the same information. grpc reads the variable
 # on import, so it is set here, before any module of this package imports grpc; an operator's value is kept.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+# Here as well, because every program that opens a channel imports this package first.
+os.environ.setdefault(affinity.VARIABLE, "true")
+
+
+def keeps_sessions(target: str) -> bool:
+    """Whether a target is several engines, and all calls of a session go to the same one."""
+    return affinity.keeps_sessions(target, os.environ)
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2_grpc
-from brunix_twisted.engine import ConnectionLimits, Tls
+from brunix_twisted.engine import ConnectionLimits, Tls, keeps_sessions
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.retry import RetryBudget
 from brunix_twisted.engine.status_mapping import failure, status_name, truncated, unhealthy_reason
@@ -204,6 +204,7 @@ class AioEngine:
         :param timeout_s: the deadline of one call in seconds, from its start to the end of the answer.
         """
         self._target = target
+        self._keeps_sessions = keeps_sessions(target)
         self._timeout_s = timeout_s
         self._tls = tls
         self._limits = limits
@@ -224,8 +225,11 @@ class AioEngine:
         engine = self._connection.engine
         rpc = engine.AskAgentStream if question.stream else engine.AskAgent
         request = as_request(question)
+        with_session = self._keeps_sessions
         return AioCall(
-            lambda timeout_s, trace: rpc(request, timeout=timeout_s, metadata=as_metadata(question, trace)),
+            lambda timeout_s, trace: rpc(
+                request, timeout=timeout_s, metadata=as_metadata(question, trace, with_session=with_session)
+            ),
             self._start_probe,
             self._timeout_s,
         )

@@ -20,7 +20,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from brunix_twisted import errors
 from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
-from brunix_twisted.engine import ConnectionLimits, Tls
+from brunix_twisted.engine import ConnectionLimits, Tls, keeps_sessions
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.retry import RetryBudget
 from brunix_twisted.engine.status_mapping import failure, status_name, truncated, unhealthy_reason
@@ -246,6 +246,7 @@ class BlockingEngine:
         """
         self._reactor = reactor
         self._timeout_s = timeout_s
+        self._keeps_sessions = keeps_sessions(target)
         self._channel: grpc.Channel = open_channel(grpc, target, tls, _READ_ON_ONE_THREAD, limits=limits)
         # Created once: creating a stub on a closed channel crashes the process.
         self._stub = brunix_pb2_grpc.AssistanceEngineStub(self._channel)
@@ -259,8 +260,11 @@ class BlockingEngine:
         """See :class:`brunix_twisted.engine.Engine`."""
         rpc = self._stub.AskAgentStream if question.stream else self._stub.AskAgent
         request = as_request(question)
+        with_session = self._keeps_sessions
         return BlockingCall(
-            lambda timeout_s, trace: rpc(request, timeout=timeout_s, metadata=as_metadata(question, trace)),
+            lambda timeout_s, trace: rpc(
+                request, timeout=timeout_s, metadata=as_metadata(question, trace, with_session=with_session)
+            ),
             self._start_probe,
             self._timeout_s,
             self._workers,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -10,7 +9,8 @@ from typing import Any, Final
 import grpc
 
 from brunix_twisted._pb import brunix_pb2
-from brunix_twisted.engine import ConnectionLimits, Tls
+from brunix_twisted.engine import ConnectionLimits, Tls, keeps_sessions
+from brunix_twisted.engine.affinity import METADATA_KEY, balancing_options
 from brunix_twisted.engine.proxies import goes_direct
 from brunix_twisted.model import Question, TraceContext
 
@@ -36,11 +36,6 @@ KEEPALIVE_OPTIONS = (
     # for some seconds, so their timeout is longer.
     ("grpc.http2.ping_timeout_ms", 20_000),
 )
-
-# These targets mean several engines, so calls are balanced. A plain host and port means one engine, whose name may have
-# an address where nothing listens, as localhost often does.
-_SEVERAL_ENGINES: Final = ("dns:", "ipv4:", "ipv6:")
-_BALANCING_OPTIONS = (("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),)
 
 # Space in a message for everything except its text.
 _MESSAGE_OVERHEAD_BYTES: Final = 65_536
@@ -76,13 +71,12 @@ def open_channel(
 
     :param library: ``grpc`` or ``grpc.aio``.
     :param target: ``localhost:50051`` for one engine; ``dns:///engines:50051`` or
-        ``ipv4:10.0.0.1:50051,10.0.0.2:50051`` for several, called in turn.
+        ``ipv4:10.0.0.1:50051,10.0.0.2:50051`` for several: see :mod:`brunix_twisted.engine.affinity`.
     :param tls: None for a connection without encryption.
     :raises OSError: a certificate or key file cannot be read.
     """
     options += (*OPTIONS, *KEEPALIVE_OPTIONS, *_limiting(limits), *proxy_options(target))
-    if target.startswith(_SEVERAL_ENGINES):
-        options += _BALANCING_OPTIONS
+    options += balancing_options(target, by_session=keeps_sessions(target))
     if tls is None:
         return library.insecure_channel(target, options=options)
     if tls.name is not None:
@@ -106,9 +100,15 @@ def as_request(question: Question) -> brunix_pb2.AgentRequest:
     )
 
 
-def as_metadata(question: Question, trace: TraceContext | None) -> tuple[tuple[str, str], ...]:
-    """Return the call's metadata: the request id, and the trace context if there is one."""
+def as_metadata(question: Question, trace: TraceContext | None, *, with_session: bool) -> tuple[tuple[str, str], ...]:
+    """
+    Return the call's metadata: the request id, and the trace context if there is one.
+
+    :param with_session: whether gRPC selects the engine by the session: see :mod:`brunix_twisted.engine.affinity`.
+    """
     metadata: tuple[tuple[str, str], ...] = (("x-request-id", question.request_id),)
+    if with_session:
+        metadata += ((METADATA_KEY, question.session_id),)
     if trace is not None:
         metadata += (("traceparent", trace.traceparent),)
         if trace.tracestate:

@@ -19,6 +19,7 @@ from twisted.internet import reactor
 
 from brunix_twisted.config.settings import table
 from brunix_twisted.engine import Tls
+from brunix_twisted.engine.affinity import VARIABLE
 from brunix_twisted.engine.health import check_engine, remedy
 from brunix_twisted.runtime.reactors import Reactor
 from certificates import Authority
@@ -81,6 +82,43 @@ def test_all_is_well(check: Check, engine: ScriptedEngine) -> None:
     ]
     assert re.fullmatch(rf"engine: {engine.target} is healthy, without TLS; the check took \d+ ms", engine_line)
     assert end == READY
+
+
+@pytest.fixture
+def several_engines(engines: list[ScriptedEngine]) -> str:
+    """A target of two engines."""
+    engines += [ScriptedEngine("127.0.0.1:0") for _ in range(2)]
+    return "ipv4:" + ",".join(f"127.0.0.1:{engine.port}" for engine in engines)
+
+
+def test_several_engines(check: Check, several_engines: str) -> None:
+    """Several engines are healthy if one that is selected at random is, and no session is needed."""
+    found = check(BRUNIX_GRPC_TARGET=several_engines)
+    assert (found.status, found.lines[-1]) == (0, READY)
+    assert found.lines[-2].startswith(f"engine: {several_engines} is healthy, without TLS; ")
+
+
+def test_no_engine_of_several(check: Check) -> None:
+    """If no engine listens, the cause is the same as with one engine."""
+    found = check(BRUNIX_GRPC_TARGET=f"ipv4:127.0.0.1:{free_port()},127.0.0.1:{free_port()}")
+    assert found.status == 1
+    assert found.lines[-3] == "  Nothing listens there. Start the engine, or correct BRUNIX_GRPC_TARGET."
+    assert found.lines[-1] == NOT_WELL
+
+
+def test_the_engines_are_called_in_turn(check: Check, tmp_path: Path, several_engines: str) -> None:
+    """If the environment keeps gRPC from selecting the engine by the session, --check and the log name the variable."""
+    environment = {"BRUNIX_GRPC_TARGET": several_engines, VARIABLE: "false"}
+    sentence = (
+        f"The calls of a session go to different engines, because {VARIABLE} is 'false'. "
+        "Unset it, unless the engines share their sessions."
+    )
+    found = check(**environment)
+    assert found.status == 0
+    assert found.lines[-2] == f"  {sentence}"
+    with twistd(tmp_path, **environment) as process:
+        assert process.stdout is not None
+        assert any(line.endswith(f"{sentence}\n") for line in iter(process.stdout.readline, ""))
 
 
 def test_no_engine(check: Check) -> None:

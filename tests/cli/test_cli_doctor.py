@@ -50,6 +50,22 @@ def test_everything_works(paced: Gateway) -> None:
     assert chunks["OpenAI's completions"] < chunks["chat completions"]
 
 
+def test_several_engines(tmp_path: Path) -> None:
+    """A gateway with two engines is healthy, and keeps the doctor's sessions."""
+    engines = [ScriptedEngine("127.0.0.1:0") for _ in range(2)]
+    try:
+        target = "ipv4:" + ",".join(f"127.0.0.1:{engine.port}" for engine in engines)
+        with twistd(tmp_path, BRUNIX_GRPC_TARGET=target) as process:
+            report = doctor(f"http://127.0.0.1:{wait_for_port(process)}")
+        sessions = [{call.request.session_id for call in engine.calls} for engine in engines]
+    finally:
+        for engine in engines:
+            engine.stop()
+    assert report.status == 0
+    assert [report.levels[check] for check in ("engine", "answers", "sessions")] == ["ok"] * 3
+    assert sessions[0].isdisjoint(sessions[1])
+
+
 def test_the_text_output(paced: Gateway) -> None:
     """The text output has aligned columns, at most 100 characters a line, and no colours in a pipe."""
     done = brunix("doctor", f"127.0.0.1:{paced.port}/v1")

@@ -3,6 +3,7 @@
 import base64
 import queue
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,6 +17,8 @@ from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.pacing import Pace
 from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.servicer import Servicer
+from brunix_twisted.engine import ConnectionLimits
+from engine_clients import CLIENTS, question, texts
 
 if TYPE_CHECKING:
     from served_engine import Served
@@ -169,6 +172,23 @@ def test_sessions_are_separate(served: "Served") -> None:
     alone = served.ask("why?", "b")
     assert alone == NO_ANSWER
     assert served.ask("why?", "a") != NO_ANSWER
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+def test_follow_ups_with_several_engines(serve: "Callable[..., Served]", kind: str) -> None:
+    """With two engines, a follow-up question reaches the engine that has the session."""
+    engines = [serve(), serve()]
+    target = "ipv4:" + ",".join(str(engine.server.address) for engine in engines)
+    limits = ConnectionLimits(connect_s=20)
+    with closing(CLIENTS[kind](target, 20, limits=limits)) as client:
+        for number in range(20):
+            texts(client.call(question(WAL, session_id=str(number))))
+            answer = texts(client.call(question(FOLLOW_UP, session_id=str(number))))
+            assert "network filesystem" in "".join(answer)
+    first, second = ({number for number in range(20) if engine.sessions.turns(str(number))} for engine in engines)
+    assert first
+    assert second
+    assert first.isdisjoint(second)
 
 
 def test_default_session(served: "Served") -> None:

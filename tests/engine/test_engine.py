@@ -9,7 +9,6 @@ import socket
 import struct
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -725,67 +724,6 @@ def test_what_the_engine_says_is_one_line(client: Client) -> None:
     assert error.detail is not None
     assert error.detail.startswith(r"INTERNAL: a\nb\x1b[0m\u2028ccc")
     assert len(error.detail) < 1100
-
-
-# Several engines.
-
-
-@pytest.fixture
-def engines() -> Iterator[list[ScriptedEngine]]:
-    """Two, each at a port of its own."""
-    engines = [ScriptedEngine("127.0.0.1:0") for _ in range(2)]
-    yield engines
-    for engine in engines:
-        engine.stop()
-
-
-def targets(engines: list[ScriptedEngine]) -> str:
-    return "ipv4:" + ",".join(f"127.0.0.1:{engine.port}" for engine in engines)
-
-
-def ask_until_all_are_asked(client: Client, engines: list[ScriptedEngine]) -> None:
-    """Ask until each engine has been asked: each is reached in its own time."""
-    until_s = time.monotonic() + LIMIT_S
-    while not all(engine.calls for engine in engines):
-        assert texts(client.call(question("hello"))) == ["hello "]
-        assert time.monotonic() < until_s, "an engine is never asked"
-
-
-def test_several_engines_share_the_questions(connect: Connect, engines: list[ScriptedEngine]) -> None:
-    """An operator pays for two engines, and one of them does all the work."""
-    client = connect(targets(engines))
-    ask_until_all_are_asked(client, engines)
-    before = [len(engine.calls) for engine in engines]
-    for _ in range(10):
-        texts(client.call(question("hello")))
-    assert [len(engine.calls) - earlier for engine, earlier in zip(engines, before, strict=True)] == [5, 5]
-
-
-def test_one_of_several_engines_dies(connect: Connect, engines: list[ScriptedEngine]) -> None:
-    """Questions fail while an engine is there that could answer them."""
-    client = connect(targets(engines))
-    ask_until_all_are_asked(client, engines)
-    engines[0].stop()
-    for _ in range(10):
-        assert texts(client.call(question("hello"))) == ["hello "]
-
-
-def test_an_engine_dies_with_a_question(
-    connect: Connect, engines: list[ScriptedEngine], worker: ThreadPoolExecutor
-) -> None:
-    """A question that was with the engine that died is lost, though the other could answer it."""
-    client = connect(targets(engines))
-    ask_until_all_are_asked(client, engines)
-    before = [len(engine.calls) for engine in engines]
-    running = worker.submit(texts, client.call(question(script({"wait": "go"}, "answer"))))
-    until_s = time.monotonic() + LIMIT_S
-    while (asked := [len(engine.calls) for engine in engines]) == before:
-        assert time.monotonic() < until_s, "no engine is asked"
-    victim, survivor = engines if asked[0] > before[0] else reversed(engines)
-    survivor.go("go")
-    victim.stop()
-    assert running.result(LIMIT_S) == ["answer"]
-    assert len(survivor.calls) == before[engines.index(survivor)] + 1
 
 
 def check(client: Client, timeout_s: float = LIMIT_S) -> str | None:
