@@ -161,6 +161,7 @@ docs-tables: $(VENV)/installed-dev  ## generate the tables in docs/ from the cod
 	$(BIN)/python tests/support/settings_table.py
 	$(BIN)/python tests/support/metrics_table.py
 	$(BIN)/python tests/support/client_sections.py
+	$(BIN)/python tests/support/side_request_table.py
 
 changelog: $(VENV)/installed-dev  ## preview the changelog of the next release
 	@$(BIN)/towncrier build --draft

@@ -27,6 +27,7 @@ class Kind:
 INVALID_REQUEST = Kind(400, "invalid_request_error", retry=False)
 WRONG_HOST = Kind(403, "invalid_request_error", "host_not_allowed", retry=False)
 WRONG_ORIGIN = Kind(403, "invalid_request_error", "origin_not_allowed", retry=False)
+SIDE_REQUEST = Kind(400, "invalid_request_error", "side_request_refused", retry=False)
 UNKNOWN_MODEL = Kind(404, "invalid_request_error", "model_not_found", retry=False)
 PREVIOUS_NOT_FOUND = Kind(404, "invalid_request_error", "previous_response_not_found", retry=False)
 UNKNOWN_PATH = Kind(404, "invalid_request_error", "unknown_url", retry=False)

@@ -99,6 +99,10 @@ class CompletionRequest:
     """The :attr:`ResponseMeta.id` of the answer whose engine session this question continues."""
     history: tuple[Turn, ...] | None = None
     """The turns before the question; None if an engine session cannot contain this conversation."""
+    instructions: tuple[str, ...] = ()
+    """The texts of the system messages, in order. They are not sent to the engine."""
+    side_request: str | None = None
+    """The kind of side request; None for a user's question. See :mod:`brunix_twisted.api.side_requests`."""
     limits: Limits = Limits()
     include_usage: bool = False
     echo: bool = False

@@ -23,6 +23,7 @@ from brunix_twisted.api.caller import caller_of
 from brunix_twisted.api.in_flight import Entry, InFlight
 from brunix_twisted.api.session_ids import is_placeholder
 from brunix_twisted.api.sessions import SessionAssignment, Sessions
+from brunix_twisted.api.side_requests import SideRequests
 from brunix_twisted.api.streaming import AnswerProducer, StreamTimeouts
 from brunix_twisted.config.trusted_proxies import TrustedProxies
 from brunix_twisted.dialects import Dialect, Encoder
@@ -101,6 +102,7 @@ class Completion:
         timeouts: StreamTimeouts,
         *,
         proxies: TrustedProxies,
+        side_requests: SideRequests,
     ) -> None:
         """
         Use one engine, behind one queue.
@@ -112,6 +114,7 @@ class Completion:
         self._engine = engine
         self._admission = admission
         self._sessions = sessions
+        self._side_requests = side_requests
         self._timeouts = timeouts
         self._whole_timeouts = attrs.evolve(timeouts, first_token_timeout_s=0, heartbeat_s=0)
         self._proxies = proxies
@@ -133,6 +136,7 @@ class Completion:
         request.in_progress.streamed = requested.stream
         if requested.ignored:
             request.setHeader(b"X-Brunix-Ignored", ", ".join(requested.ignored).encode("ascii"))
+        requested = self._as_side_request(request, requested)
         with self.in_flight.entry(stream=requested.stream) as entry:
             job = await self.prepare(request, requested, dialect)
             try:
@@ -159,6 +163,23 @@ class Completion:
             request.setHeader(b"X-Session-Id", request.session_id.encode("ascii"))
             request.setHeader(b"X-Brunix-Session", assignment.outcome.encode("ascii"))
         return Job(request, requested, assignment, meta, encoder)
+
+    def _as_side_request(self, request: GatewayRequest, requested: CompletionRequest) -> CompletionRequest:
+        """
+        Mark a request that its client makes for itself.
+
+        :raises GatewayError: SIDE_REQUEST if such requests are refused.
+        """
+        side_request = self._side_requests.name_of(requested)
+        if side_request is None:
+            return requested
+        request.in_progress.side_request = side_request
+        if self._side_requests.refuse:
+            raise GatewayError(
+                errors.SIDE_REQUEST,
+                f"Side requests are refused; this is {side_request}. Set PROXY_SIDE_REQUESTS=answer to answer them.",
+            )
+        return attrs.evolve(requested, side_request=side_request)
 
     async def run(
         self, job: Job, entry: Entry, keep: Callable[[CompletedAnswer], Awaitable[object]] | None = None

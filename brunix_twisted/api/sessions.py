@@ -38,9 +38,6 @@ from brunix_twisted.state import StateStore
 # The engine's own session for calls without an id. Only the body of a request can name it.
 _SHARED = "default"
 
-# The beginning of Open WebUI's requests for a title, tags or follow-up questions; other chat clients use it too.
-_SIDE_REQUEST = "### Task:"
-
 # Maximum number of sessions that a store returns for a key. Many are alike where many callers cannot be told apart.
 _MAX_FOUND: Final = 16
 # Each attempt that fails means that another request got a session.
@@ -162,7 +159,7 @@ class Sessions:
         """
         identity = self.identify(caller)
         count = len(requested.queries)
-        is_side = any(map(_is_side_request, requested.queries))
+        is_side = requested.side_request is not None
         continued = await self._continued(requested.previous_response_id, identity)
         if requested.session_id is not None and await self._may_name(requested.session_id, identity):
             return SessionAssignment((requested.session_id,) * count, "named", identity)
@@ -333,7 +330,3 @@ class Sessions:
             if entry is None or current is None or current.named or current.caller != turn.record.caller:
                 return
             turn.record, turn.version = current, entry.version
-
-
-def _is_side_request(query: str) -> bool:
-    return query.lstrip().startswith(_SIDE_REQUEST)

@@ -18,6 +18,7 @@ from brunix_twisted.api.conversations import Digests
 from brunix_twisted.api.response_store import ResponseStore
 from brunix_twisted.api.routes import Gateway, refuse
 from brunix_twisted.api.sessions import Sessions
+from brunix_twisted.api.side_requests import SideRequests, known
 from brunix_twisted.api.streaming import StreamTimeouts
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
@@ -128,6 +129,9 @@ class GatewayService(Service):
                 stall_timeout_s=settings.stall_timeout_s,
                 buffer_bytes=settings.buffer_bytes,
                 max_answer_bytes=settings.max_answer_bytes,
+            ),
+            side_requests=SideRequests(
+                known(), settings.side_request_patterns, refuse=settings.side_requests == "refuse"
             ),
             proxies=settings.trusted_proxies,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ssl
 
+from brunix_twisted.config.rules import SettingError
+
 
 def authorities(path: str) -> str:
     """
@@ -41,3 +43,22 @@ def belong_together(certificate: str, key: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def check_client(authority: str | None, certificate: str | None, key: str | None, name: str | None) -> None:
+    """
+    Check the settings of TLS to the engine together, which the rule of one setting cannot.
+
+    :raises SettingError: one of them is useless without another, or the key belongs to another certificate.
+    """
+    files = {"BRUNIX_GRPC_TLS_CA": authority, "BRUNIX_GRPC_TLS_CERT": certificate, "BRUNIX_GRPC_TLS_KEY": key}
+    for variable, value, others in (
+        ("BRUNIX_GRPC_TLS_CERT", certificate, ("BRUNIX_GRPC_TLS_CA", "BRUNIX_GRPC_TLS_KEY")),
+        ("BRUNIX_GRPC_TLS_KEY", key, ("BRUNIX_GRPC_TLS_CA", "BRUNIX_GRPC_TLS_CERT")),
+        ("BRUNIX_GRPC_TLS_NAME", name, ("BRUNIX_GRPC_TLS_CA",)),
+    ):
+        if value is not None and any(files[other] is None for other in others):
+            raise SettingError(variable, value, f"only together with {' and '.join(others)}")
+    if certificate is not None and key is not None and not belong_together(certificate, key):
+        allowed = "the private key of BRUNIX_GRPC_TLS_CERT, both in PEM form, the key without a password"
+        raise SettingError("BRUNIX_GRPC_TLS_KEY", key, allowed)

@@ -109,6 +109,18 @@ def words(text: str) -> tuple[str, ...]:
     return found
 
 
+def beginnings(minimum: int, maximum: int) -> Rule:
+    """Allow the beginnings of texts, separated by semicolons, with lengths within bounds."""
+
+    def read(text: str) -> tuple[str, ...]:
+        found = tuple(each.strip() for each in text.split(";") if each.strip())
+        if not all(minimum <= len(each) <= maximum for each in found):
+            raise ValueError(text)
+        return found
+
+    return Rule(f"beginnings of messages, each of {minimum} to {maximum} characters, separated by semicolons", read)
+
+
 def quotes_hint(text: str) -> str:
     """Return an addition to an error for a quoted text: programs such as Docker keep the quotes of an env file."""
     return ", without quotes" if re.fullmatch(r"""'.*'|".*\"""", text.strip(), re.DOTALL) else ""

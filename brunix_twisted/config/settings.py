@@ -18,6 +18,7 @@ from brunix_twisted.config.rules import (
     MODEL_NAME,
     Rule,
     SettingError,
+    beginnings,
     matching,
     model_names,
     on_off,
@@ -221,6 +222,20 @@ class Settings:
         "Proxies whose `X-Forwarded-For` and `X-Forwarded-User` tell callers apart; `unix` is every client on a UNIX "
         "socket. From all others these headers are ignored.",
     )
+    side_requests: Literal["answer", "refuse"] = _setting(
+        "PROXY_SIDE_REQUESTS",
+        "answer",
+        matching("answer|refuse", "answer or refuse"),
+        "What happens to the requests that clients make for themselves, for example for a chat's title. `answer`: they "
+        "get separate sessions. `refuse`: they get status 400, and the engine is not called.",
+    )
+    side_request_patterns: tuple[str, ...] = _setting(
+        "PROXY_SIDE_REQUEST_PATTERNS",
+        "",
+        beginnings(6, 500),
+        "Additional side requests, for example of changed templates in Open WebUI: how their last user message begins. "
+        "A user's question must not begin like this.",
+    )
     store_max: int = _setting(
         "PROXY_STORE_MAX",
         "1000",
@@ -366,27 +381,10 @@ class Settings:
             except ValueError:
                 raise SettingError(source, text, row.rule.allowed + quotes_hint(text)) from None
         settings = cls(**values)
-        settings._check_tls()
+        certificates.check_client(
+            settings.grpc_tls_ca, settings.grpc_tls_cert, settings.grpc_tls_key, settings.grpc_tls_name
+        )
         return settings
-
-    def _check_tls(self) -> None:
-        """Check the TLS settings together, which the rule of one setting cannot."""
-        files = {
-            "BRUNIX_GRPC_TLS_CA": self.grpc_tls_ca,
-            "BRUNIX_GRPC_TLS_CERT": self.grpc_tls_cert,
-            "BRUNIX_GRPC_TLS_KEY": self.grpc_tls_key,
-        }
-        for variable, value, others in (
-            ("BRUNIX_GRPC_TLS_CERT", self.grpc_tls_cert, ("BRUNIX_GRPC_TLS_CA", "BRUNIX_GRPC_TLS_KEY")),
-            ("BRUNIX_GRPC_TLS_KEY", self.grpc_tls_key, ("BRUNIX_GRPC_TLS_CA", "BRUNIX_GRPC_TLS_CERT")),
-            ("BRUNIX_GRPC_TLS_NAME", self.grpc_tls_name, ("BRUNIX_GRPC_TLS_CA",)),
-        ):
-            if value is not None and any(files[other] is None for other in others):
-                raise SettingError(variable, value, f"only together with {' and '.join(others)}")
-        certificate, key = self.grpc_tls_cert, self.grpc_tls_key
-        if certificate is not None and key is not None and not certificates.belong_together(certificate, key):
-            allowed = "the private key of BRUNIX_GRPC_TLS_CERT, both in PEM form, the key without a password"
-            raise SettingError("BRUNIX_GRPC_TLS_KEY", key, allowed)
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from brunix_twisted.dialects.anthropic_requests import (
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import SSE, encode_json, sse_event
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
-from brunix_twisted.dialects.messages import question, text_of
+from brunix_twisted.dialects.messages import instructions, question, text_of, texts_of
 from brunix_twisted.dialects.openai import HeartbeatForm, no_schema, require_model
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
@@ -93,6 +93,7 @@ class Messages:
             model=request.model,
             queries=(query,),
             history=history,
+            instructions=(*texts_of(request.system), *instructions(request.messages)),
             prompt=_all_text(request),
             session_id=request.session_id or None,
             limits=_limits(request),

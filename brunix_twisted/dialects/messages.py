@@ -42,6 +42,18 @@ def text_of(content: Any) -> str:  # noqa: ANN401 - see Message.content
     return "\n".join(part.text for part in parts if part.text is not None and part.type in _TEXT)
 
 
+def texts_of(content: Any) -> list[str]:  # noqa: ANN401 - see Message.content
+    """Return the texts of a message's content, one for each part that is text."""
+    if isinstance(content, list):
+        return [part.text for part in content if part.text is not None and part.type in _TEXT]
+    return [text] if (text := text_of(content)) else []
+
+
+def instructions(messages: Sequence[Message]) -> tuple[str, ...]:
+    """Return the texts of the messages that are instructions for the model, one for each part."""
+    return tuple(text for message in messages if message.role in _INSTRUCTIONS for text in texts_of(message.content))
+
+
 def question(messages: Sequence[Message], parameter: str = "messages") -> tuple[str, tuple[Turn, ...] | None]:
     """
     Return the text of the last user message, and the turns before it.

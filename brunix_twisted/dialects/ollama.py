@@ -15,7 +15,7 @@ from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import NDJSON, encode_json, ndjson
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
-from brunix_twisted.dialects.messages import all_text, question, with_gap
+from brunix_twisted.dialects.messages import all_text, instructions, question, with_gap
 from brunix_twisted.dialects.ollama_requests import ChatRequest, GenerateRequest, Options, ShowRequest
 from brunix_twisted.dialects.openai import no_schema
 from brunix_twisted.dialects.parameters import ignored
@@ -64,6 +64,7 @@ class Chat:
             queries=(query,),
             stream=request.stream is not False,
             history=history,
+            instructions=instructions(request.messages),
             prompt=all_text(request.messages),
             session_id=request.session_id or None,
             limits=_limits(request.options),
@@ -94,6 +95,7 @@ class Generate:
             model=request.model,
             queries=(with_gap(request.prompt, request.suffix),),
             stream=request.stream is not False,
+            instructions=(request.system,) if request.system else (),
             prompt=with_gap(request.prompt, request.suffix),
             session_id=request.session_id or None,
             limits=_limits(request.options),

@@ -13,7 +13,7 @@ from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.editor import ignored_user, read_editor
 from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, SSE_DONE, encode_json, sse
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
-from brunix_twisted.dialects.messages import all_text, question, with_gap
+from brunix_twisted.dialects.messages import all_text, instructions, question, with_gap
 from brunix_twisted.dialects.openai_requests import (
     ChatRequest,
     CompletionsRequest,
@@ -77,6 +77,7 @@ class Chat:
             model=request.model,
             queries=(query,),
             history=history,
+            instructions=instructions(request.messages),
             prompt=all_text(request.messages),
             session_id=request.session_id or None,
             limits=_limits(

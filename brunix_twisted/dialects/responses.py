@@ -17,7 +17,7 @@ from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.editor import ignored_user, read_editor
 from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, encode_json, sse_event
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
-from brunix_twisted.dialects.messages import all_text, question
+from brunix_twisted.dialects.messages import all_text, instructions, question
 from brunix_twisted.dialects.openai import HeartbeatForm, error_body, no_schema, require_model
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.responses_requests import Item, ResponsesRequest, ResponseToolChoice, requires_tool
@@ -77,7 +77,7 @@ class Responses:
         request = decode(ResponsesRequest, body_bytes)
         require_model(self.model, request.model)
         _require_supported(request)
-        query, history, text = _read_input(request)
+        query, history, text, system = _read_input(request)
         previous_response_id = _previous_answer(request)
         return CompletionRequest(
             model=request.model,
@@ -87,6 +87,7 @@ class Responses:
             session_id=request.session_id or None,
             # A request that continues from an answer does not contain the turns before it.
             history=None if previous_response_id else history,
+            instructions=(request.instructions, *system) if request.instructions else system,
             previous_response_id=previous_response_id,
             stored=request.store is not False,
             limits=_limits(request.max_output_tokens),
@@ -283,18 +284,18 @@ def _require_supported(request: ResponsesRequest) -> None:
         )
 
 
-def _read_input(request: ResponsesRequest) -> tuple[str, tuple[Turn, ...] | None, str]:
-    """Return the question and the turns before it, like :func:`question`, and all text of the input."""
+def _read_input(request: ResponsesRequest) -> tuple[str, tuple[Turn, ...] | None, str, tuple[str, ...]]:
+    """Return the question and the turns before it, like :func:`question`, the input's text, and its instructions."""
     value = request.input
     if value is None:
         raise _no_input(request)
     if isinstance(value, str):
         if not value.strip():
             raise GatewayError(errors.INVALID_REQUEST, "'input' has no text", param="input")
-        return value, (), value
+        return value, (), value, ()
     messages = [_as_message(position, item) for position, item in enumerate(value)]
     query, history = question(messages, "input")
-    return query, history, all_text(messages)
+    return query, history, all_text(messages), instructions(messages)
 
 
 def _no_input(request: ResponsesRequest) -> GatewayError:

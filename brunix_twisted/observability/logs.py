@@ -56,7 +56,8 @@ def log_request(record: RequestRecord) -> None:
         f"{record.sent_bytes} bytes {record.total_s * 1000:.1f} ms request={record.request_id} "
         f"session={record.session or '-'} match={record.session_outcome or '-'} dialect={record.dialect} "
         f"first_ms={'-' if first_token_s is None else f'{first_token_s * 1000:.1f}'} tokens={record.tokens} "
-        f"ended={record.reason}{f' trace={record.trace_id}' if record.trace_id else ''}"
+        f"ended={record.reason}{f' side={record.side_request}' if record.side_request else ''}"
+        f"{f' trace={record.trace_id}' if record.trace_id else ''}"
     )
     _access_log.emit(
         LogLevel.debug if record.endpoint.startswith("/health") else LogLevel.info,
@@ -71,6 +72,7 @@ def log_request(record: RequestRecord) -> None:
         streamed=record.streamed,
         session=record.session,
         match=record.session_outcome,
+        side=record.side_request,
         trace=record.trace_id,
         queue_s=record.queue_s,
         first_token_s=first_token_s,

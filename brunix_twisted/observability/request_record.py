@@ -102,6 +102,8 @@ class RequestRecord:
     """Whether the connection was lost before the end of the response."""
     sent_bytes: int
     """Size of the response's body."""
+    side_request: str = ""
+    """The kind of side request; empty for a user's question. See :mod:`brunix_twisted.api.side_requests`."""
     trace_id: str = ""
     """The id of the caller's trace, or of the gateway's; empty without a trace."""
 
@@ -177,6 +179,8 @@ class RequestInProgress:
     """The first reason that was reported, except that a failure replaces success."""
     prompt_tokens: int = 0
     trace_id: str = ""
+    side_request: str = ""
+    """See :attr:`RequestRecord.side_request`."""
     anthropic: bool = False
     """Whether the request has Anthropic's version header, which selects the dialect of an ambiguous path."""
     session_outcome: SessionOutcome | None = None
@@ -286,5 +290,6 @@ class RequestInProgress:
             reason=self.reason or ("client_gone" if gone else "complete"),
             gone=gone,
             sent_bytes=sent_bytes,
+            side_request=self.side_request,
             trace_id=self.trace_id,
         )

@@ -102,7 +102,8 @@ REQUESTS: Final[list[tuple[Dialect, dict[str, object], dict[str, object]]]] = [
         USER,
         {"role": "assistant", "content": "Hello!", "thinking": None, "images": None, "tool_calls": None},
         {"role": "user", "content": "Why?"}]},
-     {"queries": ("Why?",), "prompt": "Be brief\nHi\nHello!\nWhy?", "history": (Turn("Hi", "Hello!"),)}),
+     {"queries": ("Why?",), "prompt": "Be brief\nHi\nHello!\nWhy?", "history": (Turn("Hi", "Hello!"),),
+      "instructions": ("Be brief",)}),
     (CHAT, {"messages": [
         USER,
         {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
@@ -113,6 +114,8 @@ REQUESTS: Final[list[tuple[Dialect, dict[str, object], dict[str, object]]]] = [
      {"queries": ("<fim_prefix>a<fim_suffix>b<fim_middle>",), "prompt": "<fim_prefix>a<fim_suffix>b<fim_middle>",
       "limits": Limits(stop=("\n\n",)), "ignored": ()}),
     (GENERATE, {"prompt": "a", "suffix": "b"}, {"queries": ("a<gap>b",), "prompt": "a<gap>b"}),
+    (GENERATE, {"prompt": "a", "system": "Be brief"},
+     {"queries": ("a",), "prompt": "a", "instructions": ("Be brief",), "ignored": ("system",)}),
     (GENERATE, {"prompt": "### User:\nHi\n\n", "stream": False, "images": [], "system": "", "context": [1, 2]},
      {"queries": ("### User:\nHi\n\n",), "prompt": "### User:\nHi\n\n", "stream": False,
       "ignored": ("context", "images", "system")}),

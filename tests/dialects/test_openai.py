@@ -105,7 +105,8 @@ REQUESTS: Final[list[tuple[Dialect, dict[str, object], dict[str, object]]]] = [
         USER,
         {"role": "assistant", "content": "Hello!", "refusal": None, "tool_calls": None, "annotations": []},
         {"role": "user", "content": "Why?", "name": "anna"}]},
-     {"queries": ("Why?",), "prompt": "Be brief\nHi\nHello!\nWhy?", "history": (Turn("Hi", "Hello!"),)}),
+     {"queries": ("Why?",), "prompt": "Be brief\nHi\nHello!\nWhy?", "history": (Turn("Hi", "Hello!"),),
+      "instructions": ("Be brief",)}),
     # A tool's result, in all the roles there are.
     (CHAT, {"messages": [
         {"role": "developer", "content": "Be brief"},
@@ -114,7 +115,7 @@ REQUESTS: Final[list[tuple[Dialect, dict[str, object], dict[str, object]]]] = [
             {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
         {"role": "tool", "tool_call_id": "1", "content": [part("42")]},
         {"role": "function", "name": "f", "content": "43"}]},
-     {"prompt": "Be brief\nHi\n\n42\n43", "history": None}),
+     {"prompt": "Be brief\nHi\n\n42\n43", "history": None, "instructions": ("Be brief",)}),
     (CHAT, {"tools": []}, {"ignored": ("tools",)}),
     (CHAT, {"tools": [{"type": "function", "function": {"name": "f", "description": "x" * 25_000}}]},
      {"ignored": ("tools",)}),

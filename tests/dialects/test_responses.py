@@ -60,7 +60,8 @@ PARAMETERS: Final[list[tuple[dict[str, object], dict[str, object]]]] = [
     ({"metadata": {str(n): "" for n in range(16)}}, {"echoed_params": {"metadata": {str(n): "" for n in range(16)}}}),
     ({"user": "someone"}, {}),
     ({"user": '{"selected_text": "eA=="}'}, {"editor": EditorContext(selected_text="eA==")}),
-    ({"instructions": "Be brief"}, {"ignored": ("instructions",), "prompt": "Be brief\nHi"}),
+    ({"instructions": "Be brief"},
+     {"ignored": ("instructions",), "prompt": "Be brief\nHi", "instructions": ("Be brief",)}),
     ({"instructions": ""}, {"ignored": ("instructions",)}),
     ({"background": True}, {"ignored": ("background",)}),
     ({"prompt": {"id": "pmpt_1"}}, {"ignored": ("prompt",)}),
@@ -141,7 +142,8 @@ INPUTS: Final[list[tuple[object, dict[str, object]]]] = [
      {"queries": ("a\nb",), "prompt": "a\nb"}),
     # A conversation, as its answers were got and in short; instructions are no part of it.
     ([{"role": "developer", "content": "Be brief"}, user("Hi"), answer("Hello!"), user("Why?")],
-     {"queries": ("Why?",), "prompt": "Be brief\nHi\nHello!\nWhy?", "history": (Turn("Hi", "Hello!"),)}),
+     {"queries": ("Why?",), "prompt": "Be brief\nHi\nHello!\nWhy?", "history": (Turn("Hi", "Hello!"),),
+      "instructions": ("Be brief",)}),
     ([user("Hi"), {"role": "assistant", "content": "Hello!"}, user("Why?")],
      {"queries": ("Why?",), "prompt": "Hi\nHello!\nWhy?", "history": (Turn("Hi", "Hello!"),)}),
     # What Codex puts before the first question.
@@ -164,6 +166,7 @@ INPUTS: Final[list[tuple[object, dict[str, object]]]] = [
     ([user("a"), reference("rs_1"), reference("msg_a"), user("b"), {"id": "msg_b"},
       {"role": "system", "content": "Be brief"}, {"role": "developer", "content": "Be kind"}, user("c"), user("d")],
      {"queries": ("d",), "prompt": "a\n\n\nb\n\nBe brief\nBe kind\nc\nd", "history": None,
+      "instructions": ("Be brief", "Be kind"),
       "previous_response_id": "b"}),
     # Whose text is there after all, or which is not what the question goes on from.
     ([user("a"), reference("msg_a"), user("b"), answer("B"), user("c")],

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import attrs
 import pytest
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
 
@@ -57,6 +58,18 @@ def test_a_line() -> None:
         "dialect=openai first_ms=1000[.]0 tokens=34 ended=complete",
         line,
     )
+
+
+def test_the_line_of_a_side_request() -> None:
+    """The log says which kind of side request a client made, in the text and in the event's fields."""
+    events: list[LogEvent] = []
+    keep = cast("ILogObserver", events.append)
+    globalLogPublisher.addObserver(keep)
+    log_request(attrs.evolve(record(), side_request="open-webui/title", trace_id="4bf9"))
+    globalLogPublisher.removeObserver(keep)
+    (event,) = events
+    assert event["line"].endswith(" ended=complete side=open-webui/title trace=4bf9")
+    assert event["side"] == "open-webui/title"
 
 
 def test_a_line_for_somebody_who_left() -> None:

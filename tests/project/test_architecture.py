@@ -44,6 +44,7 @@ PURE = {
     "errors",
     "api/conversations",
     "api/session_ids",
+    "api/side_requests",
     "http/syntax",
     "observability/request_record",
     "observability/trace_context",
