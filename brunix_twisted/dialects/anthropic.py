@@ -93,7 +93,7 @@ class Messages:
             model=request.model,
             queries=(query,),
             history=history,
-            instructions=(*texts_of(request.system), *instructions(request.messages)),
+            instructions=(*texts_of(request.system), *instructions(request.messages), *_reminders(request.messages)),
             prompt=_all_text(request),
             session_id=request.session_id or None,
             limits=_limits(request),
@@ -322,6 +322,12 @@ def _without_reminders(message: Message) -> Content:
     if message.role != "user" or not isinstance(message.content, list):
         return message.content
     return [block for block in message.content if not _is_reminder(block)]
+
+
+def _reminders(messages: Sequence[Message]) -> Iterator[str]:
+    """Yield the reminders of an agent in the last message, which are instructions for its model."""
+    if messages and messages[-1].role == "user":
+        yield from (block.text for block in _blocks(messages[-1].content) if block.text and _is_reminder(block))
 
 
 def _is_reminder(block: Block) -> bool:

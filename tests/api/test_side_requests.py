@@ -134,6 +134,15 @@ def test_a_request_behind_the_users_message_in_one_message() -> None:
     assert name_of(DIALECTS[MESSAGES].parse(json.dumps(body).encode())) == "claude-code/compaction"
 
 
+def test_a_question_aside() -> None:
+    """Claude Code's ``/btw`` differs from a question by a reminder for the model in the same message."""
+    reminder = "<system-reminder>This is a side question from the user. Answer it directly.</system-reminder>\n\n"
+    for texts_before, side_request in (((), None), ((reminder,), "claude-code/aside")):
+        content = [{"type": "text", "text": text} for text in (*texts_before, "Which port?")]
+        body = {"model": "brunix", "messages": [{"role": "user", "content": content}]}
+        assert name_of(DIALECTS[MESSAGES].parse(json.dumps(body).encode())) == side_request
+
+
 @pytest.mark.parametrize("path", [COMPLETIONS, GENERATE])
 def test_prompts(path: str) -> None:
     """A prompt is compared too, because its header may name the session of a chat."""

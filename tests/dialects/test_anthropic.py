@@ -133,9 +133,9 @@ CONVERSATIONS: Final[list[tuple[list[dict[str, object]], dict[str, object]]]] = 
       {"role": "user", "content": [REMINDER, REMINDER]}],
      {"queries": ("Why?",), "prompt": "\n".join(
          ["Hi", REMINDER["text"], "Hello!", REMINDER["text"], "Why?", REMINDER["text"], REMINDER["text"]]),
-      "history": (Turn("Hi", "Hello!"),)}),
+      "history": (Turn("Hi", "Hello!"),), "instructions": (REMINDER["text"], REMINDER["text"])}),
     ([USER, {"role": "assistant", "content": [CALL]}, {"role": "user", "content": [result("42"), REMINDER]}],
-     {"prompt": f"Hi\n\n{REMINDER['text']}\n42", "history": None}),
+     {"prompt": f"Hi\n\n{REMINDER['text']}\n42", "history": None, "instructions": (REMINDER["text"],)}),
     # The user's own words are asked, whatever they look like.
     ([{"role": "user", "content": REMINDER["text"]}], {"queries": (REMINDER["text"],), "prompt": REMINDER["text"]}),
     ([{"role": "user", "content": [text("What is <system-reminder>?")]}],
