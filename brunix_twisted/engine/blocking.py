@@ -26,10 +26,10 @@ from brunix_twisted.engine.retry import RetryBudget
 from brunix_twisted.engine.status_mapping import failure, status_name, truncated, unhealthy_reason
 from brunix_twisted.engine.text_queue import TextQueue
 from brunix_twisted.engine.wakeup import ReactorWaker
-from brunix_twisted.engine.workers import Workers
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Question, TraceContext
 from brunix_twisted.runtime.reactors import Reactor
+from brunix_twisted.runtime.workers import Workers
 
 
 class Sink(Protocol):

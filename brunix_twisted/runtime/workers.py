@@ -1,4 +1,4 @@
-"""The pool of threads that run the blocking engine calls."""
+"""A pool of threads for calls that block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-_log = Logger("brunix.engine")
+_log = Logger("brunix.gateway")
 
 # Maximum time that stop() waits for the threads. Their calls have been cancelled by then.
 _STOP_S: Final = 2.0
@@ -28,9 +28,14 @@ class Workers:
     jobs would wait for each other.
     """
 
-    def __init__(self, max_threads: int) -> None:
-        """Create a pool without threads. It starts one for each job that finds no idle thread."""
+    def __init__(self, max_threads: int, name: str = "engine") -> None:
+        """
+        Create a pool without threads. It starts one for each job that finds no idle thread.
+
+        :param name: what the names of the threads begin with.
+        """
         self._max_threads = max_threads
+        self._name = name
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -50,7 +55,7 @@ class Workers:
         with self._lock:
             if self._idle <= 0 and len(self._threads) < self._max_threads:
                 # A daemon: a thread that hangs must not keep the process from ending.
-                thread = threading.Thread(target=self._run, name=f"engine_{len(self._threads)}", daemon=True)
+                thread = threading.Thread(target=self._run, name=f"{self._name}_{len(self._threads)}", daemon=True)
                 thread.start()
                 self._threads.append(thread)
                 self._idle += 1
@@ -70,7 +75,7 @@ class Workers:
             try:
                 done(succeeded, result)
             except Exception:  # noqa: BLE001 - the thread must continue
-                _log.failure("Reporting the end of an engine call failed")
+                _log.failure("Reporting the end of a call on a thread failed")
             # Keep no references while waiting for the next job.
             del job, done, work, arguments, result
 

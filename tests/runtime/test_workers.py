@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from brunix_twisted.engine.blocking import BlockingCall
 from brunix_twisted.engine.wakeup import ReactorWaker
-from brunix_twisted.engine.workers import Workers
+from brunix_twisted.runtime.workers import Workers
 from fake_reactor import LIMIT_S, FakeReactor
 
 Outcome = tuple[bool, object]
