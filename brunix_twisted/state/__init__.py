@@ -97,8 +97,8 @@ class StateStore(Protocol):
         """
         Connect or open. Call it once, before all other methods, and not before a fork.
 
-        :raises StateUnavailableError: the store cannot be used, and not later either. A store that is only unreachable
-            now does not raise.
+        :raises StateUnavailableError: the store cannot be used. The others may still succeed later if it is
+            only unreachable now.
         """
 
     async def check(self) -> None:

@@ -13,7 +13,7 @@ from architecture import FILES, LEVELS, PACKAGE, PLUGIN, module_of, room_of
 # Who may import other people's packages, by the first part of the package's name: a folder, or a module in one. Every
 # module may import the standard library and attrs.
 OUTSIDE = {
-    "twisted": {"tap", "processes", "app", "api", "http", "observability", "runtime", "engine"},
+    "twisted": {"tap", "processes", "app", "api", "http", "observability", "runtime", "engine", "state"},
     "zope": {"api/streaming", "observability/logs", "processes/ipc"},
     "klein": {"api/routes"},
     "werkzeug": {"api/routes"},
@@ -46,6 +46,7 @@ PURE = {
     "api/session_ids",
     "api/side_requests",
     "http/syntax",
+    "state/sqlite_schema",
     "observability/request_record",
     "observability/trace_context",
     "config/cors_origins",

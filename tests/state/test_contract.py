@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import cast
 
 import attrs
 import pytest
+import pytest_twisted
+from twisted.internet import reactor
 from twisted.internet.task import Clock
 
+from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.state import SessionEntry, StateLimits, StateStore, StoredResponse
 from brunix_twisted.state.memory import BODY_OVERHEAD_BYTES, MemoryStore
+from brunix_twisted.state.sqlite import SqliteStore
 
 LIMITS = StateLimits(max_sessions=4, max_age_s=100.0, max_bodies=2, max_bytes=10 * BODY_OVERHEAD_BYTES)
 A, B, C = (letter * 16 for letter in (b"a", b"b", b"c"))
@@ -23,9 +29,28 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory"])
-def open_store(clock: Clock) -> Open:
-    return lambda **limits: MemoryStore(clock.seconds, attrs.evolve(LIMITS, **limits))
+@pytest.fixture(params=["memory", "sqlite"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest_twisted.async_yield_fixture
+async def open_store(kind: str, clock: Clock, tmp_path: Path) -> AsyncIterator[Open]:
+    opened: list[StateStore] = []
+
+    def open_one(**changes: int) -> StateStore:
+        limits = attrs.evolve(LIMITS, **changes)
+        store: StateStore
+        if kind == "memory":
+            store = MemoryStore(clock.seconds, limits)
+        else:
+            store = SqliteStore(cast("Reactor", reactor), tmp_path / "state.sqlite", limits, clock.seconds)
+        opened.append(store)
+        return store
+
+    yield open_one
+    for store in opened:
+        await store.close()
 
 
 async def found(store: StateStore, *keys: bytes, limit: int = 10) -> list[str]:
