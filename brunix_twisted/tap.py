@@ -37,6 +37,7 @@ from brunix_twisted.processes.supervisor import Supervisor
 from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import Reactor, use_monotonic_clock
 from brunix_twisted.runtime.shutdown import run_steps, stop_with_failure
+from brunix_twisted.state.selection import check_state_package
 
 _log = Logger("brunix.gateway")
 
@@ -135,6 +136,7 @@ def makeService(options: Mapping[str, str | None]) -> IService:
         settings = Settings.read(os.environ, options)
         _check_reactor(reactor, settings)
         _check_traces(os.environ, settings)
+        check_state_package(settings)
         check_private_names(settings.engine_client)
         sharing = BindOnlyReactor(reactor) if settings.processes > 1 else None
         endpoint = _endpoint(AdoptSocketReactor(reactor) if sharing is None else sharing, settings.listen)
@@ -184,6 +186,7 @@ def _check(options: Mapping[str, str | None]) -> None:
         settings = Settings.read(os.environ, options)
         _check_reactor(reactor, settings)
         _check_traces(os.environ, settings)
+        check_state_package(settings)
         check_private_names(settings.engine_client)
         # Only systemd has this socket, and --check rarely runs as a systemd service.
         endpoint = None if settings.listen.startswith("systemd:") else _endpoint(reactor, settings.listen)

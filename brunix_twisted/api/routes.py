@@ -15,6 +15,7 @@ from typing import Final, cast
 
 import attrs
 from klein import Klein
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
@@ -60,6 +61,8 @@ class Gateway:
 
     assets: Mapping[str, Asset] = MappingProxyType({})
     """The page and its files, by name; empty if the page is disabled."""
+    check_state: Callable[[], Deferred[str | None]] | None = None
+    """Fires with the reason why the state cannot be used; with None if it can be."""
 
     def __init__(  # noqa: PLR0913 - what its routes need
         self,
@@ -223,8 +226,12 @@ class Gateway:
         """Return whether the gateway and the engine are healthy."""
         if self._completion.in_flight.draining:
             return _health(request, "draining", processes=self._processes())
+        checking_state = None if self.check_state is None else self.check_state()
         unhealthy_reason = await self._check()
-        return _health(request, "unavailable" if unhealthy_reason else "ok", unhealthy_reason, self._processes())
+        # Without its state the gateway answers, so it is healthy. The reason is for the log: it names files and hosts.
+        state = None if checking_state is None else "unavailable" if await checking_state else "ok"
+        status = "unavailable" if unhealthy_reason else "ok"
+        return _health(request, status, unhealthy_reason, self._processes(), state)
 
     @app.route("/health/live", methods=["GET"])
     def live(self, request: GatewayRequest) -> bytes:
@@ -312,13 +319,19 @@ def _asset(request: GatewayRequest, asset: Asset) -> bytes:
 
 
 def _health(
-    request: GatewayRequest, status: str, reason: str | None = None, processes: Processes | None = None
+    request: GatewayRequest,
+    status: str,
+    reason: str | None = None,
+    processes: Processes | None = None,
+    state: str | None = None,
 ) -> bytes:
     if status != "ok":
         request.setResponseCode(HTTPStatus.SERVICE_UNAVAILABLE)
     told: dict[str, object] = {"status": status, "version": __version__}
     if reason:
         told["reason"] = reason
+    if state is not None:
+        told["state"] = state
     if processes is not None:
         told["processes"] = attrs.asdict(processes)
     return _json(request, encode_json(told))

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 
 from brunix_twisted.app.service import limits_of, tls_of
+from brunix_twisted.app.state import report_of_state
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.unknown_variables import unknown
 from brunix_twisted.engine.affinity import why_not
@@ -54,7 +55,7 @@ def changed_settings(
         source = f"--{row.option}" if text is not None else "environment"
         given = environment.get(row.variable, "") if text is None else text
         default = repr(row.default) if row.default else "empty"
-        lines.append(f"{row.variable} is {given!r} ({source}; default: {default})")
+        lines.append(f"{row.variable} is {row.rule.shown(given)!r} ({source}; default: {default})")
     return lines
 
 
@@ -66,7 +67,7 @@ async def check(
     options: Mapping[str, str | None],
 ) -> bool:
     """
-    Print the results line by line, and return whether the gateway can start and the engine is healthy.
+    Print the results line by line, and return whether the gateway can start, the engine is healthy and the state works.
 
     :param endpoint: where to listen; None for a socket from systemd, which cannot be tested here.
     :param environment: the source of the settings, together with the options.
@@ -78,6 +79,7 @@ async def check(
     for sentence in unknown(environment):
         report(f"  {sentence}")
     listens = await _listens(reactor, settings, endpoint)
+    state_works = await _state_works(reactor, settings)
     tls = tls_of(settings)
     limits = limits_of(settings)
     result = await check_engine(reactor, settings.grpc_target, tls, ENGINE_TIMEOUT_S, limits)
@@ -98,9 +100,19 @@ async def check(
         report("The gateway cannot start.")
     elif result.unhealthy_reason is not None:
         report("The gateway can start, but returns errors until the engine is healthy.")
+    elif not state_works:
+        report("The gateway can start, but keeps conversations only in memory until the state can be used.")
     else:
         report("The gateway is ready to start.")
-    return listens and result.unhealthy_reason is None
+    return listens and result.unhealthy_reason is None and state_works
+
+
+async def _state_works(reactor: Reactor, settings: Settings) -> bool:
+    state, fault = await report_of_state(reactor, settings)
+    report(f"state: {state}" if fault is None else f"state: {state} cannot be used")
+    if fault is not None:
+        report(f"  {fault}")
+    return fault is None
 
 
 async def _listens(reactor: Reactor, settings: Settings, endpoint: IStreamServerEndpoint | None) -> bool:

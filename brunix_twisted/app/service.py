@@ -15,11 +15,13 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, 
 from brunix_twisted.api.admission import Admission
 from brunix_twisted.api.completion import Completion
 from brunix_twisted.api.conversations import Digests
+from brunix_twisted.api.health import SharedCheck
 from brunix_twisted.api.response_store import ResponseStore
 from brunix_twisted.api.routes import Gateway, refuse
 from brunix_twisted.api.sessions import Sessions
 from brunix_twisted.api.side_requests import SideRequests, known
 from brunix_twisted.api.streaming import StreamTimeouts
+from brunix_twisted.app.state import State
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import ConnectionLimits, Engine, Tls
@@ -36,8 +38,7 @@ from brunix_twisted.page import load as load_page
 from brunix_twisted.runtime.listening import Listener
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import Step, run_steps
-from brunix_twisted.state import StateLimits
-from brunix_twisted.state.memory import MemoryStore
+from brunix_twisted.state.selection import StateSetup
 
 if TYPE_CHECKING:
     from brunix_twisted.observability.metrics import Metrics
@@ -70,6 +71,8 @@ class GatewayService(Service):
 
     processes: Processes | None = None
     """The state of all gateway processes; None if there is only this one."""
+    state_setup: StateSetup | None = None
+    """What several processes share to use the same state; None if there is only this process."""
     metrics: Metrics | None = None
     """The metrics, once the service has started; None without PROXY_METRICS_LISTEN."""
 
@@ -94,6 +97,7 @@ class GatewayService(Service):
         settings = self._settings
         self._tracing = _tracing(self._reactor, settings, self.digest_key)
         self._engine = _engine(self._reactor, settings)
+        self._state = State(self._reactor, settings, lambda: self.state_setup)
         admission = Admission(
             self._reactor,
             places=settings.thread_workers,
@@ -101,22 +105,14 @@ class GatewayService(Service):
             queue_timeout_s=settings.queue_timeout_s,
         )
         self._admission = admission
-        self._state = MemoryStore(
-            self._reactor.seconds,
-            StateLimits(
-                max_sessions=settings.session_max,
-                max_age_s=settings.session_max_age_s,
-                max_bodies=settings.store_max,
-                max_bytes=settings.store_max_bytes,
-            ),
-        )
         self._sessions = Sessions(
             self._reactor,
-            self._state,
-            Digests(token_bytes(32)),
+            self._state.store,
+            Digests(self._state.key),
             lambda: token_hex(16),
             continuity=settings.session_continuity,
             exact=settings.session_match == "exact",
+            shared=self._state.is_shared,
         )
         self._completion = Completion(
             self._reactor,
@@ -147,9 +143,10 @@ class GatewayService(Service):
             self._completion,
             model,
             settings.heartbeat_form,
-            answers=ResponseStore(self._state),
+            answers=ResponseStore(self._state.store),
             processes=lambda: self.processes,
         )
+        gateway.check_state = SharedCheck(self._state.fault, self._reactor.seconds)
         if settings.page:
             gateway.assets = load_page()
         self._site = GatewaySite(
@@ -209,6 +206,8 @@ class GatewayService(Service):
         """Start. The first request is accepted once the reactor runs."""
         if not self._listener.has_started:
             self.privilegedStartService()
+        # Not earlier: its files belong to the user that twistd has switched to.
+        self._state.start()
         super().startService()
 
     def _listens(self, port: IListeningPort) -> None:
@@ -269,6 +268,7 @@ class GatewayService(Service):
         steps: list[Step] = []
         if self.metrics is not None:
             steps.append(("stop the metrics", self.metrics.stop))
+        steps.append(("close the state", self._state.close))
         # Last: a gRPC channel must not be used after it is closed.
         steps.append(("close the channel to the engine", self._engine.close))
         if self._tracing is not None:

@@ -45,13 +45,13 @@ def belong_together(certificate: str, key: str) -> bool:
     return True
 
 
-def check_client(authority: str | None, certificate: str | None, key: str | None, name: str | None) -> None:
+def check_together(ca: str | None, certificate: str | None, key: str | None, name: str | None) -> None:
     """
-    Check the settings of TLS to the engine together, which the rule of one setting cannot.
+    Check the TLS settings together, which the rule of one setting cannot.
 
-    :raises SettingError: one of them is useless without another, or the key belongs to another certificate.
+    :raises SettingError: one is set without another, or the key is not that of the certificate.
     """
-    files = {"BRUNIX_GRPC_TLS_CA": authority, "BRUNIX_GRPC_TLS_CERT": certificate, "BRUNIX_GRPC_TLS_KEY": key}
+    files = {"BRUNIX_GRPC_TLS_CA": ca, "BRUNIX_GRPC_TLS_CERT": certificate, "BRUNIX_GRPC_TLS_KEY": key}
     for variable, value, others in (
         ("BRUNIX_GRPC_TLS_CERT", certificate, ("BRUNIX_GRPC_TLS_CA", "BRUNIX_GRPC_TLS_KEY")),
         ("BRUNIX_GRPC_TLS_KEY", key, ("BRUNIX_GRPC_TLS_CA", "BRUNIX_GRPC_TLS_CERT")),

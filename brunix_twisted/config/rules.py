@@ -27,6 +27,8 @@ class Rule:
     """Completes "allowed: …" in errors and in the documentation."""
     read: Callable[[str], Any]
     """Converts a text to a value. Raises ValueError if it is not allowed."""
+    shown: Callable[[str], str] = str
+    """Returns the text for messages, without what is secret in it."""
 
 
 def matching(pattern: str, allowed: str) -> Rule:
@@ -39,6 +41,17 @@ def matching(pattern: str, allowed: str) -> Rule:
         return text
 
     return Rule(allowed, read)
+
+
+def secret(min_length: int, allowed: str) -> Rule:
+    """Allow printable texts without spaces, which no message shows."""
+
+    def read(text: str) -> str:
+        if not re.fullmatch(f"[!-~]{{{min_length},1024}}", text):
+            raise ValueError("not a secret")
+        return text
+
+    return Rule(allowed, read, lambda text: "***" if text else "")
 
 
 def whole_number(minimum: int, maximum: int) -> Rule:
@@ -82,7 +95,7 @@ def or_auto(rule: Rule) -> Rule:
 
 def optional(rule: Rule) -> Rule:
     """Also allow an empty text, and read it as None."""
-    return Rule(rule.allowed, lambda text: rule.read(text) if text else None)
+    return Rule(rule.allowed, lambda text: rule.read(text) if text else None, rule.shown)
 
 
 def model_names(text: str) -> tuple[str, ...]:

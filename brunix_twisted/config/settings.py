@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 import attrs
 
-from brunix_twisted.config import addresses, allowed_hosts, certificates, cors_origins, trusted_proxies
+from brunix_twisted.config import (
+    addresses,
+    allowed_hosts,
+    certificates,
+    cors_origins,
+    state_address,
+    trusted_proxies,
+)
 from brunix_twisted.config.cors_origins import Origins
 from brunix_twisted.config.rules import (
     MODEL_NAME,
@@ -26,16 +33,20 @@ from brunix_twisted.config.rules import (
     or_auto,
     quotes_hint,
     seconds,
+    secret,
     unquoted,
     whole_number,
     words,
 )
+from brunix_twisted.config.state_address import StateAddress
 from brunix_twisted.config.trusted_proxies import TrustedProxies
 
 
 def _setting(variable: str, default: str, rule: Rule, meaning: str) -> Any:  # noqa: ANN401 - attrs.field returns Any too
     return attrs.field(
         default=rule.read(default),
+        # A rule that hides something in messages hides all of it here.
+        repr=rule.shown is str,
         metadata={"variable": variable, "default": default, "rule": rule, "meaning": meaning},
     )
 
@@ -198,7 +209,7 @@ class Settings:
         "PROXY_SESSION_MAX",
         "10000",
         whole_number(1, 10_000_000),
-        "Maximum number of conversations that each gateway process remembers for that; the oldest is forgotten first.",
+        "Maximum number of conversations that are kept for that in `PROXY_STATE`; the oldest is removed first.",
     )
     session_max_age_s: float = _setting(
         "PROXY_SESSION_MAX_AGE_S",
@@ -240,15 +251,36 @@ class Settings:
         "PROXY_STORE_MAX",
         "1000",
         whole_number(0, 10_000_000),
-        "Maximum number of responses of `/v1/responses` that each gateway process stores in memory for retrieval by "
-        "id; the oldest is removed first.",
+        "Maximum number of responses of `/v1/responses` whose text is stored for retrieval by id; the oldest is "
+        "removed first. 0 stores no text.",
     )
     store_max_bytes: int = _setting(
         "PROXY_STORE_MAX_BYTES",
         "67108864",
         whole_number(0, 1_099_511_627_776),
-        "Maximum memory for these responses, per gateway process. The oldest is removed first, and a response that is "
-        "larger than this is not stored.",
+        "Maximum size of these responses. The oldest is removed first, and a response that is larger than this is not "
+        "stored.",
+    )
+    state: StateAddress = _setting(
+        "PROXY_STATE",
+        "auto",
+        Rule(
+            "auto, memory:, sqlite:PATH, or a URL that begins with redis://, rediss:// or redis+sentinel://",
+            state_address.read,
+            state_address.shown,
+        ),
+        "Where conversations and stored responses are kept. `memory:` until the gateway stops. `sqlite:PATH` in a file "
+        "that the processes on one machine share, also after a restart. `redis://…` for gateways on several machines; "
+        "needs the extra `redis`. `auto`: in memory, or with several processes in a private file until the gateway "
+        "stops.",
+    )
+    state_secret: str | None = _setting(
+        "PROXY_STATE_SECRET",
+        "",
+        optional(secret(32, "at least 32 printable characters without spaces; openssl rand -hex 32 makes one")),
+        "The key of the digests under which conversations are kept in `PROXY_STATE`. If it changes, they are no longer "
+        "found. Empty: generated, and for `sqlite:PATH` kept in the file `PATH.secret`. Required with Redis, and the "
+        "same for all gateways. Set the variable: other users can read options.",
     )
     capabilities: tuple[str, ...] = _setting(
         "PROXY_CAPABILITIES",
@@ -377,13 +409,16 @@ class Settings:
             try:
                 values[name] = row.rule.read(text.strip())
             except addresses.AddressError as fault:
-                raise SettingError(source, text, f"{row.rule.allowed}; {fault}") from None
+                raise SettingError(source, row.rule.shown(text), f"{row.rule.allowed}; {fault}") from None
             except ValueError:
-                raise SettingError(source, text, row.rule.allowed + quotes_hint(text)) from None
+                raise SettingError(source, row.rule.shown(text), row.rule.allowed + quotes_hint(text)) from None
         settings = cls(**values)
-        certificates.check_client(
+        certificates.check_together(
             settings.grpc_tls_ca, settings.grpc_tls_cert, settings.grpc_tls_key, settings.grpc_tls_name
         )
+        if settings.state.kind == "redis" and settings.state_secret is None:
+            why = "with Redis, at least 32 characters, the same for all gateways; openssl rand -hex 32 makes one"
+            raise SettingError("PROXY_STATE_SECRET", "", why)
         return settings
 
 

@@ -32,6 +32,7 @@ from zope.interface import implementer
 from brunix_twisted.model import Processes
 from brunix_twisted.observability.logs import dropped_event, reactor_runs
 from brunix_twisted.runtime.background import BackgroundWriter
+from brunix_twisted.state.selection import StateSetup
 
 CONTROL: Final = 0
 """The process's file descriptor for messages from the supervisor."""
@@ -57,6 +58,8 @@ class Setup:
     processes: Processes
     digest_key: str
     """In hexadecimal; see :attr:`brunix_twisted.app.service.GatewayService.digest_key`."""
+    state: StateSetup
+    """Where the state is, and its secret."""
 
 
 def setup_line(setup: Setup) -> bytes:
@@ -71,7 +74,8 @@ def read_setup(descriptor: int) -> Setup | None:
     if not line.endswith(b"\n"):
         return None
     values = json.loads(line)
-    return Setup(values["reactor"], values["settings"], Processes(**values["processes"]), values["digest_key"])
+    processes, state = Processes(**values["processes"]), StateSetup(**values["state"])
+    return Setup(values["reactor"], values["settings"], processes, values["digest_key"], state)
 
 
 def processes_line(processes: Processes) -> bytes:

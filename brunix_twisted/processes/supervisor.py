@@ -30,6 +30,7 @@ from brunix_twisted.processes.worker import EXIT_S
 from brunix_twisted.runtime.listening import Listener
 from brunix_twisted.runtime.reactors import cancel_when_fired
 from brunix_twisted.runtime.shutdown import Step, run_steps
+from brunix_twisted.state.selection import StateSetup, set_up_state
 
 if TYPE_CHECKING:
     from brunix_twisted.observability.metrics import Sum
@@ -86,6 +87,7 @@ class Supervisor(Service):
         self.ready: Deferred[IAddress] = Deferred()
         """Fires with the address once all processes have started to accept connections."""
         self._digest_key = token_hex(16)
+        self._state = StateSetup("")
         self._running: dict[int, GatewayProcess] = {}
         self._deadlines: dict[GatewayProcess, IDelayedCall] = {}
         """The start timeouts of the processes that do not serve yet."""
@@ -142,6 +144,8 @@ class Supervisor(Service):
             self.privilegedStartService()
         super().startService()
         self._counts_memory = shared_memory(self._settings.processes)
+        # Not earlier: it belongs to the user that twistd has switched to.
+        self._state = set_up_state(self._settings)
         with self._handle_stop_signals():
             if self._signal is None:
                 for number in range(self._settings.processes):
@@ -165,6 +169,7 @@ class Supervisor(Service):
         give_up_s = self._reactor.seconds() + _KILLED_S
         while (self._running or not closed.called) and self._reactor.seconds() < give_up_s:
             self._iterate()
+        self._state.remove()
 
     @contextmanager
     def _handle_stop_signals(self) -> Iterator[None]:
@@ -193,7 +198,8 @@ class Supervisor(Service):
 
     def _start(self, number: int) -> None:
         self._pending_restarts.pop(number, None)
-        setup = Setup(type(self._reactor.real).__module__, self._given, self._processes(number), self._digest_key)
+        module, processes = type(self._reactor.real).__module__, self._processes(number)
+        setup = Setup(module, self._given, processes, self._digest_key, self._state)
         process = GatewayProcess(setup, self._reactor.seconds, self._changed, self._ended)
         self._running[number] = process
         self._deadlines[process] = self._reactor.callLater(self.start_timeout_s, self._too_late, process)
@@ -314,6 +320,10 @@ class Supervisor(Service):
             steps.append((f"stop process {process.number}", stop))
         # The processes close their descriptors of the socket too. After the last, connections are refused.
         await run_steps(*steps, ("close the socket", self._listener.stop))
+        await self._all_have_exited(all_exited)
+        await run_steps(("remove the private state", self._state.remove))
+
+    async def _all_have_exited(self, all_exited: Deferred[None]) -> None:
         if not self._running:
             return
         exit_s = self._settings.drain_s + EXIT_S

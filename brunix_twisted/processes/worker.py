@@ -52,6 +52,7 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
 
     reactor: Any = installed
     use_monotonic_clock(reactor)
+    supervisor_pid = os.getppid()
     messages = Messages(open(MESSAGES, "wb"))  # noqa: PTH123, SIM115 - a descriptor, open until the process exits
     globalLogBeginner.beginLoggingTo([messages], redirectStandardIO=False)
     try:
@@ -63,6 +64,7 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
         service = GatewayService(reactor, settings, endpoint)
         service.processes = setup.processes
         service.digest_key = bytes.fromhex(setup.digest_key)
+        service.state_setup = setup.state
         service.startService()
     except (SettingError, StartError) as error:
         messages.failed(str(error))
@@ -100,6 +102,9 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
         ),
     )
     reactor.run()
+    if os.getppid() != supervisor_pid:
+        # It has died, and cannot remove this. The other processes are ending too.
+        setup.state.remove()
     messages.flush()
     return status
 

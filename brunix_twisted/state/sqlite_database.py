@@ -6,11 +6,12 @@ One thread creates a database and calls all of its methods.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from secrets import token_hex
 from stat import S_IMODE
@@ -256,6 +257,26 @@ def check_application(path: Path, application_id: int, version: int) -> None:
             f"The state database {path} was written by a newer gateway: its version is {version}, and this gateway "
             f"supports {sql.VERSION}. Use the newer gateway, or choose another path in PROXY_STATE."
         )
+
+
+def examine(path: Path) -> None:
+    """
+    Check that a database can be used, or can be created. Create and change nothing.
+
+    :raises StateUnavailableError: it cannot.
+    """
+    with explained(path):
+        if not path.exists():
+            folder = path.parent if path.parent.exists() else path.parent.parent
+            if not folder.is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+            return
+        with closing(connect(path)) as connection:
+            retried(_OPEN_LOCKED_S, lambda: check_application(path, *application_of(connection)))
+            retried(_OPEN_LOCKED_S, lambda: connection.execute("BEGIN IMMEDIATE"))
+            connection.execute("ROLLBACK")
 
 
 def checkpoint(path: Path, *, durable: bool) -> None:

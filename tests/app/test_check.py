@@ -71,7 +71,8 @@ def test_all_is_well(check: Check, engine: ScriptedEngine) -> None:
     """An operator would not learn that everything is as it should be, or of a setting that is not the one meant."""
     found = check("--model-id=house", BRUNIX_GRPC_TARGET=engine.target)
     assert found.status == 0
-    *told, engine_line, end = found.lines
+    *told, state_line, engine_line, end = found.lines
+    assert state_line == "state: in memory, until the gateway stops"
     assert told == [
         "settings: 4 changed from the default",
         f"  BRUNIX_GRPC_TARGET is '{engine.target}' (environment; default: 'localhost:50051')",
@@ -151,7 +152,7 @@ def test_the_port_is_taken(check: Check, tmp_path: Path, engine: ScriptedEngine)
         wait_for_port(process)
         found = check(PROXY_LISTEN=listen, BRUNIX_GRPC_TARGET=engine.target)
     assert found.status == 1
-    taken, why, well, end = found.lines[-4:]
+    taken, why, _, well, end = found.lines[-5:]
     assert taken.startswith(f"listening: PROXY_LISTEN is '{listen}': ")
     assert "Address already in use" in taken
     assert why == "  Another program, or a running gateway, already listens there."
@@ -213,9 +214,77 @@ def test_no_secret_is_told(check: Check, tmp_path: Path) -> None:
     assert f"BRUNIX_GRPC_TLS_KEY is '{gateway.key}'" in told
     assert "over TLS" in told
     assert "PRIVATE KEY" not in told
-    # Each of them is written out as it was given. One that is a secret itself would have to be kept back.
-    secrets = {row.variable for _, row in table() if re.search("KEY|SECRET|TOKEN(?!_TIMEOUT)|PASS", row.variable)}
-    assert secrets == {"BRUNIX_GRPC_TLS_KEY"}
+    # Each of them is written out as it was given, unless its rule hides it.
+    secrets = {row for _, row in table() if re.search("KEY|SECRET|TOKEN(?!_TIMEOUT)|PASS", row.variable)}
+    assert {row.variable: row.rule.shown("hush") for row in secrets} == {
+        "BRUNIX_GRPC_TLS_KEY": "hush",
+        "PROXY_STATE_SECRET": "***",
+    }
+
+
+def test_the_secret_of_the_state_is_not_told(check: Check) -> None:
+    """What an operator pastes into a ticket contains no secret of the state."""
+    secret = "0123456789abcdef" * 4
+    found = check(f"--state-secret={secret}", PROXY_STATE_SECRET=f"{secret}x")
+    assert "  PROXY_STATE_SECRET is '***' (--state-secret; default: empty)" in found.lines
+    assert secret not in "".join(found.lines)
+
+
+# The state.
+
+
+def test_a_state_database_that_does_not_exist_yet(check: Check, tmp_path: Path, engine: ScriptedEngine) -> None:
+    """A new gateway is ready to start, and the check creates nothing."""
+    path = tmp_path / "state" / "state.sqlite"
+    found = check(PROXY_STATE=f"sqlite:{path}", BRUNIX_GRPC_TARGET=engine.target)
+    assert (found.status, found.lines[-1]) == (0, READY)
+    assert f"state: the database {path}" in found.lines
+    assert not path.parent.exists()
+
+
+def test_a_state_database_in_use(check: Check, tmp_path: Path, engine: ScriptedEngine) -> None:
+    """The database of a gateway that runs can be checked."""
+    path = tmp_path / "state.sqlite"
+    settings = {"PROXY_STATE": f"sqlite:{path}", "BRUNIX_GRPC_TARGET": engine.target}
+    with twistd(tmp_path, **settings) as process:
+        port = wait_for_port(process)
+        assert json.loads(get(port, "/health")[1])["state"] == "ok"
+        found = check(**settings)
+        assert (found.status, found.lines[-1]) == (0, READY)
+        assert json.loads(get(port, "/health")[1])["state"] == "ok"
+
+
+@pytest.mark.parametrize("broken", ["database", "secret", "folder"])
+def test_a_state_database_that_cannot_be_used(
+    check: Check, tmp_path: Path, engine: ScriptedEngine, broken: str
+) -> None:
+    """An operator learns before the start that conversations would be forgotten, and what to do."""
+    path, secret = tmp_path / "state.sqlite", tmp_path / "state.sqlite.secret"
+    if broken == "folder":
+        path = tmp_path / "missing" / "folder" / "state.sqlite"
+    elif broken == "secret":
+        path.touch()
+        secret.write_text("short")
+    else:
+        path.write_bytes(b"no database " * 100)
+    found = check(PROXY_STATE=f"sqlite:{path}", BRUNIX_GRPC_TARGET=engine.target)
+    assert found.status == 1
+    state, why, _, end = found.lines[-4:]
+    assert state == f"state: the database {path} cannot be used"
+    expected = {
+        "database": f"  The state database {path} is not a database. Move {path} away, or choose",
+        "secret": f"  {secret} contains no secret. ",
+        "folder": f"  The state database {path} cannot be opened: No such file or directory: {path.parent}. Create",
+    }
+    assert why.startswith(expected[broken])
+    assert end == "The gateway can start, but keeps conversations only in memory until the state can be used."
+
+
+def test_several_processes_share_a_private_state(check: Check, engine: ScriptedEngine) -> None:
+    """An operator learns that conversations end with the gateway."""
+    found = check(PROXY_PROCESSES="2", BRUNIX_GRPC_TARGET=engine.target)
+    assert (found.status, found.lines[-1]) == (0, READY)
+    assert "state: a private database of the processes, until the gateway stops" in found.lines
 
 
 # What is wrong, in words.

@@ -7,6 +7,7 @@ import pytest
 
 from brunix_twisted.config.rules import SettingError
 from brunix_twisted.config.settings import Row, Settings, table
+from brunix_twisted.config.state_address import StateAddress
 from settings_table import PAGE, rewritten
 
 
@@ -186,7 +187,7 @@ def test_every_setting_refuses_nonsense(row: Row) -> None:
     """A mistyped setting would be taken silently."""
     with pytest.raises(SettingError) as refusal:
         Settings.read({row.variable: "a b"}, {})
-    assert str(refusal.value).startswith(f"{row.variable} is 'a b'; allowed: ")
+    assert str(refusal.value).startswith(f"{row.variable} is {row.rule.shown('a b')!r}; allowed: ")
 
 
 def test_every_default_is_allowed() -> None:
@@ -199,3 +200,76 @@ def test_names_do_not_collide() -> None:
     """Two settings would share an option, and one of them could not be set."""
     options = [row.option for _, row in table()]
     assert len(set(options)) == len(options) == len(attrs.fields(Settings))
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("auto", StateAddress("auto")),
+        ("memory:", StateAddress("memory")),
+        ("memory", StateAddress("memory")),
+        ("sqlite:/var/lib/brunix/state.sqlite", StateAddress("sqlite", path="/var/lib/brunix/state.sqlite")),
+        ("sqlite:state.sqlite", StateAddress("sqlite", path="state.sqlite")),
+        ("redis://:hush@host:6379/1", StateAddress("redis", url="redis://:hush@host:6379/1")),
+        ("rediss://host", StateAddress("redis", url="rediss://host")),
+        ("redis+sentinel://a:26379,b:26379/main", StateAddress("redis", url="redis+sentinel://a:26379,b:26379/main")),
+    ],
+)
+def test_where_the_state_is(text: str, address: StateAddress) -> None:
+    """The state is kept where the setting says."""
+    assert Settings.read({"PROXY_STATE": text, "PROXY_STATE_SECRET": 32 * "x"}, {}).state == address
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("sqlite:///var/lib/state.sqlite", "write it without //, as sqlite:/var/lib/brunix/state.sqlite"),
+        ("sqlite:", "write the path of a file, as sqlite:/var/lib/brunix/state.sqlite"),
+        ("sqlite::memory:", "write the path of a file, as sqlite:/var/lib/brunix/state.sqlite"),
+        ("sqlite:~/state.sqlite", "write the path of a file, as sqlite:/var/lib/brunix/state.sqlite"),
+        ("redis://", "write it as redis://:password@host:6379/0"),
+        ("redis://host:port", "write it as redis://:password@host:6379/0"),
+        ("/var/lib/state.sqlite", "auto, memory:, sqlite:PATH, or a URL that begins with redis://"),
+        ("'sqlite:x'", "without quotes"),
+    ],
+)
+def test_a_state_that_is_misspelt(text: str, instead: str) -> None:
+    """The error says how to write it."""
+    with pytest.raises(SettingError) as refusal:
+        Settings.read({"PROXY_STATE": text}, {})
+    assert instead in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PROXY_STATE_SECRET": "hush"},
+        {"PROXY_STATE_SECRET": 40 * "hush "},
+        {"PROXY_STATE": "redsi://user:hush@host"},
+        {"PROXY_STATE": "redis://:hu@sh@host:x"},
+        {"PROXY_STATE": "redis://:hush@host"},
+        {"PROXY_STATE": "redis://host:x?password=hush"},
+    ],
+)
+def test_no_error_contains_a_secret(environment: dict[str, str]) -> None:
+    """What an operator pastes into a ticket contains no password."""
+    with pytest.raises(SettingError) as refusal:
+        Settings.read(environment, {})
+    assert "PROXY_STATE" in str(refusal.value)
+    assert "hu" not in str(refusal.value)
+    assert "sh@" not in str(refusal.value)
+
+
+def test_no_settings_show_a_secret() -> None:
+    """A log of the settings contains no password."""
+    settings = Settings.read({"PROXY_STATE": "redis://:hush@host", "PROXY_STATE_SECRET": 32 * "y"}, {})
+    assert settings.state_secret == 32 * "y"
+    assert "hush" not in repr(settings)
+    assert "yyy" not in repr(settings)
+    assert "hush" not in repr(settings.state)
+
+
+def test_redis_needs_a_secret() -> None:
+    """Gateways that share conversations would not find each other's."""
+    with pytest.raises(SettingError, match=r"PROXY_STATE_SECRET is ''; allowed: with Redis, .* openssl rand -hex 32"):
+        Settings.read({"PROXY_STATE": "redis://host"}, {})

@@ -753,3 +753,69 @@ def test_lines() -> None:
     assert list(lines.end()) == []
     assert list(lines.feed(b"x" * 100_000)) == [b"x" * 100_000]
     assert list(lines.feed(b"x" * 100_000, max_bytes=None)) == []
+
+
+# Their state.
+
+
+def test_the_private_state_is_removed(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """Stored answers stay in the folder for temporary files, or other users can read them."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    with serving(tmp_path, engine, TMPDIR=str(folder)) as gateway:
+        for number in (0, 1):
+            connection = gateway.connect(number)
+            assert health(connection)["state"] == "ok"
+            connection.close()
+        (private,) = folder.iterdir()
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
+        assert "state.sqlite" in {file.name for file in private.iterdir()}
+        os.kill(gateway.pids[0], signal.SIGKILL)
+        gateway.until("Process 0 serves")
+        assert list(folder.iterdir()) == [private]
+        gateway.stop()
+        assert list(folder.iterdir()) == []
+
+
+def test_the_private_state_of_a_killed_supervisor_is_removed(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """Stored answers stay in the folder for temporary files after a crash."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    with serving(tmp_path, engine, TMPDIR=str(folder)) as gateway, watched(*gateway.pids.values()) as gone:
+        assert len(list(folder.iterdir())) == 1
+        gateway.process.kill()
+        gone()
+        assert list(folder.iterdir()) == []
+
+
+def test_one_secret(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """Processes that share a database find each other's conversations."""
+    path = tmp_path / "state" / "state.sqlite"
+    secret = tmp_path / "state" / "state.sqlite.secret"
+    with serving(tmp_path, engine, PROXY_STATE=f"sqlite:{path}") as gateway:
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+        before = secret.read_text()
+        connection = gateway.connect(1)
+        assert health(connection)["state"] == "ok"
+        connection.close()
+        gateway.stop()
+        # A gateway without the private database leaves none.
+        assert before.strip() not in gateway.rest()
+    with serving(tmp_path, engine, PROXY_STATE=f"sqlite:{path}"):
+        assert secret.read_text() == before
+
+
+def test_no_folder_for_the_private_state(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """A machine whose disk is full starts the gateway, and the log says what is lost."""
+    fault = "[Errno 28] No space left on device"
+    (tmp_path / "early").mkdir()
+    code = "import errno, os, tempfile\ndef fail(**_):\n    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+    (tmp_path / "early" / "sitecustomize.py").write_text(f"{code}tempfile.mkdtemp = fail\n")
+    with supervised(tmp_path, BRUNIX_GRPC_TARGET=engine.target, PYTHONPATH=str(tmp_path / "early")) as gateway:
+        line = gateway.until("do not share conversations").string
+        assert fault in line
+        assert "Set PROXY_STATE=sqlite:PATH." in line
+        gateway.port = int(gateway.until(r"Serving the model .* port=(\d+)")[1])
+        connection = gateway.connect(0)
+        assert health(connection)["state"] == "ok"
+        connection.close()

@@ -56,6 +56,7 @@ PURE = {
     "config/rules",
     "config/addresses",
     "config/unknown_variables",
+    "config/state_address",
 }
 
 

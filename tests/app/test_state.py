@@ -1,0 +1,124 @@
+"""The gateway with its state: it answers with or without it, and reports which."""
+
+# ruff: noqa: ASYNC240 - files of a test, which take no time
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from twisted.internet import reactor
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+
+from brunix_twisted.app.state import State
+from brunix_twisted.config.rules import SettingError
+from brunix_twisted.config.settings import Settings
+from brunix_twisted.config.state_address import StateAddress
+from brunix_twisted.runtime.reactors import Reactor
+from brunix_twisted.state import selection
+from brunix_twisted.state.memory import MemoryStore
+from brunix_twisted.state.selection import StateSetup, check_state_package, new_store
+from brunix_twisted.state.sqlite import SqliteStore
+from gateways import RunningGateway, run_gateway, stop_gateway
+from scripted_engine import ScriptedEngine
+
+
+@pytest.fixture
+def events() -> Iterator[list[LogEvent]]:
+    """What is logged."""
+    logged: list[LogEvent] = []
+    observer = cast("ILogObserver", logged.append)
+    globalLogPublisher.addObserver(observer)
+    yield logged
+    globalLogPublisher.removeObserver(observer)
+
+
+async def run(engine: ScriptedEngine, path: Path) -> RunningGateway:
+    return await run_gateway(grpc_target=engine.target, drain_s=0.0, state=StateAddress("sqlite", path=str(path)))
+
+
+async def test_a_database(engine: ScriptedEngine, tmp_path: Path) -> None:
+    """A gateway with a state database reports that it works, and leaves the database in order."""
+    path = tmp_path / "state.sqlite"
+    gateway = await run(engine, path)
+    health = await gateway.ask("GET", "/health")
+    assert (health.status, health.json()["status"], health.json()["state"]) == (200, "ok", "ok")
+    await stop_gateway(gateway)
+    # The last to close the database removes its log.
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["state.sqlite", "state.sqlite.secret"]
+
+
+async def test_a_state_that_cannot_be_used(engine: ScriptedEngine, tmp_path: Path, events: list[LogEvent]) -> None:
+    """Without its state the gateway is healthy and answers, and the log says why."""
+    path = tmp_path / "state.sqlite"
+    path.write_bytes(b"no database " * 1000)
+    gateway = await run(engine, path)
+    health = await gateway.ask("GET", "/health")
+    reply = await gateway.ask("POST", "/api/generate", json={"model": "brunix", "prompt": "one", "stream": False})
+    await stop_gateway(gateway)
+    assert (health.status, health.json()["status"], health.json()["state"]) == (200, "ok", "unavailable")
+    # Clients may ask /health, and paths are not for them.
+    assert str(tmp_path) not in health.body.decode()
+    assert (reply.status, reply.json()["response"]) == (200, "one ")
+    (error,) = {
+        str(event["error"]) for event in events if event.get("log_namespace") == "brunix.gateway" and "error" in event
+    }
+    assert error.startswith(f"The state database {path} is not a database.")
+
+
+async def test_in_memory(gateway: RunningGateway) -> None:
+    """A gateway without a shared state reports that it works."""
+    assert (await gateway.ask("GET", "/health")).json()["state"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("settings", "folder", "kind"),
+    [
+        (Settings(), None, MemoryStore),
+        (Settings(state=StateAddress("memory"), processes=2), None, MemoryStore),
+        (Settings(processes=2), "folder", SqliteStore),
+        # The folder could not be created.
+        (Settings(processes=2), None, MemoryStore),
+        (Settings(state=StateAddress("sqlite", path="state.sqlite")), None, SqliteStore),
+    ],
+)
+def test_selection(settings: Settings, folder: str | None, kind: type) -> None:
+    """The settings select the store."""
+    assert isinstance(new_store(cast("Reactor", reactor), settings, StateSetup("", folder)), kind)
+
+
+def test_keys(tmp_path: Path) -> None:
+    """Conversations are found after a restart, and with a given secret by all gateways that have it."""
+
+    def key(path: str = "", secret: str | None = None) -> bytes:
+        address = StateAddress("sqlite", path=str(tmp_path / path)) if path else StateAddress("memory")
+        return State(cast("Reactor", reactor), Settings(state=address, state_secret=secret), lambda: None).key
+
+    assert key("one") == key("one") != key("two")
+    assert key() != key()
+    assert key(secret=32 * "x") == key("one", 32 * "x") != key(secret=32 * "y")
+
+
+def test_a_secret_that_cannot_be_stored(tmp_path: Path, events: list[LogEvent]) -> None:
+    """A gateway whose secret cannot be stored starts, with one that lasts as long as it runs."""
+    path = tmp_path / "state.sqlite"
+    path.with_name("state.sqlite.secret").write_text("short")
+    settings = Settings(state=StateAddress("sqlite", path=str(path)))
+    assert len(State(cast("Reactor", reactor), settings, lambda: None).key) == 32
+    assert ["contains no secret" in str(event["error"]) for event in events] == [True]
+
+
+def test_redis_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install, and does not show the password."""
+
+    def missing(name: str) -> None:
+        raise ImportError(name=name)
+
+    monkeypatch.setattr(selection, "import_module", missing)
+    settings = Settings(state=StateAddress("redis", url="redis://:hush@host"), state_secret=32 * "x")
+    with pytest.raises(SettingError) as refusal:
+        check_state_package(settings)
+    assert "pip install 'brunix-twisted[redis]'" in str(refusal.value)
+    assert "hush" not in str(refusal.value)
