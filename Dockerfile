@@ -27,6 +27,9 @@ RUN python -m venv --without-pip /opt/brunix \
     && pip --python /opt/brunix/bin/python install --require-hashes --only-binary=:all: -r requirements.lock \
     && pip install --require-hashes --only-binary=:all: -r requirements-build.lock
 
+# The folder of the state, which belongs to the gateway's user below.
+RUN mkdir -m 0700 state
+
 COPY pyproject.toml README.md LICENSE ./
 COPY brunix_twisted ./brunix_twisted
 COPY twisted ./twisted
@@ -44,20 +47,23 @@ LABEL org.opencontainers.image.title="brunix_twisted" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT"
 
-# A container is reached from outside of it, so it listens on every interface. Logs leave line by line, and no bytecode
+# A container is reached from outside of it, so it listens on every interface. Conversations survive the container if a
+# volume is mounted at the folder of the state. Logs leave line by line, and no bytecode
 # is written: the image's is complete, and the file system may be read-only.
 ENV PATH=/opt/brunix/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    PROXY_LISTEN=tcp:8000
+    PROXY_LISTEN=tcp:8000 \
+    PROXY_STATE=sqlite:/var/lib/brunix/state.sqlite
 
 WORKDIR /opt/brunix
 COPY --from=build /opt/brunix /opt/brunix
+COPY --from=build --chown=10001:10001 /build/state /var/lib/brunix
 COPY entrypoint.sh ./
 # Twisted writes down which plugins it found, at the first look; here that is the only look at which it can.
 RUN ["python", "-c", "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"]
 
-# By number, so that Kubernetes can see that it is not root. The user needs no name and owns nothing.
+# By number, so that Kubernetes can see that it is not root. The user needs no name, and owns only the state.
 USER 10001:10001
 
 EXPOSE 8000

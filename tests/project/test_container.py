@@ -272,7 +272,14 @@ def test_image_serves(image: Image) -> None:
     assert any(name.endswith("twisted/plugins/dropin.cache") for name in before)
     engine = f"127.0.0.1:{free_port()}"
     listen = f"unix:{image.folder / 'tmp' / 'gateway.sock'}"
-    where = {"PROXY_LISTEN": listen, "BRUNIX_ENGINE_LISTEN": engine, "BRUNIX_GRPC_TARGET": engine}
+    state = image.folder / "tmp" / "brunix" / "state.sqlite"
+    assert pairs("ENV")["PROXY_STATE"] == f"sqlite:{state_folder()}/{state.name}"
+    where = {
+        "PROXY_LISTEN": listen,
+        "PROXY_STATE": f"sqlite:{state}",
+        "BRUNIX_ENGINE_LISTEN": engine,
+        "BRUNIX_GRPC_TARGET": engine,
+    }
     health = json.loads(value("HEALTHCHECK").partition(" CMD ")[2])
     _, *engine_health = [
         word.replace("localhost:50051", engine) for word in compose()["services"]["engine"]["healthcheck"]["test"]
@@ -301,6 +308,22 @@ def test_image_serves(image: Image) -> None:
     assert "Traceback" not in said
 
     assert image.content() == before
+    assert {path.name for path in state.parent.iterdir()} == {"state.sqlite", "state.sqlite.secret"}
+
+
+def state_folder() -> str:
+    """The folder of the image that belongs to its user."""
+    (copied_for_user,) = [rest.split() for name, rest in stages()[1] if name == "COPY" and "--chown" in rest]
+    assert f"--chown={value('USER')}" in copied_for_user
+    return copied_for_user[-1]
+
+
+def test_compose_keeps_the_state() -> None:
+    """``docker compose up`` after an update would begin all conversations again."""
+    (mounted,) = compose()["services"]["gateway"]["volumes"]
+    name, _, folder = mounted.partition(":")
+    assert name in compose()["volumes"]
+    assert folder == state_folder()
 
 
 # --- compose.yaml -----------------------------------------------------------------------------------------------------

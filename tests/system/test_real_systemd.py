@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sysconfig
 import time
@@ -283,6 +285,31 @@ def test_nothing_is_written(system: System) -> None:
     before = files()
     run()
     assert files() == before
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_state_survives_a_restart(system: System, engine: ScriptedEngine, processes: str) -> None:
+    """A restart keeps conversations, in files that only the service's user can read; and the files can be removed."""
+    folder = system.root / "var" / "lib" / "private" / "brunix"
+    for path in folder.glob("state.sqlite*"):
+        path.unlink()
+    system.prepare(BRUNIX_GRPC_TARGET=engine.target, PROXY_PROCESSES=processes)
+    system.systemctl("start", SERVICE)
+    assert json.loads(get(system.port, "/health")[1])["state"] == "ok"
+    secret, database = (folder / name for name in ("state.sqlite.secret", "state.sqlite"))
+    before, inode = secret.read_text("ascii"), database.stat().st_ino
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    system.systemctl("restart", SERVICE)
+    assert json.loads(get(system.port, "/health")[1])["state"] == "ok"
+    assert (secret.read_text("ascii"), database.stat().st_ino) == (before, inode)
+    # As the page has it: rm /var/lib/brunix/state.sqlite*
+    system.systemctl("stop", SOCKET, SERVICE)
+    for path in folder.glob("state.sqlite*"):
+        path.unlink()
+    system.systemctl("start", SOCKET, SERVICE)
+    assert json.loads(get(system.port, "/health")[1])["state"] == "ok"
+    assert secret.read_text("ascii") != before
 
 
 def test_a_file_that_only_root_may_read(system: System, tmp_path: Path) -> None:
