@@ -10,16 +10,15 @@ from typing import Final, cast
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.state import StateStore, StateUnavailableError
+from brunix_twisted.state.guarded import GuardedStore, StateReadings
+from brunix_twisted.state.memory import MemoryStore
 from brunix_twisted.state.secret import digest_key, read_secret, secret_path
-from brunix_twisted.state.selection import StateSetup, new_store, set_up_state
+from brunix_twisted.state.selection import StateSetup, limits_of_state, new_store, set_up_state
 from brunix_twisted.state.sqlite_database import examine
-
-_log: Final = Logger("brunix.gateway")
 
 # /health answers within one second.
 _CHECK_TIMEOUT_S: Final = 0.5
@@ -54,7 +53,15 @@ class State:
     def store(self) -> StateStore:
         """The store."""
         self._is_used = True
-        return new_store(self._reactor, self._settings, self._setup)
+        store = new_store(self._reactor, self._settings, self._setup)
+        if isinstance(store, MemoryStore):
+            return store
+        return GuardedStore(self._reactor, store, MemoryStore(self._reactor.seconds, limits_of_state(self._settings)))
+
+    @property
+    def readings(self) -> StateReadings | None:
+        """How the store has worked until now; None for the process's own memory."""
+        return self.store.readings if isinstance(self.store, GuardedStore) else None
 
     @property
     def is_shared(self) -> bool:
@@ -62,14 +69,8 @@ class State:
         return not isinstance(self.store, MemoryStore)
 
     def start(self) -> None:
-        """Open the store. If that fails, log why."""
-        ensureDeferred(self._start())
-
-    async def _start(self) -> None:
-        try:
-            await self.store.start()
-        except StateUnavailableError as error:
-            _log.warn("{error} Until then, conversations may start a new session.", error=error)
+        """Open the store. If that fails, it logs why, and tries again later."""
+        ensureDeferred(self.store.start())
 
     def fault(self) -> Deferred[str | None]:
         """Check the store; fires with None if it works, and otherwise with the reason. Never fails."""

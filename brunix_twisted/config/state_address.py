@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
-from urllib.parse import urlsplit
+from typing import Literal
 
 import attrs
 
+from brunix_twisted.config import redis_url
 from brunix_twisted.config.addresses import AddressError
-
-REDIS_SCHEMES: Final = frozenset({"redis", "rediss", "redis+sentinel"})
 
 
 @attrs.frozen
@@ -41,16 +39,9 @@ def read(text: str) -> StateAddress:
         if not rest or rest.startswith((":", "~")) or rest.endswith("/") or "\0" in rest:
             raise AddressError("write the path of a file, as sqlite:/var/lib/brunix/state.sqlite")
         return StateAddress("sqlite", path=rest)
-    if scheme in REDIS_SCHEMES and rest.startswith("//"):
-        try:
-            parts = urlsplit(text)
-            # A sentinel's URL has several hosts, whose ports urlsplit cannot read.
-            is_valid = bool(parts.netloc.rpartition("@")[2]) and (scheme == "redis+sentinel" or parts.port != 0)
-        except ValueError:
-            is_valid = False
-        if is_valid:
-            return StateAddress("redis", url=text)
-        raise AddressError("write it as redis://:password@host:6379/0")
+    if scheme in redis_url.SCHEMES and rest.startswith("//"):
+        redis_url.parse(text)
+        return StateAddress("redis", url=text)
     raise ValueError(text)
 
 

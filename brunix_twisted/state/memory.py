@@ -104,6 +104,16 @@ class MemoryStore:
             elif ids == session_id:
                 del self._session_ids[key]
 
+    def session_ids(self) -> list[str]:
+        """Return the ids of all sessions, the latest last."""
+        return list(self._sessions)
+
+    def pop(self, session_id: str) -> Collection[bytes]:
+        """Remove a session; return its keys."""
+        session = self._sessions.get(session_id)
+        self._forget(session_id)
+        return () if session is None else session.keys
+
     async def put_response(self, response_id: str, response: StoredResponse) -> None:
         """Store a response."""
         limits = self._limits

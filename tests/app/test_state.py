@@ -63,7 +63,7 @@ async def test_a_state_that_cannot_be_used(engine: ScriptedEngine, tmp_path: Pat
     assert str(tmp_path) not in health.body.decode()
     assert (reply.status, reply.json()["response"]) == (200, "one ")
     (error,) = {
-        str(event["error"]) for event in events if event.get("log_namespace") == "brunix.gateway" and "error" in event
+        str(event["reason"]) for event in events if event.get("log_namespace") == "brunix.gateway" and "reason" in event
     }
     assert error.startswith(f"The state database {path} is not a database.")
 

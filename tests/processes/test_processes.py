@@ -606,7 +606,7 @@ class Arrivals(Factory):
         self.connections: list[Protocol] = []
         self._waiting: Deferred[None] | None = None
 
-    def buildProtocol(self, addr: object) -> Protocol:  # noqa: ARG002, N802 - IProtocolFactory
+    def buildProtocol(self, addr: object) -> Protocol:  # noqa: ARG002 - IProtocolFactory
         self.connections.append(Protocol())
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None

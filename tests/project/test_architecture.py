@@ -14,6 +14,7 @@ from architecture import FILES, LEVELS, PACKAGE, PLUGIN, module_of, room_of
 # module may import the standard library and attrs.
 OUTSIDE = {
     "twisted": {"tap", "processes", "app", "api", "http", "observability", "runtime", "engine", "state"},
+    "txredisapi": {"state/redis_connection"},
     "zope": {"api/streaming", "observability/logs", "processes/ipc"},
     "klein": {"api/routes"},
     "werkzeug": {"api/routes"},
@@ -45,6 +46,7 @@ PURE = {
     "api/conversations",
     "api/session_ids",
     "api/side_requests",
+    "state/memory",
     "http/syntax",
     "state/sqlite_schema",
     "observability/request_record",
@@ -54,6 +56,7 @@ PURE = {
     "config/trusted_proxies",
     "config/settings",
     "config/rules",
+    "config/redis_url",
     "config/addresses",
     "config/unknown_variables",
     "config/state_address",

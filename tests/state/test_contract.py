@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
+from uuid import uuid4
 
 import attrs
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.state import SessionEntry, StateLimits, StateStore, StoredResponse
+from brunix_twisted.state import SessionEntry, StateLimits, StateStore, StateUnavailableError, StoredResponse
+from brunix_twisted.state.guarded import GuardedStore
 from brunix_twisted.state.memory import BODY_OVERHEAD_BYTES, MemoryStore
+from brunix_twisted.state.redis import RedisStore
 from brunix_twisted.state.sqlite import SqliteStore
 
 LIMITS = StateLimits(max_sessions=4, max_age_s=100.0, max_bodies=2, max_bytes=10 * BODY_OVERHEAD_BYTES)
@@ -29,22 +34,31 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "guarded"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest_twisted.async_yield_fixture
-async def open_store(kind: str, clock: Clock, tmp_path: Path) -> AsyncIterator[Open]:
+async def open_store(kind: str, clock: Clock, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Open]:
     opened: list[StateStore] = []
+
+    def open_redis(limits: StateLimits) -> RedisStore:
+        url = request.getfixturevalue("redis").url(query=f"?prefix={uuid4().hex}")
+        store = RedisStore(cast("Reactor", reactor), url, limits, clock.seconds)
+        # The first calls wait until it is connected.
+        ensureDeferred(store.start()).addErrback(Failure.trap, StateUnavailableError)
+        return store
 
     def open_one(**changes: int) -> StateStore:
         limits = attrs.evolve(LIMITS, **changes)
-        store: StateStore
-        if kind == "memory":
-            store = MemoryStore(clock.seconds, limits)
-        else:
+        store: StateStore = MemoryStore(clock.seconds, limits)
+        if kind == "sqlite":
             store = SqliteStore(cast("Reactor", reactor), tmp_path / "state.sqlite", limits, clock.seconds)
+        elif kind == "redis":
+            store = open_redis(limits)
+        elif kind == "guarded":
+            store = GuardedStore(cast("Reactor", reactor), store, MemoryStore(clock.seconds, limits))
         opened.append(store)
         return store
 
