@@ -190,6 +190,7 @@ class GatewayService(Service):
             busy=self._admission.busy,
             places=self._admission.places,
             processes=self.processes,
+            state=self._state.readings,
         )
 
     def expose(self, accept: str) -> Deferred[tuple[bytes, bytes]]:

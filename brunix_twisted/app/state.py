@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.state import StateStore, StateUnavailableError
-from brunix_twisted.state.guarded import GuardedStore, StateReadings
+from brunix_twisted.state import StateReadings, StateStore, StateUnavailableError
+from brunix_twisted.state.guarded import GuardedStore
 from brunix_twisted.state.memory import MemoryStore
 from brunix_twisted.state.secret import digest_key, read_secret, secret_path
 from brunix_twisted.state.selection import StateSetup, limits_of_state, new_store, set_up_state

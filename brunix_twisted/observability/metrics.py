@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from itertools import accumulate
 from typing import Final
 
 import attrs
@@ -21,7 +22,13 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -32,6 +39,7 @@ from brunix_twisted.dialects.endpoints import QUESTIONS
 from brunix_twisted.model import SESSION_OUTCOMES, Processes
 from brunix_twisted.observability.request_record import REASONS, Readings, RequestRecord
 from brunix_twisted.runtime.reactors import Reactor
+from brunix_twisted.state import BUCKETS_S, StateReadings
 
 PREFIX: Final = "brunix_gateway_"
 
@@ -184,10 +192,23 @@ class _Gauges(Collector):
         yield _gauge("queue_size", "Maximum length of the queue.", now.queue_size)
         yield _gauge("workers_busy", "Workers in use: concurrent engine calls.", now.busy)
         yield _gauge("workers", "Number of workers: the maximum of concurrent engine calls.", now.places)
+        if now.state is not None:
+            yield from _state(now.state)
         yield InfoMetricFamily(f"{PREFIX}build", "Version of the gateway.", {"version": __version__})
         # With several processes, the supervisor reports these.
         if now.processes is None:
             yield from _processes(Processes(number=0, configured=1, running=1, restarts=0))
+
+
+def _state(now: StateReadings) -> Iterator[Metric]:
+    yield _gauge("state_up", "Gateway processes whose state store works; 0 while it is replaced by memory.", now.is_up)
+    yield CounterMetricFamily(
+        f"{PREFIX}state_failures", "Calls that the state store did not serve, so that memory did.", now.failures
+    )
+    duration = HistogramMetricFamily(f"{PREFIX}state_duration_seconds", "Time of a call to the state store.")
+    bounds = [*map(str, BUCKETS_S), "+Inf"]
+    duration.add_metric([], list(zip(bounds, accumulate(now.durations), strict=True)), now.total_s)
+    yield duration
 
 
 def _processes(now: Processes) -> Iterator[Metric]:

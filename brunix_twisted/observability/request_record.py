@@ -19,6 +19,7 @@ from brunix_twisted import errors
 from brunix_twisted.dialects.endpoints import DialectName, endpoint_of
 from brunix_twisted.errors import Kind
 from brunix_twisted.model import Choice, Processes, SessionOutcome
+from brunix_twisted.state import StateReadings
 
 Reason = Literal[
     "complete",
@@ -124,6 +125,8 @@ class Readings:
     """Number of workers."""
     processes: Processes | None
     """None if there is only one process."""
+    state: StateReadings | None
+    """The store that several processes or gateways share; None if the state is in this process's memory."""
 
 
 def session_digest(session_id: str, key: bytes) -> str:

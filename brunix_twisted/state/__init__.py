@@ -9,7 +9,7 @@ caller gets a session that several want, in whatever process they are.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -53,6 +53,23 @@ class StoredResponse:
     """Who may use it; see :func:`brunix_twisted.api.caller.caller_of`."""
     body_bytes: bytes | None
     """The body to retrieve; None if it is not stored, or no longer."""
+
+
+BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05)
+"""Upper bounds of the durations of calls that are counted separately."""
+
+
+@attrs.frozen
+class StateReadings:
+    """How a store has worked until now, for metrics."""
+
+    is_up: bool
+    failures: int
+    """Calls that the store did not serve."""
+    durations: tuple[int, ...]
+    """Numbers of the calls that it did serve, by duration: up to each of BUCKETS_S, and longer."""
+    total_s: float
+    """Sum of the durations."""
 
 
 class StateStore(Protocol):

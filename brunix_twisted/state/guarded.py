@@ -21,15 +21,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.state import SessionEntry, StateStore, StateUnavailableError, StoredResponse
+from brunix_twisted.state import (
+    BUCKETS_S,
+    SessionEntry,
+    StateReadings,
+    StateStore,
+    StateUnavailableError,
+    StoredResponse,
+)
 from brunix_twisted.state.memory import MemoryStore
 
 T = TypeVar("T")
 
 CALL_S: Final = 0.05
 """How long a call may take."""
-BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05)
-"""Upper bounds of the durations that are counted."""
 _GRACE_S: Final = 0.01
 _GRACE_ITERATIONS: Final = 2
 _START_S: Final = 5.0
@@ -42,19 +47,6 @@ _LOG_S: Final = 60.0
 _MAX_REMEMBERED: Final = 10_000
 
 _log: Final = Logger("brunix.gateway")
-
-
-@attrs.frozen
-class StateReadings:
-    """How the store has worked until now, for metrics and health."""
-
-    is_up: bool
-    failures: int
-    """Calls that were done in memory."""
-    durations: tuple[int, ...]
-    """Calls that the store has answered, by duration: up to each of BUCKETS_S, and longer."""
-    total_s: float
-    """Sum of the durations."""
 
 
 @attrs.frozen

@@ -14,8 +14,8 @@ from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.state import SessionEntry, StateLimits, StateUnavailableError, StoredResponse
-from brunix_twisted.state.guarded import BUCKETS_S, CALL_S, GuardedStore
+from brunix_twisted.state import BUCKETS_S, SessionEntry, StateLimits, StateUnavailableError, StoredResponse
+from brunix_twisted.state.guarded import CALL_S, GuardedStore
 from brunix_twisted.state.memory import MemoryStore
 from brunix_twisted.state.redis import RedisStore
 from log_lines import LogLines, log_lines

@@ -14,6 +14,7 @@ from brunix_twisted.model import Processes
 from brunix_twisted.observability.metrics import PREFIX, Metrics
 from brunix_twisted.observability.request_record import EngineCall, Readings, RequestInProgress, RequestRecord
 from brunix_twisted.runtime.reactors import Reactor
+from brunix_twisted.state import StateReadings
 from paths import ROOT
 
 PAGE = ROOT / "docs" / "metrics.md"
@@ -27,7 +28,10 @@ class Counted:
 
 
 def readings(processes: Processes | None = None) -> Readings:
-    return Readings(requests=3, streams=2, waiting=1, queue_size=80, busy=2, places=20, processes=processes)
+    state = StateReadings(is_up=True, failures=2, durations=(5, 4, 3, 2, 1, 0, 0, 0), total_s=0.02)
+    return Readings(
+        requests=3, streams=2, waiting=1, queue_size=80, busy=2, places=20, processes=processes, state=state
+    )
 
 
 def record(path: str = "/v1/chat/completions", *, session: str = "", status: int | None = 200) -> RequestRecord:
