@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import re
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ from brunix_twisted import __version__
 from brunix_twisted.api import health
 from brunix_twisted.app import health_check
 from brunix_twisted.app.service import _FLUSH_S
+from brunix_twisted.config import redis_url
 from brunix_twisted.config.settings import Settings, table
 from dockerfile import value
 from gateways import RunningGateway
@@ -27,6 +30,7 @@ from scripted_engine import ScriptedEngine
 FOLDER = ROOT / "deploy" / "kubernetes"
 BASE = FOLDER / "base"
 EXAMPLE = FOLDER / "overlays" / "embedded-engine"
+SHARED = FOLDER / "overlays" / "valkey"
 MARGIN_S = 5
 OLDEST = "1.31"
 """The first release with everything that the manifests name; docs/kubernetes.md says so."""
@@ -38,6 +42,7 @@ METRICS = "PROXY_METRICS_LISTEN"
 Resource = dict[str, Any]
 
 both = pytest.mark.parametrize("folder", [BASE, EXAMPLE], ids=lambda folder: folder.name)
+every = pytest.mark.parametrize("folder", [BASE, EXAMPLE, SHARED], ids=lambda folder: folder.name)
 
 
 def load(path: Path) -> list[Resource]:
@@ -119,7 +124,7 @@ def hold_schema(resource: Resource, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-@both
+@every
 def test_schema(folder: Path, version: str) -> None:
     """``kubectl apply`` would refuse a manifest, or leave out what is misspelt in it."""
     found = list(resources(folder))
@@ -331,3 +336,107 @@ def test_reach() -> None:
     assert [port["port"] for port in let_out[0]["ports"]] == [ports("brunix-engine")["grpc"]]
     (names,) = [rule for rule in policy["egress"] if "to" not in rule]
     assert {(port["port"], port["protocol"]) for port in names["ports"]} == {(53, "UDP"), (53, "TCP")}
+
+
+# --- the overlay with Valkey ------------------------------------------------------------------------------------------
+
+
+def patched(kind: str) -> Resource:
+    """A gateway's resource of the overlay with Valkey, with its JSON patches."""
+    whole = copy.deepcopy(find(kind))
+    for patch in kustomization(SHARED)["patches"]:
+        if patch["target"] != {"kind": kind, "name": "brunix-gateway"}:
+            continue
+        for operation in yaml.safe_load(patch["patch"]):
+            *path, last = operation["path"].strip("/").split("/")
+            parent: Any = whole
+            for step in path:
+                parent = parent[int(step) if isinstance(parent, list) else step]
+            assert (operation["op"] == "add") == (last == "-" or last not in parent)
+            if last == "-":
+                parent.append(operation["value"])
+            else:
+                parent[last] = operation["value"]
+    return whole
+
+
+def valkey() -> dict[str, Resource]:
+    return {resource["kind"]: resource for resource in load(SHARED / "valkey.yaml")}
+
+
+def environment(container: Resource) -> dict[str, Any]:
+    return {item["name"]: item.get("value") or item["valueFrom"]["secretKeyRef"] for item in container["env"]}
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_patched_schema(version: str) -> None:
+    """The patched resources are as valid as the others."""
+    for kind in ("Deployment", "NetworkPolicy", "Service"):
+        assert patched(kind) != find(kind)
+        hold_schema(patched(kind), version)
+
+
+def test_shared_rendered() -> None:
+    """What ``kubectl apply -k`` would send has the patches."""
+    by_kind = {(resource["kind"], resource["metadata"]["name"]): resource for resource in rendered(SHARED)}
+    for resource in by_kind.values():
+        hold_schema(resource, NEWEST)
+    gateway = by_kind["Deployment", "brunix-gateway"]["spec"]["template"]["spec"]["containers"][0]
+    assert gateway["env"] == patched("Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
+
+
+def test_shared_state() -> None:
+    """All gateways use the one Valkey, with its password, the same secret, and the name of its Service."""
+    (gateway,) = patched("Deployment")["spec"]["template"]["spec"]["containers"]
+    (server,) = valkey()["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    found, served = environment(gateway), environment(server)
+    assert found["VALKEY_PASSWORD"] == served["VALKEY_PASSWORD"] == {"name": "brunix-state", "key": "password"}
+    assert found["PROXY_STATE_SECRET"] == {"name": "brunix-state", "key": "secret"}
+    given = {"PROXY_STATE": found["PROXY_STATE"].replace("$(VALKEY_PASSWORD)", "a1b2"), "PROXY_STATE_SECRET": 64 * "c"}
+    address = redis_url.parse(Settings.read(variables() | given, {}).state.url)
+    (port,) = valkey()["Service"]["spec"]["ports"]
+    assert address.hosts == ((valkey()["Service"]["metadata"]["name"], port["port"]),)
+    assert address.password == "a1b2"  # noqa: S105 - of nothing
+    options = dict(itertools.pairwise(server["args"]))
+    assert options["--requirepass"] == "$(VALKEY_PASSWORD)"
+    # Kubernetes replaces only what stands before it.
+    assert list(found).index("VALKEY_PASSWORD") < list(found).index("PROXY_STATE")
+    assert patched("Service")["spec"]["sessionAffinity"] == "None"
+    page = (FOLDER.parent.parent / "docs" / "kubernetes.md").read_text("utf-8")
+    command = re.search(r"create secret generic brunix-state((?: \\\n|.)*)", page)
+    assert command is not None
+    assert set(re.findall(r"--from-literal=(\w+)=", command[1])) == {"password", "secret"}
+
+
+def test_valkey() -> None:
+    """Valkey's parts fit together: only the gateways reach it, and its data is on its volume."""
+    stateful, service, policy = (valkey()[kind] for kind in ("StatefulSet", "Service", "NetworkPolicy"))
+    labels = stateful["spec"]["template"]["metadata"]["labels"].items()
+    whole = stateful["spec"]["template"]["spec"]
+    (server,) = whole["containers"]
+    (port,) = server["ports"]
+    assert stateful["spec"]["serviceName"] == service["metadata"]["name"]
+    for selector in (
+        stateful["spec"]["selector"]["matchLabels"],
+        service["spec"]["selector"],
+        policy["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert selector
+        assert selector.items() <= labels
+    (rule,) = policy["spec"]["ingress"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": pod()["metadata"]["labels"]}}]
+    assert [item["port"] for item in rule["ports"]] == [port["containerPort"]]
+    assert "egress" not in policy["spec"]
+    (leaves,) = [
+        rule
+        for rule in patched("NetworkPolicy")["spec"]["egress"]
+        if any(who["podSelector"]["matchLabels"].items() <= labels for who in rule.get("to", []))
+    ]
+    assert [item["port"] for item in leaves["ports"]] == [port["containerPort"]]
+    (mount,) = server["volumeMounts"]
+    assert mount["name"] == stateful["spec"]["volumeClaimTemplates"][0]["metadata"]["name"]
+    assert dict(itertools.pairwise(server["args"]))["--dir"] == mount["mountPath"]
+    assert whole["securityContext"]["runAsNonRoot"] is True
+    assert whole["securityContext"]["fsGroup"] == whole["securityContext"]["runAsGroup"]
+    assert server["securityContext"] == container()["securityContext"]
+    assert re.search(r":[0-9]+\.[0-9]+\.[0-9]+$", server["image"])
