@@ -29,6 +29,7 @@ import yaml
 from brunix_twisted import __version__
 from brunix_twisted.app import health_check
 from brunix_twisted.app.service import _FLUSH_S
+from brunix_twisted.config import redis_url
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.embedded.options import VARIABLES
 from dockerfile import instructions, pairs, stages, value
@@ -339,7 +340,7 @@ def test_compose_config() -> None:
     else:
         pytest.skip("docker compose is not installed")
     done = subprocess.run(  # noqa: S603 - as installed
-        [*command, "--profile", "webui", "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, "--profile", "*", "config", "--quiet"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -391,7 +392,8 @@ def test_compose_hardening(name: str) -> None:
 def test_compose_images() -> None:
     """What ``docker compose pull`` brings would change from one day to the next."""
     images = {name: service["image"] for name, service in compose()["services"].items()}
-    assert images.pop("gateway") == images.pop("engine") == f"brunix-twisted:{__version__}"
+    own = {images.pop(name) for name in ("gateway", "gateway-a", "gateway-b", "engine")}
+    assert own == {f"brunix-twisted:{__version__}"}
     assert all(re.search(r":v?[0-9]+\.[0-9]+\.[0-9]+$", image) for image in images.values())
 
 
@@ -400,4 +402,41 @@ def test_compose_order() -> None:
     services = compose()["services"]
     after = {name: dict(service.get("depends_on", {})) for name, service in services.items()}
     healthy = {"condition": "service_healthy"}
-    assert after == {"gateway": {"engine": healthy}, "engine": {}, "webui": {"gateway": healthy}}
+    shared = {"engine": healthy, "valkey": healthy}
+    assert after == {
+        "gateway": {"engine": healthy},
+        "engine": {},
+        "webui": {"gateway": healthy},
+        "gateway-a": shared,
+        "gateway-b": shared,
+        "valkey": {},
+        "nginx": {"gateway-a": healthy, "gateway-b": healthy},
+    }
+
+
+def test_compose_shared_state() -> None:
+    """The two gateways of the profile share one Valkey, which nothing else reaches, and nginx balances between them."""
+    whole = compose()
+    services = whole["services"]
+    for name in ("gateway-a", "gateway-b"):
+        given = services[name]["environment"]
+        assert given["PROXY_STATE_SECRET"] == "${PROXY_STATE_SECRET:-}"  # noqa: S105 - of whoever starts them
+        settings = Settings.read(pairs("ENV") | given | {"PROXY_STATE_SECRET": 64 * "a"}, {})
+        assert redis_url.parse(settings.state.url).hosts == (("valkey", 6379),)
+        assert settings.grpc_target == Settings.read(services["gateway"]["environment"], {}).grpc_target
+        assert services[name]["ports"] == []
+        assert services[name]["profiles"] == ["shared"]
+    on_network = {name for name, service in services.items() if "state" in service["networks"]}
+    assert on_network == {"gateway-a", "gateway-b", "valkey"}
+    assert whole["networks"]["state"] == {"internal": True}
+    assert "ports" not in services["valkey"]
+    assert all(published.startswith("127.0.0.1:") for published in services["nginx"]["ports"])
+    (source, target, _) = services["nginx"]["volumes"][0].split(":")
+    command = services["nginx"]["command"][2]
+    assert target in command
+    edits = [word.split("/")[1:3] for word in re.findall(r"'(s/[^']+/)'", command)]
+    configuration = (ROOT / source).read_text("utf-8")
+    for before, after in edits:
+        assert configuration.count(before) == 1
+        configuration = configuration.replace(before, after)
+    assert re.findall(r"^ *server ([^ ;{]+) ", configuration, re.MULTILINE) == ["gateway-a:8000", "gateway-b:8000"]

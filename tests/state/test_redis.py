@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from brunix_twisted.state.redis import RedisStore
 from certificates import Authority
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
+from paths import ROOT
 from redis_servers import RedisServer, redis_server
 from twistd import free_port
 
@@ -294,14 +296,17 @@ async def test_password(tmp_path: Path, connect: Connect) -> None:
 
 
 async def test_user_with_few_rights(tmp_path: Path, connect: Connect) -> None:
-    """The rights that the documentation gives to the gateway's user are enough."""
-    rights = "~brunix:* +ping +select +eval +evalsha +@read +@write +time"
-    with redis_server(tmp_path, f"user gateway on >secret {rights}", "user default off") as server:
-        store = await connect(server.url(login="gateway:secret"))
+    """The rights that the documentation gives to the gateway's user are enough, and no more than needed."""
+    (line,) = re.findall(r"^user brunix .*", (ROOT / "docs" / "state.md").read_text("utf-8"), re.MULTILINE)
+    with redis_server(tmp_path, line.replace("PASSWORD", "secret"), "user default off") as server:
+        store = await connect(server.url(login="brunix:secret"))
         assert await put(store, "a", held=True)
         assert await found(store) == {"a": True}
         await store.put_response("r", StoredResponse("a", b"", b"body"))
         await store.delete_response("r")
+        store = await connect(server.url(login="brunix:secret", query="?prefix=other"), wait=False)
+        with pytest.raises(StateUnavailableError, match=r"NOPERM|can't"):
+            await store.start()
 
 
 @pytest.fixture
