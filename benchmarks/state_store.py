@@ -23,6 +23,7 @@ from twisted.internet.task import deferLater, react
 
 from brunix_twisted.state import StateLimits, StateStore
 from brunix_twisted.state.memory import MemoryStore
+from brunix_twisted.state.redis import RedisStore
 from brunix_twisted.state.sqlite import SqliteStore
 
 reactor: Any = installed
@@ -90,6 +91,8 @@ async def main(arguments: argparse.Namespace) -> None:
             "memory": MemoryStore(time.monotonic, LIMITS),
             "sqlite": SqliteStore(reactor, Path(folder) / "state.sqlite", LIMITS),
         }
+        if arguments.redis:
+            stores["redis"] = RedisStore(reactor, arguments.redis, LIMITS)
         for name, store in stores.items():
             took_s = await measure(store, arguments.callers, arguments.conversations, arguments.pause_s)
             p50, p99 = (took_s[int(share * len(took_s))] * 1000 for share in (0.5, 0.99))
@@ -105,6 +108,7 @@ def run(_: object, *argv: str) -> Deferred[None]:
     parser.add_argument("--pause-s", type=float, default=0.2, help="between the turns, on average (default: 0.2)")
     parser.add_argument("--busy", type=float, default=0.3, help="share of the reactor's time (default: 0.3)")
     parser.add_argument("--folder", help="where the database is (default: the folder for temporary files)")
+    parser.add_argument("--redis", help="URL of a Redis server to measure as well, such as redis://127.0.0.1:6379/1")
     return ensureDeferred(main(parser.parse_args(argv)))
 
 

@@ -1,9 +1,9 @@
 """
 A guard around a store, so that no answer ever waits or fails because of it.
 
-While the store works, every call is the store's, and has 50 ms. After the first failure all calls are done in memory,
-until the store works again. What a conversation may lose by that is its session. No session is given twice: it is
-either in the store or in memory, and a claim that the store did not confirm in time is not a claim.
+While the store works, every call is the store's, and ends within 50 ms. After the first failure all calls are done in
+memory, until the store works again. What a conversation may lose by that is its session. No session is given twice: it
+is either in the store or in memory, and a claim that the store did not confirm in time is not a claim.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from brunix_twisted.state.memory import MemoryStore
 
 T = TypeVar("T")
 
-CALL_S: Final = 0.05
-"""How long a call may take."""
+CALL_S: Final = 0.04
+"""How long a call may take. With the grace below, it ends within 50 ms."""
 _GRACE_S: Final = 0.01
 _GRACE_ITERATIONS: Final = 2
 _START_S: Final = 5.0

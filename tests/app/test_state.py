@@ -22,6 +22,7 @@ from brunix_twisted.state.memory import MemoryStore
 from brunix_twisted.state.selection import StateSetup, check_state_package, new_store
 from brunix_twisted.state.sqlite import SqliteStore
 from gateways import RunningGateway, run_gateway, stop_gateway
+from redis_servers import redis_server
 from scripted_engine import ScriptedEngine
 
 
@@ -66,6 +67,43 @@ async def test_a_state_that_cannot_be_used(engine: ScriptedEngine, tmp_path: Pat
         str(event["reason"]) for event in events if event.get("log_namespace") == "brunix.gateway" and "reason" in event
     }
     assert error.startswith(f"The state database {path} is not a database.")
+
+
+async def test_redis(engine: ScriptedEngine, tmp_path: Path, events: list[LogEvent]) -> None:
+    """A gateway whose Redis dies answers, reports it to operators, and uses Redis again when it returns."""
+    with redis_server(tmp_path) as server:
+        gateway = await run_gateway(
+            grpc_target=engine.target,
+            drain_s=0.0,
+            state=StateAddress("redis", url=server.url()),
+            state_secret=64 * "a",
+            metrics_listen="tcp:0:interface=127.0.0.1",
+        )
+
+        async def is_state(wanted: str, up: float) -> bool:
+            health = await gateway.ask("GET", "/health")
+            assert (health.status, health.json()["status"]) == (200, "ok")
+            reply = await gateway.ask("POST", "/api/generate", json={"model": "brunix", "prompt": "one"})
+            assert reply.status == 200
+            assert gateway.service.metrics is not None
+            return (
+                health.json()["state"] == wanted
+                and f"brunix_gateway_state_up {up}" in gateway.service.metrics.text().splitlines()
+            )
+
+        while not await is_state("ok", 1.0):
+            pass
+        server.kill()
+        while not await is_state("unavailable", 0.0):
+            pass
+        server.start()
+        while not await is_state("ok", 1.0):
+            pass
+        await stop_gateway(gateway)
+    (reason,) = {
+        str(event["reason"]) for event in events if "The state store does not work" in str(event["log_format"])
+    }
+    assert reason.startswith("redis://127.0.0.1:")
 
 
 async def test_in_memory(gateway: RunningGateway) -> None:

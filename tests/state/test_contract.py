@@ -21,6 +21,7 @@ from brunix_twisted.state.guarded import GuardedStore
 from brunix_twisted.state.memory import BODY_OVERHEAD_BYTES, MemoryStore
 from brunix_twisted.state.redis import RedisStore
 from brunix_twisted.state.sqlite import SqliteStore
+from redis_servers import RedisServer
 
 LIMITS = StateLimits(max_sessions=4, max_age_s=100.0, max_bodies=2, max_bytes=10 * BODY_OVERHEAD_BYTES)
 A, B, C = (letter * 16 for letter in (b"a", b"b", b"c"))
@@ -44,7 +45,8 @@ async def open_store(kind: str, clock: Clock, tmp_path: Path, request: pytest.Fi
     opened: list[StateStore] = []
 
     def open_redis(limits: StateLimits) -> RedisStore:
-        url = request.getfixturevalue("redis").url(query=f"?prefix={uuid4().hex}")
+        server: RedisServer = request.getfixturevalue("redis")
+        url = server.url(query=f"?prefix={uuid4().hex}")
         store = RedisStore(cast("Reactor", reactor), url, limits, clock.seconds)
         # The first calls wait until it is connected.
         ensureDeferred(store.start()).addErrback(Failure.trap, StateUnavailableError)
