@@ -80,6 +80,19 @@ async def check(
         report(f"  {sentence}")
     listens = await _listens(reactor, settings, endpoint)
     state_works = await _state_works(reactor, settings)
+    engine_works = await _engine_works(reactor, settings, environment)
+    if not listens:
+        report("The gateway cannot start.")
+    elif not engine_works:
+        report("The gateway can start, but returns errors until the engine is healthy.")
+    elif not state_works:
+        report("The gateway can start, but keeps conversations only in memory until the state can be used.")
+    else:
+        report("The gateway is ready to start.")
+    return listens and engine_works and state_works
+
+
+async def _engine_works(reactor: Reactor, settings: Settings, environment: Mapping[str, str]) -> bool:
     tls = tls_of(settings)
     limits = limits_of(settings)
     result = await check_engine(reactor, settings.grpc_target, tls, ENGINE_TIMEOUT_S, limits)
@@ -96,15 +109,7 @@ async def check(
         report(f"  The connection uses the proxy {proxy}. To bypass it, add the engine's host to no_proxy.")
     if (reason := why_not(settings.grpc_target, environment)) is not None:
         report(f"  {reason}")
-    if not listens:
-        report("The gateway cannot start.")
-    elif result.unhealthy_reason is not None:
-        report("The gateway can start, but returns errors until the engine is healthy.")
-    elif not state_works:
-        report("The gateway can start, but keeps conversations only in memory until the state can be used.")
-    else:
-        report("The gateway is ready to start.")
-    return listens and result.unhealthy_reason is None and state_works
+    return result.unhealthy_reason is None
 
 
 async def _state_works(reactor: Reactor, settings: Settings) -> bool:

@@ -8,19 +8,13 @@ passes it. ``docs/settings.md`` is generated from this table, and a test compare
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
-from brunix_twisted.config import (
-    addresses,
-    allowed_hosts,
-    certificates,
-    cors_origins,
-    state_address,
-    trusted_proxies,
-)
+from brunix_twisted.config import addresses, allowed_hosts, certificates, cors_origins, state_address, trusted_proxies
 from brunix_twisted.config.cors_origins import Origins
+from brunix_twisted.config.rows import Row, read_values, rows_of, setting
 from brunix_twisted.config.rules import (
     MODEL_NAME,
     Rule,
@@ -31,7 +25,6 @@ from brunix_twisted.config.rules import (
     on_off,
     optional,
     or_auto,
-    quotes_hint,
     seconds,
     secret,
     unquoted,
@@ -42,183 +35,174 @@ from brunix_twisted.config.state_address import StateAddress
 from brunix_twisted.config.trusted_proxies import TrustedProxies
 
 
-def _setting(variable: str, default: str, rule: Rule, meaning: str) -> Any:  # noqa: ANN401 - attrs.field returns Any too
-    return attrs.field(
-        default=rule.read(default),
-        # A rule that hides something in messages hides all of it here.
-        repr=rule.shown is str,
-        metadata={"variable": variable, "default": default, "rule": rule, "meaning": meaning},
-    )
-
-
 @attrs.frozen(kw_only=True)
 class Settings:
     """All settings, validated. Times are in seconds."""
 
-    grpc_target: str = _setting(
+    grpc_target: str = setting(
         "BRUNIX_GRPC_TARGET",
         "localhost:50051",
         Rule("a gRPC target such as host:port, dns:///host:port or unix:///path", unquoted(addresses.grpc_target)),
         "Address of the engine. A host and port are one engine; `dns:///engines:50051` and "
         "`ipv4:10.0.0.1:50051,10.0.0.2:50051` are several: all calls of a session go to the same one.",
     )
-    grpc_tls_ca: str | None = _setting(
+    grpc_tls_ca: str | None = setting(
         "BRUNIX_GRPC_TLS_CA",
         "",
         optional(Rule("the path of a file of certificates in PEM form", certificates.authorities)),
         "Turns on TLS to the engine. The engine's certificate must be signed by a certificate in this file.",
     )
-    grpc_tls_cert: str | None = _setting(
+    grpc_tls_cert: str | None = setting(
         "BRUNIX_GRPC_TLS_CERT",
         "",
         optional(Rule("the path of a file that can be read", certificates.readable)),
         "Client certificate of the gateway, in PEM form, for mutual TLS.",
     )
-    grpc_tls_key: str | None = _setting(
+    grpc_tls_key: str | None = setting(
         "BRUNIX_GRPC_TLS_KEY",
         "",
         optional(Rule("the path of a file that can be read", certificates.readable)),
         "Private key of the client certificate, in PEM form and without a password.",
     )
-    grpc_tls_name: str | None = _setting(
+    grpc_tls_name: str | None = setting(
         "BRUNIX_GRPC_TLS_NAME",
         "",
         optional(matching(r"[A-Za-z0-9*._-]{1,253}", "a host name")),
         "Name in the engine's certificate, if it differs from the host of `BRUNIX_GRPC_TARGET`.",
     )
-    grpc_connect_timeout_s: float = _setting(
+    grpc_connect_timeout_s: float = setting(
         "BRUNIX_GRPC_CONNECT_TIMEOUT_S",
         "1",
         seconds(0.1, 60),
         "Timeout of an attempt to connect to the engine, including handshakes. Questions that wait for the connection "
         "then fail with 503.",
     )
-    grpc_ack_timeout_s: float = _setting(
+    grpc_ack_timeout_s: float = setting(
         "BRUNIX_GRPC_ACK_TIMEOUT_S",
         "5",
         seconds(0.1, 600),
         "How long the engine's host may take to acknowledge data on an open connection. Then the connection is "
         "closed, and every question on it fails with 503.",
     )
-    model_id: str = _setting(
+    model_id: str = setting(
         "PROXY_MODEL_ID",
         "brunix",
         matching(MODEL_NAME, "1 to 128 letters, digits and . _ : / @ + -, a letter or a digit first"),
         "Name of the model in `/v1/models`, and with the suffix `:latest` in `/api/tags`. All endpoints accept both "
         "names.",
     )
-    model_aliases: tuple[str, ...] = _setting(
+    model_aliases: tuple[str, ...] = setting(
         "PROXY_MODEL_ALIASES",
         "",
         Rule("model names separated by commas, or * for any name", model_names),
         "Additional model names that requests may use. A request with any other name gets 404.",
     )
-    thread_workers: int = _setting(
+    thread_workers: int = setting(
         "PROXY_THREAD_WORKERS",
         "20",
         whole_number(1, 10_000),
         "Maximum number of concurrent engine calls per gateway process; one thread each. Raise it so that more "
         "questions are asked of the engine in parallel.",
     )
-    engine_client: Literal["blocking", "aio"] = _setting(
+    engine_client: Literal["blocking", "aio"] = setting(
         "PROXY_ENGINE_CLIENT",
         "blocking",
         matching("blocking|aio", "blocking or aio"),
         "How the gateway calls the engine. `blocking`: one thread per call. `aio`: without threads, for thousands of "
         "streams in one process; needs `twistd --reactor=asyncio`. The maximum number of calls is the same.",
     )
-    processes: int = _setting(
+    processes: int = setting(
         "PROXY_PROCESSES",
         "1",
         whole_number(1, 256),
         "Number of gateway processes that share the socket of `PROXY_LISTEN`; one process uses one processor. With "
         "more than one, a supervisor starts them and replaces one that dies.",
     )
-    listen: str = _setting(
+    listen: str = setting(
         "PROXY_LISTEN",
         "tcp:8000:interface=127.0.0.1",
         Rule("a port, host:port, or a Twisted endpoint description such as tcp:8000", unquoted(addresses.endpoint)),
         "Where the gateway listens. The default, and a port alone, accept connections from this machine only; "
         "`tcp:8000` and `0.0.0.0:8000` listen on all interfaces.",
     )
-    engine_timeout_s: float = _setting(
+    engine_timeout_s: float = setting(
         "PROXY_ENGINE_TIMEOUT_S",
         "600",
         seconds(0.1, 86_400),
         "Deadline of one engine call, from the question to the end of the answer.",
     )
-    first_token_timeout_s: float = _setting(
+    first_token_timeout_s: float = setting(
         "PROXY_FIRST_TOKEN_TIMEOUT_S",
         "120",
         seconds(0.1, 86_400),
         "Maximum time until the engine sends the first token of a streamed answer.",
     )
-    stall_timeout_s: float = _setting(
+    stall_timeout_s: float = setting(
         "PROXY_STALL_TIMEOUT_S",
         "60",
         seconds(0.1, 86_400),
         "Disconnect a client that has read nothing for this long, and cancel its engine call.",
     )
-    buffer_bytes: int = _setting(
+    buffer_bytes: int = setting(
         "PROXY_BUFFER_BYTES",
         "1048576",
         whole_number(1024, 1_073_741_824),
         "Maximum size of the part of a stream that is buffered for a slow client. When the buffer is full, the engine "
         "call waits and keeps its worker.",
     )
-    max_answer_bytes: int = _setting(
+    max_answer_bytes: int = setting(
         "PROXY_MAX_ANSWER_BYTES",
         "16777216",
         whole_number(1024, 1_073_741_824),
         "Maximum size of an answer, in bytes of UTF-8 text. A larger answer ends with 502, or in a stream with an "
         "error, and its engine call is cancelled.",
     )
-    queue_size: int | None = _setting(
+    queue_size: int | None = setting(
         "PROXY_QUEUE_SIZE",
         "auto",
         or_auto(whole_number(0, 1_000_000)),
         "Maximum length of the queue, per gateway process; further requests are rejected with 503. `auto` is four per "
         "worker.",
     )
-    queue_timeout_s: float = _setting(
+    queue_timeout_s: float = setting(
         "PROXY_QUEUE_TIMEOUT_S",
         "30",
         seconds(0.1, 86_400),
         "How long a question may wait for a worker before it is rejected with 503.",
     )
-    heartbeat_s: float = _setting(
+    heartbeat_s: float = setting(
         "PROXY_HEARTBEAT_S",
         "15",
         seconds(0, 86_400),
         "Send a heartbeat in a stream after this long without data, so that clients and proxies do not time out. 0: "
         "never.",
     )
-    heartbeat_form: Literal["comment", "delta"] = _setting(
+    heartbeat_form: Literal["comment", "delta"] = setting(
         "PROXY_HEARTBEAT_FORM",
         "comment",
         matching("comment|delta", "comment or delta"),
         "The heartbeat in Server-Sent Events: a comment, or an empty delta for clients that count only events.",
     )
-    session_continuity: bool = _setting(
+    session_continuity: bool = setting(
         "PROXY_SESSION_CONTINUITY",
         "on",
         on_off(),
         "Whether a conversation that is sent without a session id continues in its existing engine session.",
     )
-    session_max: int = _setting(
+    session_max: int = setting(
         "PROXY_SESSION_MAX",
         "10000",
         whole_number(1, 10_000_000),
         "Maximum number of conversations that are kept for that in `PROXY_STATE`; the oldest is removed first.",
     )
-    session_max_age_s: float = _setting(
+    session_max_age_s: float = setting(
         "PROXY_SESSION_MAX_AGE_S",
         "86400",
         seconds(1, 31_536_000),
         "How long a conversation is remembered for that. It should not exceed the time that the engine keeps a "
         "session.",
     )
-    session_match: Literal["fitting", "exact"] = _setting(
+    session_match: Literal["fitting", "exact"] = setting(
         "PROXY_SESSION_MATCH",
         "fitting",
         matching("fitting|exact", "fitting or exact"),
@@ -226,42 +210,42 @@ class Settings:
         "and no other, such as the last ones, or those before an edited question. `exact`: the complete conversation, "
         "for callers who share an address and a key, but may not share a session.",
     )
-    trusted_proxies: TrustedProxies = _setting(
+    trusted_proxies: TrustedProxies = setting(
         "PROXY_TRUSTED_PROXIES",
         "",
         Rule("addresses or networks separated by commas, such as 10.0.0.0/8, or unix", trusted_proxies.read),
         "Proxies whose `X-Forwarded-For` and `X-Forwarded-User` tell callers apart; `unix` is every client on a UNIX "
         "socket. From all others these headers are ignored.",
     )
-    side_requests: Literal["answer", "refuse"] = _setting(
+    side_requests: Literal["answer", "refuse"] = setting(
         "PROXY_SIDE_REQUESTS",
         "answer",
         matching("answer|refuse", "answer or refuse"),
         "What happens to the requests that clients make for themselves, for example for a chat's title. `answer`: they "
         "get separate sessions. `refuse`: they get status 400, and the engine is not called.",
     )
-    side_request_patterns: tuple[str, ...] = _setting(
+    side_request_patterns: tuple[str, ...] = setting(
         "PROXY_SIDE_REQUEST_PATTERNS",
         "",
         beginnings(6, 500),
         "Additional side requests, for example of changed templates in Open WebUI: how their last user message begins. "
         "A user's question must not begin like this.",
     )
-    store_max: int = _setting(
+    store_max: int = setting(
         "PROXY_STORE_MAX",
         "1000",
         whole_number(0, 10_000_000),
         "Maximum number of responses of `/v1/responses` whose text is stored for retrieval by id; the oldest is "
         "removed first. 0 stores no text.",
     )
-    store_max_bytes: int = _setting(
+    store_max_bytes: int = setting(
         "PROXY_STORE_MAX_BYTES",
         "67108864",
         whole_number(0, 1_099_511_627_776),
         "Maximum size of these responses. The oldest is removed first, and a response that is larger than this is not "
         "stored.",
     )
-    state: StateAddress = _setting(
+    state: StateAddress = setting(
         "PROXY_STATE",
         "auto",
         Rule(
@@ -274,7 +258,7 @@ class Settings:
         "needs the extra `redis`. `auto`: in memory, or with several processes in a private file until the gateway "
         "stops.",
     )
-    state_secret: str | None = _setting(
+    state_secret: str | None = setting(
         "PROXY_STATE_SECRET",
         "",
         optional(secret(32, "at least 32 printable characters without spaces; openssl rand -hex 32 makes one")),
@@ -282,26 +266,26 @@ class Settings:
         "found. Empty: generated, and for `sqlite:PATH` kept in the file `PATH.secret`. Required with Redis, and the "
         "same for all gateways. Set the variable: other users can read options.",
     )
-    capabilities: tuple[str, ...] = _setting(
+    capabilities: tuple[str, ...] = setting(
         "PROXY_CAPABILITIES",
         "completion",
         Rule("words such as completion or tools separated by commas", words),
         "Capabilities of the model that `/api/show` reports. Some editors list only models with `tools`; the gateway "
         "ignores the tools that they send.",
     )
-    context_length: int = _setting(
+    context_length: int = setting(
         "PROXY_CONTEXT_LENGTH",
         "4096",
         whole_number(1, 1_000_000_000),
         "Context length of the model in tokens that `/api/show` and `/api/ps` report.",
     )
-    model_family: str = _setting(
+    model_family: str = setting(
         "PROXY_MODEL_FAMILY",
         "brunix",
         matching(r"[a-z0-9][a-z0-9_-]{0,63}", "1 to 64 lower-case letters, digits and _ -"),
         "Family and architecture of the model that Ollama's endpoints report.",
     )
-    cors_origins: Origins = _setting(
+    cors_origins: Origins = setting(
         "PROXY_CORS_ORIGINS",
         cors_origins.DEFAULT,
         Rule(
@@ -310,7 +294,7 @@ class Settings:
         ),
         "Origins of the web pages that may use the gateway from a browser; any other is rejected with 403.",
     )
-    allowed_hosts: frozenset[str] = _setting(
+    allowed_hosts: frozenset[str] = setting(
         "PROXY_ALLOWED_HOSTS",
         "",
         Rule("names or addresses separated by commas, without ports, or * for any", allowed_hosts.read),
@@ -319,20 +303,20 @@ class Settings:
         "such as a public address, is rejected with 403, unless this is empty and the gateway listens on more than "
         "loopback.",
     )
-    page: bool = _setting(
+    page: bool = setting(
         "PROXY_PAGE",
         "on",
         on_off(),
         "Whether `/` is a page for browsers that shows the status, asks the engine and connects clients. With `off` "
         "there is no page.",
     )
-    max_body_bytes: int = _setting(
+    max_body_bytes: int = setting(
         "PROXY_MAX_BODY_BYTES",
         "4194304",
         whole_number(1, 1_000_000_000),
         "Maximum size of a request body; a larger one is rejected with 413.",
     )
-    max_bodies_bytes: int = _setting(
+    max_bodies_bytes: int = setting(
         "PROXY_MAX_BODIES_BYTES",
         "67108864",
         whole_number(1, 1_000_000_000_000),
@@ -340,31 +324,31 @@ class Settings:
         "would exceed it is rejected with 503. The first 64 KiB of each body do not count, and one body of "
         "`PROXY_MAX_BODY_BYTES` always fits.",
     )
-    max_header_bytes: int = _setting(
+    max_header_bytes: int = setting(
         "PROXY_MAX_HEADER_BYTES",
         "65536",
         whole_number(1_024, 16_777_216),
         "Maximum size of all headers of a request; larger ones are rejected with 431.",
     )
-    headers_timeout_s: float = _setting(
+    headers_timeout_s: float = setting(
         "PROXY_HEADERS_TIMEOUT_S",
         "10",
         seconds(0.1, 86_400),
         "Maximum time to receive a request's headers, from their first byte; then 408.",
     )
-    body_timeout_s: float = _setting(
+    body_timeout_s: float = setting(
         "PROXY_BODY_TIMEOUT_S",
         "30",
         seconds(0.1, 86_400),
         "Maximum time to receive a request's body, from the end of the headers; then 408.",
     )
-    log_format: Literal["text", "json"] = _setting(
+    log_format: Literal["text", "json"] = setting(
         "PROXY_LOG_FORMAT",
         "text",
         matching("text|json", "text or json"),
         "Format of the log: lines of text, or one JSON object per line.",
     )
-    metrics_listen: str | None = _setting(
+    metrics_listen: str | None = setting(
         "PROXY_METRICS_LISTEN",
         "",
         optional(
@@ -375,14 +359,14 @@ class Settings:
         ),
         "Where Prometheus scrapes `/metrics`, on a separate port. Empty: no metrics.",
     )
-    traces: Literal["off", "otlp"] = _setting(
+    traces: Literal["off", "otlp"] = setting(
         "PROXY_TRACES",
         "off",
         matching("off|otlp", "off or otlp"),
         "Where the spans of requests and engine calls are exported: nowhere, or by OTLP to the collector that the "
         "variables `OTEL_…` define. Needs the extra `otel`.",
     )
-    drain_s: float = _setting(
+    drain_s: float = setting(
         "PROXY_DRAIN_S",
         "25",
         seconds(0, 86_400),
@@ -398,21 +382,7 @@ class Settings:
         :param options: texts by option name without dashes; None if not given.
         :raises SettingError: for the first value that is not allowed.
         """
-        values: dict[str, Any] = {}
-        for name, row in table():
-            variable, option = row.variable, row.option
-            text, source = options.get(option), f"--{option} ({variable})"
-            if text is None:
-                text, source = environment.get(variable, "").strip(), variable
-                if not text:
-                    continue
-            try:
-                values[name] = row.rule.read(text.strip())
-            except addresses.AddressError as fault:
-                raise SettingError(source, row.rule.shown(text), f"{row.rule.allowed}; {fault}") from None
-            except ValueError:
-                raise SettingError(source, row.rule.shown(text), row.rule.allowed + quotes_hint(text)) from None
-        settings = cls(**values)
+        settings = cls(**read_values(table(), environment, options))
         certificates.check_together(
             settings.grpc_tls_ca, settings.grpc_tls_cert, settings.grpc_tls_key, settings.grpc_tls_name
         )
@@ -422,21 +392,6 @@ class Settings:
         return settings
 
 
-@attrs.frozen
-class Row:
-    """One setting, as the documentation, the command line and the environment use it."""
-
-    variable: str
-    option: str
-    """The name of the long option, without dashes."""
-    default: str
-    rule: Rule
-    meaning: str
-
-
 def table() -> Iterator[tuple[str, Row]]:
     """Yield the attribute's name and the row of every setting, in order."""
-    for field in attrs.fields(Settings):
-        variable = field.metadata["variable"]
-        option = variable.partition("_")[2].lower().replace("_", "-")
-        yield field.name, Row(option=option, **field.metadata)
+    return rows_of(Settings)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import attrs
 import pytest
 
+from brunix_twisted.config.rows import Row
 from brunix_twisted.config.rules import SettingError
-from brunix_twisted.config.settings import Row, Settings, table
+from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.state_address import StateAddress
 from settings_table import PAGE, rewritten
 

@@ -55,6 +55,7 @@ PURE = {
     "config/allowed_hosts",
     "config/trusted_proxies",
     "config/settings",
+    "config/rows",
     "config/rules",
     "config/redis_url",
     "config/addresses",
