@@ -62,7 +62,8 @@ class RedisConnection:
         """
         Do nothing yet.
 
-        :param on_connect: is called with the protocol after each connect, before it is used.
+        :param on_connect: is called with the protocol after each connect, before it is used. It must write something:
+            for some seconds after a failover, Sentinel may name a server that is read-only.
         """
         self._reactor = reactor
         self._address = address
@@ -123,9 +124,7 @@ class RedisConnection:
     async def _open(self) -> _Protocol:
         address = self._address
         host, port = await self._master() if address.service else address.hosts[0]
-        return await self._login(
-            host, port, address.username, address.password, self._prepare_master if address.service else self._prepare
-        )
+        return await self._login(host, port, address.username, address.password, self._prepare)
 
     async def _master(self) -> tuple[str, int]:
         """Ask the Sentinels, in order, for the address of the primary server."""
@@ -186,13 +185,6 @@ class RedisConnection:
             SSLContext(PROTOCOL_TLS_CLIENT).load_cert_chain(address.cert, address.key or None, password="")
             own = PrivateCertificate.loadPEM(pem)
         return wrapClientTLS(optionsForClientTLS(host, trustRoot=trust, clientCertificate=own), endpoint)
-
-    async def _prepare_master(self, protocol: _Protocol) -> None:
-        # For some seconds after a failover, Sentinel may name a server that is no longer the primary.
-        role = await protocol.role()
-        if role[0] != b"master":
-            raise StateUnavailableError(f"the server that Sentinel named is a {role[0].decode()}")
-        await self._prepare(protocol)
 
     async def _prepare(self, protocol: _Protocol) -> None:
         if self._address.database:

@@ -227,13 +227,13 @@ def test_slow_reactor(*, answers: bool) -> None:
     call = begun(guarded.find([KEY], 10))
     clock.advance(10 * CALL_S)
     # Now the reactor sends what was written, and reads what has arrived.
-    clock.advance(0.01)
-    clock.advance(0)
-    assert not call.called
+    for seconds in (0, 0, 0, 0, 0.01, 0):
+        clock.advance(seconds)
+        assert not call.called
     if answers:
         store.release()
-    clock.advance(0)
-    clock.advance(0)
+    for _ in range(3):
+        clock.advance(0)
     assert call.called
     assert guarded.readings.is_up is answers
 

@@ -278,8 +278,18 @@ async def test_read_only(redis: RedisServer, tmp_path: Path, connect: Connect) -
         await until(lambda: works(store))
         # It becomes a replica while the gateway is connected, as after a failover.
         replica.command("REPLICAOF", "127.0.0.1", str(redis.port))
+        before = clients(replica)
         with pytest.raises(StateUnavailableError, match="READONLY"):
             await put(store, "a")
+        # The name may lead to another server by now, so it connects again.
+        replica.command("REPLICAOF", "NO", "ONE")
+        await until(lambda: works(store))
+        assert clients(replica) - before
+
+
+def clients(server: RedisServer) -> set[str]:
+    """Return the ids of the connections of gateways."""
+    return set(re.findall(r"id=([0-9]+) .* cmd=eval", server.command("CLIENT", "LIST")))
 
 
 async def test_password(tmp_path: Path, connect: Connect) -> None:
@@ -487,7 +497,9 @@ async def test_reply_lost(redis: RedisServer, connect: Connect) -> None:
 async def test_server_clock(redis: RedisServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gateway whose clock is wrong neither loses its conversations nor removes those of the others."""
     url = own(redis)
-    monkeypatch.setattr("time.time", lambda: 0.0)
     store = await connect(url)
     assert await put(store, "a")
-    assert await found(store) == {"a": False}
+    for wrong_s in (0.0, 1e12):
+        monkeypatch.setattr("time.time", lambda wrong_s=wrong_s: wrong_s)
+        assert await put(await connect(url), f"at {wrong_s}")
+    assert set(await found(store)) == {"a", "at 0.0", "at 1000000000000.0"}
