@@ -83,6 +83,7 @@ class SqliteStore:
         self._is_checkpointing = False
         self._writes = 0
         self._waiting = 0
+        self._is_announcing = False
         self._next_announcement: IDelayedCall | None = None
         self._is_closed = False
 
@@ -113,8 +114,10 @@ class SqliteStore:
         await self._write(partial(self._database.delete_response, response_id))
 
     async def start(self) -> None:
-        """Open the file, and create it if it is missing."""
-        self._announce_later()
+        """Open the file, and create it if it is missing. It may be called again if it has failed."""
+        if not self._is_announcing:
+            self._is_announcing = True
+            self._announce_later()
         await self._call(self._database.open)
 
     async def check(self) -> None:

@@ -125,6 +125,8 @@ def booted(tmp_path_factory: pytest.TempPathFactory, need_root: None, need: Call
     )
     try:
         told.until("READY")
+        # systemd also reports each later change, and would wait for a reader once the socket's queue is full.
+        told.close()
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii")
         yield System(int(children), port)
     finally:
