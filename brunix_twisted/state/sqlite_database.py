@@ -67,13 +67,17 @@ class DatabaseFile:
 
     def find(self, keys: Sequence[bytes], limit: int) -> list[SessionEntry]:
         """Return the sessions that were written with any of the keys."""
-        rows = self._run(sql.FIND, self._times() | {"keys": _json(keys), "limit": limit})
-        return [SessionEntry(session_id, record, version, bool(held)) for session_id, record, version, held in rows]
+        found: dict[int, SessionEntry] = {}
+        for begin in range(0, len(keys), sql.MAX_KEYS):
+            values = {f"key{number}": key.hex() for number, key in enumerate(keys[begin : begin + sql.MAX_KEYS])}
+            rows = self._run(sql.find(len(values)), self._times() | values | {"limit": limit})
+            found |= {row[-1]: _entry(row) for row in rows}
+        return [found[rank] for rank in sorted(found, reverse=True)]
 
     def get(self, session_id: str) -> SessionEntry | None:
         """Return a session."""
         rows = self._run(sql.GET, self._times() | {"session_id": session_id})
-        return SessionEntry(session_id, rows[0][1], rows[0][2], bool(rows[0][3])) if rows else None
+        return _entry(rows[0]) if rows else None
 
     def put(self, session_id: str, record: bytes, keys: Collection[bytes], version: int, *, held: bool) -> bool:
         """Write a session, unless it has been written since it was read."""
@@ -316,6 +320,11 @@ def _inode(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _entry(row: tuple[str, bytes, int, int, int]) -> SessionEntry:
+    session_id, record, version, held, _ = row
+    return SessionEntry(session_id, record, version, bool(held))
 
 
 def _json(keys: Collection[bytes]) -> str:

@@ -124,6 +124,17 @@ async def test_the_latest_first(open_store: Open, clock: Clock) -> None:
     assert set(await found(store, A, B, limit=1)) == {"one", "other"}
 
 
+async def test_many_keys(open_store: Open, clock: Clock) -> None:
+    """A long conversation would not be found, or in the wrong order."""
+    store = open_store()
+    keys = [b"%016d" % number for number in range(1000)]
+    await store.put("first", b"", keys[::2], version=0, held=False)
+    clock.advance(1)
+    await store.put("last", b"", keys[-1:], version=0, held=False)
+    assert await found(store, *keys) == ["last", "first"]
+    assert await found(store, *keys[1::2]) == ["last"]
+
+
 async def test_too_many_sessions(open_store: Open, clock: Clock) -> None:
     """Sessions would fill the memory, or a used one would go before one that nobody continues."""
     store = open_store()
