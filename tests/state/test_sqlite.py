@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import attrs
@@ -26,7 +27,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 
 from brunix_twisted.runtime.reactors import Reactor
-from brunix_twisted.state import StateUnavailableError, StoredResponse
+from brunix_twisted.state import StateUnavailableError, StoredResponse, sqlite_errors
 from brunix_twisted.state import sqlite as sqlite_store
 from brunix_twisted.state.sqlite import ANNOUNCE_S, SqliteStore
 from brunix_twisted.state.sqlite_database import HOLD_S
@@ -188,6 +189,7 @@ async def test_a_clock_that_is_set_back(open_store: Open) -> None:
     clock.advance(10_000)
     dead, other = open_store(seconds=clock.seconds), open_store(seconds=clock.seconds)
     await put(dead, "s", held=True)
+    await other.start()
     clock.rightNow = 5_000
     (entry,) = await other.find([KEY], 1)
     assert not entry.held
@@ -267,6 +269,23 @@ async def test_a_damaged_file(open_store: Open, path: Path, content: bytes) -> N
     assert await put(store, "s")
 
 
+async def test_damaged_pages(open_store: Open, path: Path) -> None:
+    """Damage in the middle of the file is reported, and a good file in its place is used at once."""
+    before = open_store()
+    await put(before, "s")
+    await before.close()
+    store = open_store()
+    await store.start()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    with pytest.raises(StateUnavailableError, match="is damaged"):
+        await store.find([KEY], 1)
+    for each in path.parent.iterdir():
+        each.unlink()
+    assert await put(store, "s")
+
+
 async def test_damaged_while_in_use(open_store: Open, path: Path) -> None:
     """A file that gets damaged during use is reported, and a good one in its place is used without a restart."""
     store = open_store()
@@ -319,6 +338,17 @@ async def test_locked(open_store: Open, path: Path) -> None:
         assert await store.get("s") is not None
         database.execute("ROLLBACK")
     assert await put(store, "t")
+
+
+async def test_locked_for_a_moment(open_store: Open, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write of another process at the same time is not a fault."""
+    store = open_store()
+    await put(store, "s")
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        waiting = SimpleNamespace(monotonic=lambda: 0.0, sleep=lambda _: database.execute("ROLLBACK"))
+        monkeypatch.setattr(sqlite_errors, "time", waiting)
+        assert await put(store, "t")
 
 
 async def test_locked_at_the_start(open_store: Open, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
