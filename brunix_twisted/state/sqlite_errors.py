@@ -16,7 +16,7 @@ from brunix_twisted.state import StateUnavailableError
 _T = TypeVar("_T")
 
 # SQLite itself would wait for 1, 2, 5 and more milliseconds. Of many processes, some would then wait for too long.
-_RETRY_S: Final = (0.0002, 0.001)
+_RETRY_S: Final = (0.00005, 0.0003)
 
 _LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
