@@ -321,8 +321,8 @@ def select(presented: Presented, entries: Iterable[SessionEntry], *, exact: bool
         return Selection(is_pending=is_pending)
     best = anchored or _longest(windows)
     if len(best) == 1 and (not best[0].entry.held or _takes_over(presented, best[0])):
-        return Selection(best, is_pending)
-    return Selection()
+        return Selection(best)
+    return Selection(is_pending=is_pending)
 
 
 def _takes_over(presented: Presented, candidate: Candidate) -> bool:

@@ -227,7 +227,7 @@ class Sessions:
         keys = presented.keys(exact=self._exact)
         if not keys:
             return None
-        waits_s = iter(_RECORDED_WAITS_S if self._exact and self._shared else ())
+        waits_s = iter(_RECORDED_WAITS_S if self._shared else ())
         for number in range(_MAX_ATTEMPTS):
             entries = await attempt(self._store.find, keys, _MAX_FOUND)
             selection = select(presented, entries or (), exact=self._exact)

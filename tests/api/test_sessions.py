@@ -559,6 +559,20 @@ def test_recorded_late_where_complete_conversations_count() -> None:
     assert assigned[1].outcome == "new"
 
 
+def test_recorded_late_where_several_fit() -> None:
+    """Of callers who look the same, one would lose the context if its answer is recorded late."""
+    asking = Asking(clock := Clock(), shared=True)
+    in_flight = [asking.assign("Hi") for _ in range(2)]
+    for assignment in in_flight:
+        now(asking.sessions.settle(assignment))
+    assigned: list[SessionAssignment] = []
+    ensureDeferred(asking.sessions.assign(request("Why?", history=(HI,)), None, [b""])).addCallback(assigned.append)
+    assert not assigned
+    asking.complete(in_flight[1], "Hello!")
+    clock.advance(0.005)
+    assert [assignment.session_ids for assignment in assigned] == [in_flight[1].session_ids]
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_when_the_question_is_found(*, shared: bool) -> None:
     """An answer would end before another process can find its session, or would wait without need."""
