@@ -170,6 +170,8 @@ def test_identity(health: FullResponse, models: FullResponse, word: str) -> None
         (page(404, b"<html>"), "warning"),
         (page(200, b'{"status": "ok", "version": "0", "processes": {"running": 1, "configured": 2}}'), "warning"),
         (page(200, b'{"status": "ok", "version": "0", "processes": {"running": 2, "configured": 2}}'), "ok"),
+        (page(200, b'{"status": "ok", "version": "0", "state": "unavailable"}'), "warning"),
+        (page(200, b'{"status": "ok", "version": "0", "state": "ok"}'), "ok"),
     ],
 )
 def test_health(health: FullResponse, level: str) -> None:

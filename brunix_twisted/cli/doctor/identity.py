@@ -109,6 +109,15 @@ def check_health(where: GatewayAddress, found: Identity) -> Finding:
                 "Its log shows why the process ended.",
                 {"processes": processes},
             )
+        if health.get("state") == "unavailable":
+            return Finding(
+                "engine",
+                "warning",
+                "the engine is healthy, but the gateway cannot store conversations",
+                "Its state is unavailable. It answers, but conversations may begin a new session.",
+                "Run twistd brunix --check with the gateway's settings, or read the gateway's log.",
+                {"state": health["state"]},
+            )
         return Finding("engine", "ok", "the gateway reports a healthy engine")
     if state == "draining":
         return Finding(
