@@ -242,11 +242,11 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             path = Path(folder)
-            state = variables.get("PROXY_STATE")
+            kind = variables.get("PROXY_STATE")
             given = dict(variables)
-            if state == "sqlite":
+            if kind == "sqlite":
                 given["PROXY_STATE"] = f"sqlite:{path / 'state.sqlite'}"
-            elif state == "redis":
+            elif kind == "redis":
                 given |= {"PROXY_STATE": stack.enter_context(redis_server(path)), "PROXY_STATE_SECRET": SECRET}
             engine = ScriptedEngine()
             stack.callback(engine.stop)

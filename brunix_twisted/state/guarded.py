@@ -38,6 +38,8 @@ CALL_S: Final = 0.04
 _GRACE_S: Final = 0.01
 _GRACE_ITERATIONS: Final = 2
 _START_S: Final = 5.0
+_MAX_START_WAIT_S: Final = 1.0
+"""How long calls wait for the store to start. In a new process, opening a file or a connection takes its time."""
 _CLOSE_S: Final = 2.0
 _MIN_PROBE_S: Final = 0.01
 _MAX_PROBE_S: Final = 2.0
@@ -71,6 +73,8 @@ class GuardedStore:
         self._is_up = True
         self._reason = ""
         self._is_closed = False
+        self._waiting: list[Deferred[None]] | None = None
+        """The calls that wait for the store to start; None if calls do not wait for it."""
         self._failures = 0
         self._durations = [0] * (len(BUCKETS_S) + 1)
         self._total_s = 0.0
@@ -233,6 +237,9 @@ class GuardedStore:
         :param late: is called with the result of a call that succeeds after its time.
         :raises StateUnavailableError: it failed, or took too long, or has failed before.
         """
+        if self._waiting is not None:
+            self._waiting.append(Deferred())
+            await self._waiting[-1]
         if not self._is_up:
             self._failures += 1
             raise StateUnavailableError(self._reason)
@@ -331,10 +338,21 @@ class GuardedStore:
 
     async def start(self) -> None:
         """Start the store. If it cannot be used yet, continue in memory."""
+        self._waiting = []
+        timer = self._reactor.callLater(_MAX_START_WAIT_S, self._call_now)
         try:
             await self._within(_START_S, self._store.start)
         except StateUnavailableError as error:
             self._down(str(error))
+        finally:
+            if timer.active():
+                timer.cancel()
+                self._call_now()
+
+    def _call_now(self) -> None:
+        waiting, self._waiting = self._waiting or (), None
+        for started in waiting:
+            started.callback(None)
 
     async def check(self) -> None:
         """

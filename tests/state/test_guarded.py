@@ -287,6 +287,31 @@ def test_log(clock: Clock, store: ScriptedStore, guarded: GuardedStore, lines: L
     assert lines.errors == []
 
 
+def test_slow_start(clock: Clock, store: ScriptedStore) -> None:
+    """The first conversations after a restart would begin again because a file takes long to open."""
+    guarded = GuardedStore(cast("Reactor", clock), store, MemoryStore(clock.seconds, LIMITS))
+    hang(store)
+    begun(guarded.start())
+    written = begun(put(guarded, "one"))
+    clock.advance(0.9)
+    assert not written.called
+    store.release()
+    assert written.called
+    assert [entry.session_id for entry in now(store.find([KEY], 1))] == ["one"]
+
+
+def test_start_that_takes_too_long(clock: Clock, store: ScriptedStore) -> None:
+    """Answers would wait for a store that does not start."""
+    guarded = GuardedStore(cast("Reactor", clock), store, MemoryStore(clock.seconds, LIMITS))
+    hang(store)
+    begun(guarded.start())
+    written = begun(put(guarded, "one"))
+    clock.advance(1)
+    clock.pump([CALL_S, 0, 0, 0])
+    assert written.called
+    assert [name for name, _, _ in found(guarded)] == ["one"]
+
+
 def test_not_there_at_start(clock: Clock, lines: LogLines) -> None:
     """A gateway starts without its store, within five seconds, and uses it as soon as it can be used."""
     store = ScriptedStore(clock)
