@@ -10,6 +10,7 @@ from typing import cast
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import ensureDeferred
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from brunix_twisted.app.state import State
@@ -160,3 +161,42 @@ def test_redis_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
         check_state_package(settings)
     assert "pip install 'brunix-twisted[redis]'" in str(refusal.value)
     assert "hush" not in str(refusal.value)
+
+
+async def test_two_gateways(engine: ScriptedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversations that alternate between two gateways with one Redis keep their sessions, and no two share one."""
+    # A busy machine can take longer than a gateway waits.
+    monkeypatch.setattr("brunix_twisted.state.guarded.CALL_S", 30.0)
+    with redis_server(tmp_path) as server:
+        gateways = [
+            await run_gateway(
+                grpc_target=engine.target,
+                drain_s=0.0,
+                state=StateAddress("redis", url=server.url()),
+                state_secret=64 * "a",
+            )
+            for _ in range(2)
+        ]
+
+        async def converse(name: str) -> list[str]:
+            messages: list[dict[str, str]] = []
+            found = []
+            for turn in range(4):
+                messages.append({"role": "user", "content": f"{name} turn {turn}"})
+                body = {"model": "brunix", "messages": messages}
+                reply = await gateways[turn % 2].ask("POST", "/v1/chat/completions", json=body)
+                assert reply.status == 200
+                found.append(reply.headers["x-brunix-session"])
+                messages.append(reply.json()["choices"][0]["message"])
+            return found
+
+        conversations = [ensureDeferred(converse(f"conversation {number}")) for number in range(20)]
+        found = [await conversation for conversation in conversations]
+        for gateway in gateways:
+            await stop_gateway(gateway)
+    assert found == 20 * [["new", "found", "found", "found"]]
+    names_by_session: dict[str, set[str]] = {}
+    for call in engine.calls:
+        names_by_session.setdefault(call.request.session_id, set()).add(call.request.query.partition(" turn ")[0])
+    assert len(names_by_session) == 20
+    assert all(len(names) == 1 for names in names_by_session.values())
