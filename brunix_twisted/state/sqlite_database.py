@@ -242,9 +242,14 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def application_of(connection: sqlite3.Connection) -> tuple[int, int]:
     """Return the program that made a database, and the version of its tables; zeros for an empty one."""
-    ((application_id,),) = connection.execute("PRAGMA application_id")
-    ((version,),) = connection.execute("PRAGMA user_version")
-    ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_schema")
+    # In one transaction, because another process may be creating the tables.
+    connection.execute("BEGIN")
+    try:
+        ((application_id,),) = connection.execute("PRAGMA application_id")
+        ((version,),) = connection.execute("PRAGMA user_version")
+        ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_schema")
+    finally:
+        connection.execute("ROLLBACK")
     return (application_id, version) if tables else (sql.APPLICATION_ID, 0)
 
 

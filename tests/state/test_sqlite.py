@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -30,7 +30,8 @@ from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.state import StateUnavailableError, StoredResponse, sqlite_errors
 from brunix_twisted.state import sqlite as sqlite_store
 from brunix_twisted.state.sqlite import ANNOUNCE_S, SqliteStore
-from brunix_twisted.state.sqlite_database import HOLD_S
+from brunix_twisted.state.sqlite_database import HOLD_S, application_of, connect
+from brunix_twisted.state.sqlite_schema import APPLICATION_ID, CREATE
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
 from paths import TESTS
@@ -524,3 +525,20 @@ async def test_closed(open_store: Open) -> None:
 def test_announcements() -> None:
     """A process misses two announcements before it counts as dead."""
     assert ANNOUNCE_S * 3 <= HOLD_S
+
+
+def test_created_by_another_process_meanwhile(tmp_path: Path) -> None:
+    """Of two processes that start at the same time, one would take the new file for another program's."""
+    path = tmp_path / "state.sqlite"
+    path.touch()
+    with closing(connect(path)) as connection, closing(connect(path)) as other:
+
+        def create(statement: str) -> None:
+            if "user_version" in statement:
+                with suppress(sqlite3.OperationalError):
+                    other.executescript(CREATE)
+                if other.in_transaction:
+                    other.execute("ROLLBACK")
+
+        connection.set_trace_callback(create)
+        assert application_of(connection) == (APPLICATION_ID, 0)
