@@ -12,7 +12,7 @@ No text is kept: a turn, too, is named by its digest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from functools import cached_property
 from struct import Struct
@@ -43,9 +43,17 @@ _CERTAIN_TURNS: Final = 3
 class Digests:
     """Computes the digests by which conversations are known. A guess at a text cannot be tested without the key."""
 
-    def __init__(self, secret: bytes) -> None:
-        """Use a secret of any length."""
-        self._key = hashlib.blake2b(secret, digest_size=32).digest()
+    def __init__(self, secret: Callable[[], bytes]) -> None:
+        """
+        Read no secret yet.
+
+        :param secret: returns a secret of any length; called once, for the first digest.
+        """
+        self._secret = secret
+
+    @cached_property
+    def _key(self) -> bytes:
+        return hashlib.blake2b(self._secret(), digest_size=32).digest()
 
     def of(self, kind: bytes, *parts: bytes) -> bytes:
         """

@@ -108,7 +108,8 @@ class GatewayService(Service):
         self._sessions = Sessions(
             self._reactor,
             self._state.store,
-            Digests(self._state.key),
+            # Not read yet: a file that is created for it belongs to the user that twistd switches to.
+            Digests(lambda: self._state.key),
             lambda: token_hex(16),
             continuity=settings.session_continuity,
             exact=settings.session_match == "exact",

@@ -37,7 +37,7 @@ bounded = settings(
 LIMITS = StateLimits(max_sessions=100, max_age_s=100.0, max_bodies=0, max_bytes=0)
 HI = Turn("Hi", "Hello!")
 MORE = Turn("And then?", "Nothing.")
-DIGESTS = Digests(b"secret")
+DIGESTS = Digests(lambda: b"secret")
 
 
 def now(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -210,7 +210,7 @@ def test_resembling_conversation(pair: tuple[tuple[Turn, ...], tuple[Turn, ...]]
 
 def test_digests_need_the_key() -> None:
     """Whoever reads the store could test guesses at what was said."""
-    assert Presented(Digests(b"other"), b"", b"", [HI]).chain != Presented(DIGESTS, b"", b"", [HI]).chain
+    assert Presented(Digests(lambda: b"other"), b"", b"", [HI]).chain != Presented(DIGESTS, b"", b"", [HI]).chain
 
 
 def test_no_text_is_kept() -> None:
