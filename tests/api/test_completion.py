@@ -103,6 +103,13 @@ def clients() -> Iterator[Callable[..., Client]]:
 Clients = Callable[..., Client]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _earlier_tests_leave_no_garbage() -> None:
+    """Leave what earlier tests have left, in the same process, out of the collections after each test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_goes_wrong_unseen() -> Iterator[None]:
     """Fail for everything that only the gateway's log would tell, such as a Deferred's error that nobody handled."""
