@@ -81,7 +81,10 @@ class Notifier:
         address = f"\0{self._path[1:]}" if self._path.startswith("@") else self._path
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.settimeout(timeout_s)
-            sender.sendto(message, address)
+            # With sendto, waiting would be a busy loop: the system calls an unconnected socket writable while systemd's
+            # is full.
+            sender.connect(address)
+            sender.send(message)
 
     def _log_failure(self, names: str, fault: str) -> None:
         _log.warn(

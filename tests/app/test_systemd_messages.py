@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -78,6 +80,21 @@ def test_systemd_does_not_read(told: Told) -> None:
         assert told_all.wait(LIMIT_S)
         assert told.next() == {"WATCHDOG": "0"}
         told.close()
+
+
+def test_waiting_takes_no_processor_time(told: Told) -> None:
+    """A gateway that waits for a stopped systemd leaves the processor to its answers."""
+    notifier = Notifier(told.path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
+        full.settimeout(0)
+        with suppress(BlockingIOError):
+            while True:
+                full.sendto(b"", told.path)
+    begun_s = time.thread_time()
+    with log_lines() as log:
+        notifier._send_blocking(b"WATCHDOG=1", "WATCHDOG")  # noqa: SLF001 - in this thread, whose time is measured
+    assert "WATCHDOG" in log.texts[0]
+    assert time.thread_time() - begun_s < 0.5
 
 
 def test_no_thread_can_be_started(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
