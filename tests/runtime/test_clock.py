@@ -82,7 +82,7 @@ class Answer:
         return b"".join(self.lines)
 
 
-FIRST_TOKEN_TIMEOUT_S = 6
+FIRST_TOKEN_TIMEOUT_S = 3
 GATEWAYS: dict[str, tuple[str, dict[str, str]]] = {
     "default": ("default", {}),
     "without threads": ("asyncio", {"PROXY_ENGINE_CLIENT": "aio"}),
