@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import pytest
 import pytest_twisted
 from hypothesis import HealthCheck, settings
 
+from brunix_twisted.runtime.imports import without_collecting
 from isolation import PortGuard, isolate
 from leftovers import MARKER, Leftovers, new_marker, running
 
@@ -46,10 +46,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS", 2 * (os.cpu_count() or 1)))
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
     """Leave what is there before the first test, thousands of tests among it, out of every collection of garbage."""
-    gc.collect()
-    gc.freeze()
+    with without_collecting():
+        return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,11 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, Final
 
 import attrs
-import ollama
-import openai
 import pytest
-from openai.types.chat import ChatCompletionMessage
-from openai.types.responses import ResponseOutputMessage, ResponseOutputText
 
 from brunix_twisted.dialects import openai_requests
 from brunix_twisted.dialects.decode import decode
@@ -585,6 +581,11 @@ def everything_is_known(sent: list[tuple[str, bytes]]) -> None:
 
 def test_what_openais_sdk_sends_is_accepted(server_url: str, sent: list[tuple[str, bytes]]) -> None:
     """The OpenAI SDK's users are refused for a request that their SDK has made."""
+    # Here, and not once in each process that collects the tests: they take half a second.
+    import openai  # noqa: PLC0415 - as said
+    from openai.types.chat import ChatCompletionMessage  # noqa: PLC0415 - likewise
+    from openai.types.responses import ResponseOutputMessage, ResponseOutputText  # noqa: PLC0415 - likewise
+
     called = ChatCompletionMessage.model_validate(
         {
             "role": "assistant",
@@ -713,6 +714,7 @@ def test_what_openais_sdk_sends_is_accepted(server_url: str, sent: list[tuple[st
 
 def test_what_ollamas_sdk_sends_is_accepted(server_url: str, sent: list[tuple[str, bytes]]) -> None:
     """The Ollama SDK's users are refused for a request that their SDK has made."""
+    import ollama  # noqa: PLC0415 - see above
 
     def weather(city: str) -> str:
         """
