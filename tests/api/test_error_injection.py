@@ -232,7 +232,9 @@ async def test_any_call_raises(engine: ScriptedEngine, path: str, *, stream: boo
         calls = [called for called in calls if called not in tried]
     failed: set[str] = set()
     for called in calls:
-        for fault in (RuntimeError("injected"), MemoryError()):
+        # A later call of a function meets the same handlers as its first one.
+        faults = [RuntimeError("injected"), MemoryError()] if called.number == 1 else [MemoryError()]
+        for fault in faults:
             tracer = Tracer(called, fault)
             try:
                 complete = await ask(gateway, path, tracer, stream=stream)
