@@ -43,6 +43,12 @@ MESSAGES: Final = 4
 CONNECTION_COUNTS: Final = 5
 """Its file descriptor of the shared memory; see :mod:`brunix_twisted.processes.accept_balancing`."""
 
+EXIT_S: Final = 8.0
+"""
+Maximum time from the end of the drain to the exit: five seconds for clients to read what has been written, and a margin
+for a busy machine. A process that has not exited by then hangs.
+"""
+
 # A longer line is split.
 _MAX_LINE_BYTES: Final = 1 << 16
 

@@ -23,10 +23,9 @@ from brunix_twisted.config.settings import Settings
 from brunix_twisted.errors import StartError
 from brunix_twisted.model import Processes
 from brunix_twisted.processes.accept_balancing import ConnectionCounts, shared_memory
-from brunix_twisted.processes.ipc import CONNECTION_COUNTS, CONTROL, MESSAGES, SOCKET, Setup
+from brunix_twisted.processes.ipc import CONNECTION_COUNTS, CONTROL, EXIT_S, MESSAGES, SOCKET, Setup
 from brunix_twisted.processes.process import EXITED, GatewayProcess
 from brunix_twisted.processes.shared_sockets import BindOnlyReactor
-from brunix_twisted.processes.worker import EXIT_S
 from brunix_twisted.runtime.listening import Listener
 from brunix_twisted.runtime.reactors import cancel_when_fired
 from brunix_twisted.runtime.shutdown import Step, run_steps

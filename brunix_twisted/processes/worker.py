@@ -23,6 +23,7 @@ from brunix_twisted.processes.accept_balancing import ConnectionCounts
 from brunix_twisted.processes.ipc import (
     CONNECTION_COUNTS,
     CONTROL,
+    EXIT_S,
     MESSAGES,
     REQUEST_METRICS,
     SOCKET,
@@ -37,11 +38,6 @@ from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import use_monotonic_clock
 from brunix_twisted.runtime.shutdown import run_steps
 
-EXIT_S: Final = 8.0
-"""
-Maximum time from the end of the drain to the exit: five seconds for clients to read what has been written, and a margin
-for a busy machine. A process that has not exited by then hangs.
-"""
 # Longer, so that normally the supervisor kills a hanging process and logs it.
 _ALARM_S: Final = EXIT_S + 2
 

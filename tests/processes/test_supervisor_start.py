@@ -22,10 +22,37 @@ from brunix_twisted.processes.process import GatewayProcess
 from brunix_twisted.processes.shared_sockets import BindOnlyReactor
 from brunix_twisted.processes.supervisor import Supervisor
 from fake_reactor import LIMIT_S
+from isolation import CLEAN
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine
 from several_processes import Supervised, hurried, is_whole, stream, supervised, watched
 from twistd import free_port
+
+BUILT = """
+import sys
+from brunix_twisted import tap
+
+tap.makeService({})
+print(*sys.modules)
+"""
+
+
+def test_a_supervisor_loads_nothing_that_serves() -> None:
+    """A supervisor starts at once and stays small: it does not import what answers requests."""
+    done = subprocess.run(  # noqa: S603 - this interpreter
+        [sys.executable, "-c", BUILT],
+        env=CLEAN | {"PROXY_PROCESSES": "2"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
+    modules = done.stdout.split()
+    assert "brunix_twisted.processes.supervisor" in modules
+    ours = {name.split(".")[1] for name in modules if name.startswith("brunix_twisted.")}
+    assert not ours & {"api", "http", "page"}
+    assert not {name.partition(".")[0] for name in modules} & {"klein", "werkzeug", "google", "prometheus_client"}
+
 
 # Stands before every program of Python: those of the processes named in HANGS hang, before or after they have begun to
 # run the gateway's own code.
