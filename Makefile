@@ -43,7 +43,7 @@ STATIC := "$(BIN)/ruff check" "$(BIN)/ruff format --check" "$(BIN)/mypy"
 test: $(VENV)/installed-dev  ## lint, format check, type check and every test
 	@$(if $(COVERAGE),$(BIN)/coverage erase)
 	@$(BIN)/python tests/support/side_by_side.py "$(PYTEST) -n auto" \
-	    "$(PYTEST) -n auto --reactor=asyncio $(WITHOUT_THREADS)" $(STATIC)
+	    "$(PYTEST) -n 2 --reactor=asyncio -m 'not own_process' $(WITHOUT_THREADS)" $(STATIC)
 	@$(if $(COVERAGE),find .coverage -size 0 -delete && $(BIN)/coverage combine --quiet && $(BIN)/coverage report)
 
 coverage:  ## `make test`, with a report of the lines and branches that no test reaches

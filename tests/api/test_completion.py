@@ -569,6 +569,7 @@ async def test_stopping_an_idle_gateway(serve: Serve) -> None:
     await stop(gateway)
 
 
+@pytest.mark.own_process
 def test_the_end_of_an_answer_leaves_before_the_process_ends(engine: ScriptedEngine) -> None:
     """An answer that ended while the gateway stopped is there to its last byte, and not only to its last word."""
     port = free_port()

@@ -89,8 +89,7 @@ def test_a_full_disk_frees_the_engine(served: Gateway, shared_engine: ScriptedEn
 
 
 @every_command
-@buffered_or_not
-@pytest.mark.parametrize("redirection", ["2> /dev/full", "2>&-"])
+@pytest.mark.parametrize(("redirection", "unbuffered"), [("2> /dev/full", ""), ("2>&-", "1")], ids=["full", "closed"])
 def test_standard_error_cannot_be_written(served: Gateway, command: str, redirection: str, unbuffered: str) -> None:
     """If standard error cannot be written, the output and the exit status are the same."""
     normal = undisturbed(command, served)

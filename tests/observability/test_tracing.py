@@ -647,6 +647,7 @@ def questions_of(port: int, count: int = 1) -> None:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.own_process
 def test_as_a_process(tmp_path: Path, engine: ScriptedEngine, collector: Collector, processes: str) -> None:
     """Spans would be lost when twistd is stopped, or those of one of several processes."""
     with twistd(
@@ -678,8 +679,8 @@ def without_the_extra(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(package.parent)}
 
 
-@pytest.mark.parametrize("arguments", [[], ["--check"]], ids=["serve", "check"])
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize(("arguments", "processes"), [([], "2"), (["--check"], "1")], ids=["serve", "check"])
+@pytest.mark.own_process
 def test_the_extra_is_missing(
     tmp_path: Path, without_the_extra: dict[str, str], arguments: list[str], processes: str
 ) -> None:
@@ -695,6 +696,7 @@ def test_the_extra_is_missing(
     )
 
 
+@pytest.mark.own_process
 def test_passed_on_without_the_extra(tmp_path: Path, engine: ScriptedEngine, without_the_extra: dict[str, str]) -> None:
     """The gateway would need OpenTelemetry for what it does without."""
     environment = {"PROXY_LISTEN": "tcp:0:interface=127.0.0.1", "BRUNIX_GRPC_TARGET": engine.target} | without_the_extra
@@ -706,6 +708,7 @@ def test_passed_on_without_the_extra(tmp_path: Path, engine: ScriptedEngine, wit
     assert engine.call().metadata["traceparent"] == SAMPLED
 
 
+@pytest.mark.own_process
 def test_nothing_is_imported(tmp_path: Path) -> None:
     """A gateway that exports nothing would be slower to start, and larger, where OpenTelemetry is installed."""
     code = (
@@ -729,6 +732,7 @@ def test_nothing_is_imported(tmp_path: Path) -> None:
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "PROXY_TRACES is 'otlp', but: "),
     ],
 )
+@pytest.mark.own_process
 def test_bad_variable(tmp_path: Path, variable: str, value: str, said: str) -> None:
     """A mistyped variable of OpenTelemetry's would be taken silently, or answered with a traceback."""
     environment = {"PROXY_TRACES": "otlp", "PROXY_LISTEN": "tcp:0:interface=127.0.0.1", variable: value}
