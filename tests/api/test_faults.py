@@ -23,6 +23,7 @@ from twisted.internet.defer import ensureDeferred
 
 from endpoints import ENDPOINTS, FRAMINGS, MESSAGES, PATHS, Streamed, asking, error_in, streamed, whole_text
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
+from isolation import unmeasured
 from log_lines import log_lines
 from paths import TESTS
 from scripted_engine import ScriptedEngine, script
@@ -173,6 +174,7 @@ async def chosen(fault: Fault, standing: Gateways) -> AsyncIterator[tuple[Runnin
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=unmeasured(),
     )
     with process:
         assert process.stdin

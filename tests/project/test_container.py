@@ -33,7 +33,7 @@ from brunix_twisted.config import redis_url
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.embedded.options import VARIABLES
 from dockerfile import instructions, pairs, stages, value
-from isolation import OUTER
+from isolation import OUTER, unmeasured
 from paths import ROOT
 from twistd import free_port
 
@@ -213,7 +213,7 @@ def build(folder: Path, python: str) -> Path:
             done = subprocess.run(  # noqa: S603 - the Dockerfile's own
                 ["/bin/sh", "-ec", command],
                 cwd=stage,
-                env=OUTER | {"PATH": f"{bin_folder}:{os.defpath}"},
+                env=unmeasured(OUTER) | {"PATH": f"{bin_folder}:{os.defpath}"},
                 capture_output=True,
                 text=True,
                 check=False,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from isolation import unmeasured
 from paths import ROOT
 
 
@@ -23,4 +25,4 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pip(python: Path, *arguments: object) -> None:
     """Run this environment's pip for another environment."""
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python, *arguments]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True)  # noqa: S603 - our own
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, env=unmeasured(os.environ))  # noqa: S603 - our own
