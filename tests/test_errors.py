@@ -14,6 +14,7 @@ def test_kinds() -> None:
     """A client that tells failures apart by status, type or code is told another failure than the one that happened."""
     assert {name: (kind.status, kind.type, kind.code, kind.retry) for name, kind in KINDS.items()} == {
         "INVALID_REQUEST": (400, "invalid_request_error", None, False),
+        "SIDE_REQUEST": (400, "invalid_request_error", "side_request_refused", False),
         "WRONG_HOST": (403, "invalid_request_error", "host_not_allowed", False),
         "WRONG_ORIGIN": (403, "invalid_request_error", "origin_not_allowed", False),
         "UNKNOWN_MODEL": (404, "invalid_request_error", "model_not_found", False),

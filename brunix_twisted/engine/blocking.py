@@ -294,6 +294,9 @@ class BlockingEngine:
             return unhealthy_reason(self._health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s))
         except grpc.RpcError as error:
             return unhealthy_reason(error)
+        except ValueError:
+            # The thread was late, and the channel has been closed.
+            return "The gateway is stopping"
 
     def close(self) -> Deferred[None]:
         """See :class:`brunix_twisted.engine.Engine`."""

@@ -22,10 +22,11 @@ from grpc_health.v1 import health_pb2
 from brunix_twisted import errors
 from brunix_twisted.config.settings import Settings
 from brunix_twisted.engine import ConnectionLimits, connection, retry
+from brunix_twisted.engine.blocking import BlockingEngine
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import EditorContext
 from engine_clients import MAX_ANSWER_BYTES, Client, Connect, DrivenCall, question, texts
-from fake_reactor import LIMIT_S
+from fake_reactor import LIMIT_S, FakeReactor
 from scripted_engine import ScriptedEngine, script
 from threads import Threads
 
@@ -776,6 +777,13 @@ def test_health_while_the_gateway_stops(connect: Connect, mute: str) -> None:
     client.close()
     assert told.get(timeout=LIMIT_S) is not None
     assert told.empty()
+
+
+def test_health_of_a_gateway_that_has_stopped(mute: str) -> None:
+    """A health check whose thread starts late is answered, although the connection is closed."""
+    engine = BlockingEngine(FakeReactor().as_reactor, mute, LIMIT_S, workers=1)
+    engine.close()
+    assert engine._check(LIMIT_S) == "The gateway is stopping"  # noqa: SLF001 - what the late thread does
 
 
 def test_health_while_every_call_hangs(client: Client, engine: ScriptedEngine) -> None:

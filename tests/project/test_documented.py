@@ -170,7 +170,7 @@ def test_http(shell: Shell) -> None:
     """A page would tell to send what the gateway refuses, and no test would say so."""
     shell.serve("python -m brunix_twisted.embedded\n", (ENGINE_PORT,))
     shell.serve("twistd --nodaemon --pidfile= brunix\n", (GATEWAY_PORT,), shown="…the model brunix on …\n")
-    assert shell.run("curl http://127.0.0.1:8000/health\n") == ('{"status":"ok","version":"0.1.0"}', 0)
+    assert shell.run("curl http://127.0.0.1:8000/health\n") == ('{"status":"ok","version":"0.1.0","state":"ok"}', 0)
     output, status = shell.run("curl http://127.0.0.1:8000/api/generate -d '{}'\n")
     assert status == 22, output
     assert '{"error":' in output
