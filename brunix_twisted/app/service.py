@@ -53,6 +53,10 @@ _ARRIVAL_S = 2.0
 # Maximum time to close a port. Twisted's ports take one reactor iteration; a plugin's may never report it.
 _CLOSED_S = 2.0
 
+# During a stop: idle connections stay open until no request has come for this long, and no longer than the second time.
+_QUIET_S = 0.5
+_LINGER_S = 3.0
+
 # Maximum time to write the last turns of conversations.
 _WRITTEN_S = 1.0
 
@@ -252,6 +256,8 @@ class GatewayService(Service):
             ("parse the received bodies", lambda: self._site.bodies.when_idle().addTimeout(_CANCELLED_S, clock)),
             # From here on no question is admitted, not even on an open connection.
             ("drain the answers", lambda: self._completion.in_flight.drain(max(0, began_s + drain_s - seconds()))),
+            # Until now, proxies could not know that they should use other connections.
+            ("answer the requests on their way", lambda: self._site.linger(_QUIET_S, min(_LINGER_S, drain_s))),
             # A cancelled call must end before the channel and the threads that it uses are closed. If it does not end
             # in time, the process exits anyway.
             ("await the engine calls", lambda: self._admission.when_idle().addTimeout(_CANCELLED_S, clock)),

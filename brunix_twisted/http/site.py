@@ -31,6 +31,7 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.http import cors, syntax
 from brunix_twisted.http.bodies import PARSED_AT_ONCE_BYTES, Bodies
 from brunix_twisted.http.channel import Bounds, GatewayChannel
+from brunix_twisted.http.quiet import QuietPeriod
 from brunix_twisted.http.sockets import DirectWriteMixin
 from brunix_twisted.model import TraceContext
 from brunix_twisted.observability.request_record import Observer, RequestInProgress, RequestRecord, session_digest
@@ -299,6 +300,7 @@ class GatewaySite(server.Site):
         """Whether each connection is closed after its next response."""
         self._arriving: set[GatewayChannel] = set()
         self._arrived: Deferred[None] | None = None
+        self._quiet = QuietPeriod(reactor)
         self._closed: Deferred[None] | None = None
 
     def acceptableProtocols(self) -> list[bytes]:
@@ -330,6 +332,10 @@ class GatewaySite(server.Site):
         self._arriving.discard(connection)
         if not self._arriving:
             self._all_arrived()
+
+    def linger(self, quiet_s: float, timeout_s: float) -> Deferred[None]:
+        """Leave idle connections open until they are no longer used; see :class:`QuietPeriod`."""
+        return self._quiet.wait(quiet_s, timeout_s) if self.connections else succeed(None)
 
     def close(self, timeout_s: float) -> Deferred[None]:
         """
@@ -365,10 +371,12 @@ class GatewaySite(server.Site):
         self.connections.discard(connection)
         self.request_arrived(connection)
         if not self.connections:
+            self._quiet.end()
             self._all_closed()
 
     def observe(self, record: RequestRecord) -> None:
         """Pass a request record to every observer, and log the exceptions they raise."""
+        self._quiet.disturb()
         for observer in self.observers:
             try:
                 observer(record)

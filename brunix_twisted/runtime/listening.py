@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from select import POLLIN, poll
 from typing import Final
 
+from twisted.internet import tcp
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
@@ -88,4 +90,22 @@ class Listener:
     async def _close(self) -> None:
         port, self.port = self.port, None
         if port is not None:
-            await run_steps((f"close the port of {self._variable}", port.stopListening))
+            await run_steps(
+                (f"accept what waits at {self._variable}", lambda: accept_waiting(port)),
+                (f"close the port of {self._variable}", port.stopListening),
+            )
+
+
+def accept_waiting(port: IListeningPort) -> None:
+    """
+    Accept the connections that wait at a port which is about to be closed.
+
+    The system has accepted them already, and would reset them: a proxy may have sent a request over one, and does not
+    repeat it.
+    """
+    if not isinstance(port, tcp.Port) or not port.connected:
+        return
+    ready = poll()
+    ready.register(port.fileno(), POLLIN)
+    while ready.poll(0):
+        port.doRead()

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import ssl
+import subprocess
 import sys
+import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
+from uuid import uuid4
 
 import attrs
 import pytest
@@ -33,8 +36,11 @@ from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
 from proxies import FILES, KINDS, Kind, Proxy, find, proxy
 from received import Received, connect
+from redis_servers import redis_server
 from scripted_engine import ScriptedEngine, script
 from supervised import Told, port_of, supervised
+from threads import Threads
+from twistd import free_port
 from wire import check, ndjson_lines, sse_comments, sse_events
 
 CHAT: Final = "/v1/chat/completions"
@@ -556,6 +562,107 @@ async def test_a_gateway_without_its_engine(serve: Serve, kind: Kind) -> None:
         reply = await front.ask("POST", CHAT, json=asking(CHAT, "hello"), headers=name)
         assert (reply.status, reply.json()["error"]["code"]) == (503, "engine_unavailable")
         assert reply.headers["retry-after"] == "1"
+
+
+class Talking:
+    """Clients that hold conversations, send only their messages, and open a connection for each question."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.turns = 0
+        self.lost: list[list[str]] = []
+        """The sessions of each conversation that was in several."""
+        self.failed: list[str] = []
+        self._ends = threading.Event()
+        self._change = threading.Condition()
+
+    def run(self) -> None:
+        """Hold one conversation after the other until the end."""
+        while not self._ends.is_set() and not self.failed:
+            messages: list[dict[str, str]] = []
+            sessions: list[str] = []
+            # Callers who look and talk the same may get each other's sessions.
+            name = uuid4().hex
+            while len(sessions) < 10 and not self.failed:
+                messages.append({"role": "user", "content": f"question {len(sessions)} of {name}"})
+                sessions.append(self._ask(messages))
+            if len(set(sessions)) > 1:
+                self.lost.append(sessions)
+
+    def _ask(self, messages: list[dict[str, str]]) -> str:
+        connection = HTTPConnection(self._url.removeprefix("http://"), timeout=LIMIT_S)
+        body = json.dumps({"model": "brunix", "messages": messages})
+        connection.request("POST", CHAT, body, {"Connection": "close"})
+        response = connection.getresponse()
+        answer = response.read()
+        connection.close()
+        if response.status == 200:
+            messages.append(json.loads(answer)["choices"][0]["message"])
+        else:
+            self.failed.append(f"{response.status} {answer.decode()}")
+        with self._change:
+            self.turns += 1
+            self._change.notify_all()
+        return response.headers["X-Session-Id"] or ""
+
+    def until_more(self, turns: int) -> None:
+        """Return once there have been so many more turns."""
+        with self._change:
+            wanted = self.turns + turns
+            assert self._change.wait_for(lambda: self.turns >= wanted or bool(self.failed), LIMIT_S)
+
+    def end(self) -> None:
+        """Let each conversation come to its end."""
+        self._ends.set()
+
+
+@every_kind
+def test_a_rolling_restart(tmp_path: Path, kind: Kind) -> None:
+    """A release would turn users away, or every user would lose the context."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(redis_server(tmp_path / "redis"))
+        engine = ScriptedEngine()
+        stack.callback(engine.stop)
+        told = [Told(str(tmp_path / f"told{number}")) for number in range(2)]
+        ports = [free_port(), free_port()]
+
+        def start(number: int) -> subprocess.Popen[str]:
+            process = stack.enter_context(
+                supervised(
+                    tmp_path,
+                    told[number],
+                    BRUNIX_GRPC_TARGET=engine.target,
+                    PROXY_LISTEN=f"tcp:{ports[number]}:interface=127.0.0.1",
+                    PROXY_STATE=redis.url(),
+                    PROXY_STATE_SECRET=64 * "a",
+                )
+            )
+            told[number].until("READY")
+            return process
+
+        for watched in told:
+            stack.callback(watched.close)
+        gateways = [start(number) for number in range(2)]
+        running = stack.enter_context(proxy(kind, [f"127.0.0.1:{port}" for port in ports]))
+        talking = Talking(running.url)
+        with Threads() as threads:
+            stack.callback(talking.end)
+            for _ in range(8):
+                threads.start(talking.run)
+            for number, name in enumerate("ab"):
+                talking.until_more(50)
+                gateways[number].terminate()
+                gateways[number].communicate(timeout=LIMIT_S)
+                if kind == "haproxy":
+                    running.until(f"Server brunix/{name} is DOWN")
+                talking.until_more(50)
+                start(number)
+                if kind == "haproxy":
+                    running.until(f"Server brunix/{name} is UP")
+            talking.until_more(50)
+            talking.end()
+        assert talking.failed == []
+        assert talking.lost == []
 
 
 @every_kind
