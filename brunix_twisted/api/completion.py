@@ -21,18 +21,21 @@ from brunix_twisted import errors
 from brunix_twisted.api.admission import Admission
 from brunix_twisted.api.caller import caller_of
 from brunix_twisted.api.in_flight import Entry, InFlight
+from brunix_twisted.api.mismatches import Mismatches
 from brunix_twisted.api.session_ids import is_placeholder
 from brunix_twisted.api.sessions import SessionAssignment, Sessions
 from brunix_twisted.api.side_requests import SideRequests
 from brunix_twisted.api.streaming import AnswerProducer, StreamTimeouts
 from brunix_twisted.config.trusted_proxies import TrustedProxies
 from brunix_twisted.dialects import Dialect, Encoder
+from brunix_twisted.dialects.endpoints import endpoint_of
 from brunix_twisted.engine import Call, Engine
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http.site import GatewayRequest
 from brunix_twisted.limits import OutputLimiter, count_tokens
 from brunix_twisted.model import Choice, CompletedAnswer, CompletionEnd, CompletionRequest, Question, ResponseMeta
 from brunix_twisted.observability.request_record import EngineCall
+from brunix_twisted.runtime.coroutines import start
 from brunix_twisted.runtime.reactors import Reactor
 
 _log = Logger("brunix.gateway")
@@ -103,6 +106,7 @@ class Completion:
         *,
         proxies: TrustedProxies,
         side_requests: SideRequests,
+        mismatches: Mismatches,
     ) -> None:
         """
         Use one engine, behind one queue.
@@ -115,6 +119,7 @@ class Completion:
         self._admission = admission
         self._sessions = sessions
         self._side_requests = side_requests
+        self._mismatches = mismatches
         self._timeouts = timeouts
         self._whole_timeouts = attrs.evolve(timeouts, first_token_timeout_s=0, heartbeat_s=0)
         self._proxies = proxies
@@ -143,6 +148,20 @@ class Completion:
                 await self.run(job, entry, keep)
             finally:
                 self._sessions.release(job.assignment)
+                self._explain(job)
+
+    def _explain(self, job: Job) -> None:
+        """Explain in the background why a request got a new session, if its client has received an answer."""
+        request, unmatched = job.request, job.assignment.unmatched
+        if unmatched is not None and request.startedWriting:
+            endpoint, _ = endpoint_of(request.path.decode("latin-1"))
+            start(
+                self._mismatches.record,
+                unmatched,
+                request_id=request.request_id,
+                endpoint=endpoint,
+                session_ids=job.assignment.session_ids,
+            )
 
     def caller(self, request: GatewayRequest) -> bytes:
         """Return the digest of a request's caller."""

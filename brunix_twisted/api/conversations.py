@@ -33,9 +33,15 @@ NO_TOKEN: Final = bytes(8)
 MAX_NODES: Final = 64
 """Maximum number of nodes in a record; the oldest goes first. Clients go back by a few turns only."""
 
-_WINDOW_NODES: Final = 8
+WINDOW_NODES: Final = 8
+"""How many of a session's latest turns lead to it without the turns before them."""
 # Of the turns that a client presents when a session is started in the middle of its conversation.
 _CONTEXT_TURNS: Final = 16
+HEAD_KEY, NODE_KEY, TURN_KEY, ASKED_KEY = b"h", b"n", b"t", b"a"
+"""
+What the keys of a session begin with. Then follows its complete conversation, any of its conversations, one of its last
+turns, or the conversation up to the question of its latest turn.
+"""
 # So many equal turns in a row are no coincidence, however much comes before them in the request.
 _CERTAIN_TURNS: Final = 3
 
@@ -110,10 +116,12 @@ class Node:
     before: bytes
     """The chain of the node before it."""
     kind: Kind = Kind.TURN
+    asked: bytes = NOTHING
+    """The conversation up to the turn's question, to explain a mismatch; NOTHING if it is not known."""
 
 
 _HEAD: Final = Struct("!BB8s16s16s16s")
-_NODE: Final = Struct("!16s16s16sB")
+_NODE: Final = Struct("!16s16s16sB16s")
 _FORMAT: Final = 1
 _NAMED, _CLAIMED = 1, 2
 
@@ -146,7 +154,7 @@ class Record:
         """Return it as bytes."""
         flags = _NAMED * self.named | _CLAIMED * self.claimed
         head = _HEAD.pack(_FORMAT, flags, self.token, self.caller, self.head, self.asked)
-        return head + b"".join(_NODE.pack(node.chain, node.turn, node.before, node.kind) for node in self.nodes)
+        return head + b"".join(_NODE.pack(*attrs.astuple(node)) for node in self.nodes)
 
     @classmethod
     def decode(cls, data: bytes) -> Record:
@@ -158,8 +166,8 @@ class Record:
         try:
             version, flags, token, caller, head, asked = _HEAD.unpack_from(data)
             nodes = tuple(
-                Node(chain, turn, before, Kind(kind))
-                for chain, turn, before, kind in _NODE.iter_unpack(data[_HEAD.size :])
+                Node(chain, turn, before, Kind(kind), asked)
+                for chain, turn, before, kind, asked in _NODE.iter_unpack(data[_HEAD.size :])
             )
         except Exception as fault:
             raise ValueError("not a session's record") from fault
@@ -179,21 +187,10 @@ class Record:
             return []
         nodes = [node for node in self.nodes if node.kind is not Kind.CONTEXT]
         # A session that is held cannot be had by its complete conversation.
-        keys = [] if self.is_held or self.head == NOTHING else [_head_key(self.head)]
-        keys += [_node_key(node.chain) for node in nodes]
-        return list(dict.fromkeys(keys + [_turn_key(node.turn) for node in nodes[-_WINDOW_NODES:]]))
-
-
-def _head_key(chain: bytes) -> bytes:
-    return b"h" + chain
-
-
-def _node_key(chain: bytes) -> bytes:
-    return b"n" + chain
-
-
-def _turn_key(turn: bytes) -> bytes:
-    return b"t" + turn
+        keys = [] if self.is_held or self.head == NOTHING else [HEAD_KEY + self.head]
+        keys += [NODE_KEY + node.chain for node in nodes]
+        keys += [TURN_KEY + node.turn for node in nodes[-WINDOW_NODES:]]
+        return list(dict.fromkeys(keys + [ASKED_KEY + node.asked for node in nodes[-1:] if node.asked != NOTHING]))
 
 
 class Presented:
@@ -231,12 +228,16 @@ class Presented:
         """Return the digest of a turn's question."""
         return self._digests.question(self._owner, self._history[index].user)
 
+    def asked(self, index: int) -> bytes:
+        """Return the conversation up to a turn's question."""
+        return self._digests.chain(self.chains[index], self.question(index))
+
     @cached_property
     def unanswered(self) -> bytes:
         """The conversation up to its last question, if its answer counts for nothing; NOTHING if that is not last."""
         if self.last < 0 or self.last != len(self.turns) - 1:
             return NOTHING
-        return self._digests.chain(self.chains[self.last], self.question(self.last))
+        return self.asked(self.last)
 
     def asking(self, query: str, before: bytes) -> Node:
         """
@@ -250,7 +251,7 @@ class Presented:
     def answered(self, query: str, text: str, before: bytes) -> Node:
         """Return the node of the request's question with its answer; see :meth:`asking`."""
         turn = self._digests.turn(self._owner, Turn(query, text))
-        return Node(self._digests.chain(self.chain, turn), turn, before)
+        return Node(self._digests.chain(self.chain, turn), turn, before, asked=self.asking(query, before).chain)
 
     def context(self) -> list[Node]:
         """Return the nodes of the presented turns, for a session that begins after them."""
@@ -264,11 +265,13 @@ class Presented:
         """Return the keys of the sessions that the request may continue; none if it begins a conversation."""
         if self.last < 0:
             return []
-        keys = [_head_key(self.chain)]
+        keys = [HEAD_KEY + self.chain]
         if self.unanswered != NOTHING:
-            keys.append(_node_key(self.unanswered))
+            keys.append(NODE_KEY + self.unanswered)
+        # A session that is held has no key for its complete conversation.
+        keys.append(NODE_KEY + self.chain)
         if not exact:
-            keys += [_node_key(self.chain), _turn_key(self.turns[self.last]), _turn_key(self.question(self.last))]
+            keys += [TURN_KEY + self.turns[self.last], TURN_KEY + self.question(self.last)]
         return keys
 
 
@@ -291,6 +294,8 @@ class Selection:
     candidates: Sequence[Candidate] = ()
     is_pending: bool = False
     """Whether a session answers the last question that the request presents, and may soon have answered it."""
+    rejected: Sequence[Candidate] = ()
+    """The sessions that fit, but that the request may not continue."""
 
 
 def select(presented: Presented, entries: Iterable[SessionEntry], *, exact: bool) -> Selection:
@@ -320,17 +325,17 @@ def select(presented: Presented, entries: Iterable[SessionEntry], *, exact: bool
             anchored.append(Candidate(entry, record, presented.chain))
         elif presented.unanswered in nodes:
             anchored.append(Candidate(entry, record, presented.unanswered))
-        elif (window := _window(presented, entry, record, nodes)) is not None:
+        elif (window := window_of(presented, entry, record)) is not None and _is_enough(presented, window):
             windows.append(window)
     if complete:
         return Selection(complete)
     is_pending = any(_takes_over(presented, candidate) for candidate in anchored)
-    if exact:
-        return Selection(is_pending=is_pending)
     best = anchored or _longest(windows)
+    if exact:
+        return Selection(is_pending=is_pending, rejected=best)
     if len(best) == 1 and (not best[0].entry.held or _takes_over(presented, best[0])):
         return Selection(best)
-    return Selection(is_pending=is_pending)
+    return Selection(is_pending=is_pending, rejected=best)
 
 
 def _takes_over(presented: Presented, candidate: Candidate) -> bool:
@@ -350,22 +355,22 @@ def record_of(entry: SessionEntry) -> Record | None:
         return None
 
 
-def _window(presented: Presented, entry: SessionEntry, record: Record, nodes: dict[bytes, Node]) -> Candidate | None:
-    """Return the session if the last presented turns are its own, and at most one turn comes before them."""
-    best = max(
-        (
-            Candidate(entry, record, node.chain, _run(presented, node, nodes))
-            for node in record.nodes
-            if node.kind is not Kind.CONTEXT
-        ),
-        key=lambda candidate: candidate.run,
-        default=None,
+def window_of(presented: Presented, entry: SessionEntry, record: Record) -> Candidate | None:
+    """Return a session with the number of the last presented turns that are its own; None if it has not the last."""
+    nodes = {node.chain: node for node in record.nodes}
+    candidates = (
+        Candidate(entry, record, node.chain, _run(presented, node, nodes))
+        for node in record.nodes
+        if node.kind is not Kind.CONTEXT
     )
-    if best is None or best.run == 0:
-        return None
+    best = max(candidates, key=lambda candidate: candidate.run, default=None)
+    return None if best is None or best.run == 0 else best
+
+
+def _is_enough(presented: Presented, window: Candidate) -> bool:
+    """Return whether enough of the last presented turns are the session's."""
     # A client that shortens a conversation may put a summary before it.
-    fits = presented.last + 1 - best.run <= 1 or best.run >= _CERTAIN_TURNS
-    return best if fits else None
+    return presented.last + 1 - window.run <= 1 or window.run >= _CERTAIN_TURNS
 
 
 def _run(presented: Presented, node: Node, nodes: dict[bytes, Node]) -> int:

@@ -24,6 +24,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from brunix_twisted import __version__, errors
 from brunix_twisted.api.completion import Completion
 from brunix_twisted.api.health import SharedCheck
+from brunix_twisted.api.mismatches import Mismatches
 from brunix_twisted.api.response_store import ResponseStore
 from brunix_twisted.dialects import ErrorFormat, Models, anthropic, anthropic_models, codings, ollama, openai, responses
 from brunix_twisted.dialects.endpoints import DialectName, endpoint_of, not_offered
@@ -72,6 +73,7 @@ class Gateway:
         heartbeat: HeartbeatForm,
         *,
         answers: ResponseStore,
+        mismatches: Mismatches,
         processes: Callable[[], Processes | None],
     ) -> None:
         """
@@ -80,12 +82,14 @@ class Gateway:
         :param model: the model that clients see.
         :param heartbeat: the form of heartbeats in OpenAI streams.
         :param answers: the store of answers that can be retrieved or continued.
+        :param mismatches: why conversations did not continue in their sessions.
         :param processes: returns the state of several gateway processes; None if there is one.
         """
         self._check = SharedCheck(partial(engine.check, _HEALTH_TIMEOUT_S), time.monotonic)
         self._completion = completion
         self._model = model
         self._answers = answers
+        self._mismatches = mismatches
         self._processes = processes
         self._openai_chat = openai.Chat(model, heartbeat)
         self._openai_completions = openai.Completions(model, heartbeat)
@@ -237,6 +241,13 @@ class Gateway:
     def live(self, request: GatewayRequest) -> bytes:
         """Return that this process serves, regardless of the engine."""
         return _health(request, "ok")
+
+    @app.route("/health/sessions", methods=["GET"])
+    def mismatched_sessions(self, request: GatewayRequest) -> bytes:
+        """Return why the caller's latest conversations did not continue in their sessions."""
+        processes = self._processes()
+        told = self._mismatches.of(self._completion.caller(request))
+        return _json(request, encode_json(told | {"process": None if processes is None else processes.number}))
 
     @app.handle_errors(GatewayError, HTTPException)
     def failed(self, request: IRequest, failure: Failure) -> bytes:

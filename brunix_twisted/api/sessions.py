@@ -28,6 +28,7 @@ from brunix_twisted.api.conversations import (
     record_of,
     select,
 )
+from brunix_twisted.api.mismatches import Unmatched
 from brunix_twisted.api.session_ids import check_session_id, is_placeholder
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.model import Choice, CompletionRequest, SessionOutcome
@@ -96,6 +97,8 @@ class SessionAssignment:
     """The digest of the caller."""
     turn: _Turn | None = None
     """None: no conversation leads to the session."""
+    unmatched: Unmatched | None = None
+    """The presented conversation, if it has led to no session."""
 
 
 class Sessions:
@@ -120,6 +123,7 @@ class Sessions:
         continuity: bool = True,
         exact: bool = False,
         shared: bool = False,
+        is_working: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         Use a store, which may have sessions of earlier and of other processes.
@@ -128,6 +132,7 @@ class Sessions:
         :param continuity: whether a conversation leads to its session.
         :param exact: whether only a complete conversation does; see :func:`brunix_twisted.api.conversations.select`.
         :param shared: whether other processes use the store at the same time.
+        :param is_working: returns whether the store's latest answer is complete.
         """
         self._reactor = reactor
         self._store = store
@@ -136,6 +141,7 @@ class Sessions:
         self._continuity = continuity
         self._exact = exact
         self._shared = shared
+        self._is_working = is_working
         self._writing: WeakSet[Deferred[Any]] = WeakSet()
 
     async def assign(
@@ -172,13 +178,13 @@ class Sessions:
             session_ids = tuple(self._new_id() for _ in requested.queries)
             return SessionAssignment(session_ids, "side" if is_side else "new", identity)
         presented = Presented(self._digests, identity, owner_of(requested.editor), requested.history)
-        turn = await self._claim(presented, requested.queries[0])
-        if turn is not None:
-            return SessionAssignment((turn.session_id,), "found", identity, turn)
+        claimed = await self._claim(presented, requested.queries[0])
+        if isinstance(claimed, _Turn):
+            return SessionAssignment((claimed.session_id,), "found", identity, claimed)
         session_id = self._new_id()
         record = Record(identity, nodes=tuple(presented.context()))
         turn = _Turn(session_id, presented, requested.queries[0], presented.chain, record, 0, self._token())
-        return SessionAssignment((session_id,), "new", identity, turn)
+        return SessionAssignment((session_id,), "new", identity, turn, claimed)
 
     def identify(self, caller: Iterable[bytes]) -> bytes:
         """Return the digest of a caller."""
@@ -222,15 +228,18 @@ class Sessions:
             param="previous_response_id",
         )
 
-    async def _claim(self, presented: Presented, query: str) -> _Turn | None:
-        """Get the session that a conversation continues, and hold it; None if no session fits."""
+    async def _claim(self, presented: Presented, query: str) -> _Turn | Unmatched | None:
+        """Get the session that a conversation continues, and hold it; None if the conversation begins here."""
         keys = presented.keys(exact=self._exact)
         if not keys:
             return None
+        is_read = True
+        rejected: Sequence[Candidate] = ()
         waits_s = iter(_RECORDED_WAITS_S if self._shared else ())
         for number in range(_MAX_ATTEMPTS):
             entries = await attempt(self._store.find, keys, _MAX_FOUND)
             selection = select(presented, entries or (), exact=self._exact)
+            is_read, rejected = entries is not None, selection.candidates or selection.rejected
             if selection.candidates:
                 # The first was used last, so the engine is least likely to have dropped it. If another request got it
                 # first, others may be after the next one too.
@@ -241,8 +250,8 @@ class Sessions:
             elif selection.is_pending and (wait_s := next(waits_s, None)) is not None:
                 await self._wait(wait_s)
             else:
-                return None
-        return None
+                break
+        return Unmatched(presented, rejected, is_read=is_read and self._is_working())
 
     async def _hold(self, candidate: Candidate, presented: Presented, query: str) -> _Turn | None:
         entry = candidate.entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import ip_address
 from secrets import token_bytes, token_hex
 from socket import gethostname
@@ -16,6 +17,7 @@ from brunix_twisted.api.admission import Admission
 from brunix_twisted.api.completion import Completion
 from brunix_twisted.api.conversations import Digests
 from brunix_twisted.api.health import SharedCheck
+from brunix_twisted.api.mismatches import Mismatches
 from brunix_twisted.api.response_store import ResponseStore
 from brunix_twisted.api.routes import Gateway, refuse
 from brunix_twisted.api.sessions import Sessions
@@ -33,7 +35,7 @@ from brunix_twisted.http.site import GatewaySite
 from brunix_twisted.http.sockets import configure_port
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.observability.logs import log_request
-from brunix_twisted.observability.request_record import Observer, Readings
+from brunix_twisted.observability.request_record import Observer, Readings, session_digest
 from brunix_twisted.page import load as load_page
 from brunix_twisted.runtime.listening import Listener
 from brunix_twisted.runtime.reactors import Reactor
@@ -118,6 +120,13 @@ class GatewayService(Service):
             continuity=settings.session_continuity,
             exact=settings.session_match == "exact",
             shared=self._state.is_shared,
+            is_working=self._state.is_working,
+        )
+        mismatches = Mismatches(
+            self._state.store,
+            settings.session_match if settings.session_continuity else "off",
+            partial(session_digest, key=self.digest_key),
+            is_working=self._state.is_working,
         )
         self._completion = Completion(
             self._reactor,
@@ -135,6 +144,7 @@ class GatewayService(Service):
                 known(), settings.side_request_patterns, refuse=settings.side_requests == "refuse"
             ),
             proxies=settings.trusted_proxies,
+            mismatches=mismatches,
         )
         model = Model(
             id=settings.model_id,
@@ -149,6 +159,7 @@ class GatewayService(Service):
             model,
             settings.heartbeat_form,
             answers=ResponseStore(self._state.store),
+            mismatches=mismatches,
             processes=lambda: self.processes,
         )
         gateway.check_state = SharedCheck(self._state.fault, self._reactor.seconds)
@@ -219,7 +230,7 @@ class GatewayService(Service):
     def _listens(self, port: IListeningPort) -> None:
         configure_port(port)
         names = self._settings.allowed_hosts
-        if names or _is_loopback(port.getHost()):
+        if names or is_loopback(port.getHost()):
             # Against DNS rebinding: a web page could otherwise reach a loopback port by a name that resolves to it.
             self._site.hosts = Hosts(names | {gethostname().lower()})
         self.ready.callback(port.getHost())
@@ -322,5 +333,6 @@ def tls_of(settings: Settings) -> Tls | None:
     )
 
 
-def _is_loopback(address: IAddress) -> bool:
+def is_loopback(address: IAddress) -> bool:
+    """Return whether only programs on this machine reach an address, by TCP."""
     return isinstance(address, IPv4Address | IPv6Address) and ip_address(address.host).is_loopback

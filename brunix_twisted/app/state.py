@@ -69,6 +69,10 @@ class State:
         """Whether other processes may use the same state."""
         return not isinstance(self.store, MemoryStore)
 
+    def is_working(self) -> bool:
+        """Return whether the latest call was served by the store, and not by memory instead."""
+        return self.readings is None or self.readings.is_up
+
     def start(self) -> None:
         """Open the store. If that fails, it logs why, and tries again later."""
         self._starting = ensureDeferred(self.store.start())

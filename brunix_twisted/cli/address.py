@@ -20,7 +20,7 @@ _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?|[0-9a-f:.]+(%[A-Z
 _PATHS: Final = re.compile(
     r"(?P<api>/v1(/(chat/completions|completions|models|responses|messages))?"
     r"|/api(/(chat|generate|tags|show|ps|version))?"
-    r"|/health(/live)?|/openapi\.json)\Z"
+    r"|/health(/(live|sessions))?|/openapi\.json)\Z"
 )
 _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not listened on
 

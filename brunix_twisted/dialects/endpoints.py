@@ -32,6 +32,7 @@ ENDPOINTS: Final[dict[str, DialectName]] = {
     "/": "none",
     "/health": "none",
     "/health/live": "none",
+    "/health/sessions": "none",
     "/openapi.json": "none",
     "/page/{id}": "none",
 }

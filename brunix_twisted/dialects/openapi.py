@@ -109,6 +109,7 @@ _ENDPOINTS: Final = (
     ),
     _Endpoint("/health", "Return whether the gateway can answer questions", statuses=("200", "503")),
     _Endpoint("/health/live", "Return whether the process serves requests"),
+    _Endpoint("/health/sessions", "Return why the caller's latest conversations did not continue in their sessions"),
     _Endpoint("/openapi.json", "Return this description"),
 )
 

@@ -40,6 +40,7 @@ TELLING: Final = (
     "/",
     "/health",
     "/health/live",
+    "/health/sessions",
     "/v1/models",
     "/v1/models/brunix",
     "/api/tags",
