@@ -368,7 +368,10 @@ def test_server_timing(text: str, expected: float | None) -> None:
     ("first", "unnamed", "named", "levels"),
     [
         ({}, {}, {}, ["ok", "ok"]),
-        ({}, {"session_id": "t"}, {"session_id": "t"}, ["problem", "note"]),
+        ({}, {"session_id": "t"}, {"session_id": "t"}, ["problem", "warning"]),
+        ({}, {"session_id": "t", "session_outcome": "new"}, None, ["warning"]),
+        # The session of an identical conversation.
+        ({}, {"session_id": "t", "session_outcome": "found"}, None, ["ok"]),
         ({"session_id": ""}, None, None, ["warning"]),
         ({}, None, None, []),
         ({"session_id": "", "diagnosis": Diagnosis("x", "x")}, None, None, []),

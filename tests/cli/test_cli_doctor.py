@@ -12,10 +12,14 @@ import subprocess
 import sys
 import time
 from email.utils import formatdate
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from brunix_twisted.api.mismatches import Reason
+from brunix_twisted.cli.doctor.mismatches import SessionReport, check_mismatches
 from brunix_twisted.cli.doctor.questions import QUESTION
 from certificates import Authority, shift_clock
 from cli_commands import brunix, doctor
@@ -26,6 +30,7 @@ from isolation import CLEAN
 from paths import ROOT
 from proxies import KINDS, Kind, find, proxy
 from scripted_engine import ScriptedEngine, script
+from several_processes import serving
 
 with_nginx = pytest.mark.skipif(find("nginx") is None, reason="nginx is not installed: apt-get install nginx")
 
@@ -37,7 +42,7 @@ def test_everything_works(paced: Gateway) -> None:
     assert set(report.levels.values()) <= {"ok", "note"}
     assert set(report.levels) == {
         "address", "proxies", "gateway", "between", "engine", "model", "connection", "request id", "clock", "body size",
-        "browsers", "names", "answers", "streams", "silence", "sessions", "cancelling",
+        "browsers", "names", "clients", "answers", "streams", "silence", "sessions", "cancelling",
     }  # fmt: skip
     for check in ("answers", "streams", "sessions", "cancelling", "between", "connection", "request id", "clock"):
         assert report.levels[check] == "ok", report.findings
@@ -284,6 +289,98 @@ def test_a_proxy_drops_headers(served: Gateway) -> None:
         assert report.status == 1
 
 
+WORD = "xyzzy"
+"""A word in each text of these tests' conversations."""
+
+
+def ask(connection: HTTPConnection, key: str, *said: str) -> None:
+    """Ask the last of these texts, after a conversation that consists of the others."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[index % 2], "content": f"{WORD} {text}"} for index, text in enumerate(said)]
+    body = json.dumps({"model": "brunix", "messages": messages})
+    connection.request("POST", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
+    response = connection.getresponse()
+    response.read()
+    assert response.status == 200
+
+
+def test_a_client_that_changes_answers(served: Gateway) -> None:
+    """The doctor explains why a client's conversations lose their session, to the same caller and without any text."""
+    connection = HTTPConnection("127.0.0.1", served.port, timeout=LIMIT_S)
+    ask(connection, "ann", "one")
+    ask(connection, "ann", "one", "changed", "two")
+    ask(connection, "ann", "one", "changed", "two", "changed", "three")
+    ask(connection, "ann", "never", "asked", "one")
+    connection.close()
+    report = doctor(served.url, "--no-questions", environment={"BRUNIX_API_KEY": "ann"})
+    changed, unknown = (report.one("clients", word) for word in ("2 questions", "a question"))
+    assert (report.status, changed["level"], unknown["level"]) == (0, "warning", "warning")
+    assert re.match(r"Request \S+ to /v1/chat/completions at \S+Z: The first 1 of 2 turns match ", changed["means"])
+    assert "but the answer of turn 2 differs. The client changes the answers" in changed["means"]
+    assert [each["differing_turn"] for each in changed["figures"]["mismatches"]] == [2, 1]
+    assert "keeps conversations in memory" in unknown["means"]
+    assert "PROXY_STATE" in unknown["todo"]
+    done = brunix("doctor", "--header", "Authorization: Bearer ann", served.url, "--no-questions")
+    assert "but the answer of turn 2 differs" in re.sub(r"\s+", " ", done.stdout)
+    assert WORD not in done.stdout + json.dumps(report.findings)
+    # Another key is another caller.
+    for key, mentioned in (("bob", "the same key"), ("", "no key")):
+        finding = doctor(served.url, "--no-questions", environment={"BRUNIX_API_KEY": key}).one("clients")
+        assert (finding["level"], mentioned in finding["means"]) == ("ok", True)
+
+
+def test_all_processes_are_asked(tmp_path: Path, shared_engine: ScriptedEngine) -> None:
+    """The doctor reports the mismatches of every process of a gateway, whichever process answered."""
+    with serving(tmp_path, shared_engine) as gateway:
+        count = len(gateway.pids)
+        assert count > 1
+        for number in range(count):
+            connection = gateway.connect(number)
+            ask(connection, "ann", "never", "asked", str(number))
+            connection.close()
+        report = doctor(f"http://127.0.0.1:{gateway.port}", "--no-questions", environment={"BRUNIX_API_KEY": "ann"})
+    assert len(report.one("clients")["figures"]["mismatches"]) == count
+
+
+def test_a_proxy_changes_answers(served: Gateway) -> None:
+    """A follow-up question of the doctor that gets a new session is explained by the gateway itself."""
+    with faulty_proxy(served.port, answer=lambda data: data.replace(b'"help ', b'"kelp ')) as between:
+        report = doctor(between.url, environment={"BRUNIX_API_KEY": "proxied"})
+    finding = report.one("sessions", "without a session id gets a new session")
+    assert (finding["level"], finding["figures"]["mismatch"]["reason"]) == ("warning", "changed")
+    assert finding["means"].startswith("The first question matches session ")
+    assert "The client changes the answers" in finding["means"]
+
+
+@pytest.mark.parametrize("reason", get_args(Reason))
+@pytest.mark.parametrize("differs", [None, "question", "answer"])
+def test_every_reason_has_advice(reason: str, differs: str | None) -> None:
+    """The doctor says what to do about every reason that a gateway reports."""
+    mismatch = {"reason": reason, "differs": differs if reason == "changed" else None, "explanation": "It differs."}
+    (finding,) = check_mismatches(SessionReport(200, "fitting", [mismatch]), has_key=False)
+    assert finding.level in {"note", "warning"}
+    assert finding.means.removeprefix("Request None to None at None: It differs. ").endswith(".")
+    assert finding.todo.endswith(".")
+    assert "does not know the reason" not in finding.todo
+
+
+@pytest.mark.parametrize(
+    "mismatch", [{}, {"reason": "new in a later release", "differs": 1, "explanation": None}, {"reason": []}]
+)
+def test_an_unknown_reason(mismatch: dict[str, object]) -> None:
+    """A gateway of a later release, or another server, does not confuse the doctor."""
+    (finding,) = check_mismatches(SessionReport(200, "fitting", [mismatch]), has_key=False)
+    assert (finding.level, "does not know the reason" in finding.todo) == ("warning", True)
+
+
+def test_a_gateway_without_the_report(served: Gateway) -> None:
+    """An older gateway, or a proxy that blocks the report, is no problem."""
+    with faulty_proxy(served.port, request=lambda data: data.replace(b"/health/sessions", b"/health/nonsense")) as old:
+        report = doctor(old.url, "--no-questions")
+    assert (report.status, report.one("clients")["level"]) == (0, "note")
+    assert report.one("clients")["says"] == "not checked: /health/sessions returns 404"
+
+
 def test_settings(shared_engine: ScriptedEngine, tmp_path: Path) -> None:
     """The effects of the gateway's settings are reported as such, not as faults."""
     with twistd(
@@ -300,6 +397,8 @@ def test_settings(shared_engine: ScriptedEngine, tmp_path: Path) -> None:
         report = doctor(url, "--model", "other")
         assert report.status == 0
         assert report.one("sessions", "a new session")["level"] == "note"
+        assert report.one("sessions", "a new session")["means"] == "PROXY_SESSION_CONTINUITY is off."
+        assert report.one("clients")["level"] == "note"
         assert report.one("sessions", "with X-Session-Id")["level"] == "ok"
         assert report.one("model")["says"] == "other is accepted as another name of brunix"
         assert "PROXY_MAX_BODY_BYTES" in report.one("body size")["means"]

@@ -34,6 +34,14 @@ def _health(found: Identity) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
+def process_count(found: Identity) -> int:
+    """Return the number of gateway processes that the server reports."""
+    try:
+        return max(1, int(_health(found)["processes"]["configured"]))
+    except (LookupError, TypeError, ValueError):
+        return 1
+
+
 def is_gateway(found: Identity) -> bool:
     """Whether the server is a Brunix gateway."""
     health = _health(found)

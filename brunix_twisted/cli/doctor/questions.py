@@ -11,9 +11,10 @@ from typing import Final
 import attrs
 
 from brunix_twisted.cli.api_formats import API_FORMATS, CHAT, GENERATE, ApiFormat, Messages
-from brunix_twisted.cli.diagnosis import DiagnosisError
-from brunix_twisted.cli.doctor import sessions, streams
+from brunix_twisted.cli.diagnosis import EXPECTED, DiagnosisError
+from brunix_twisted.cli.doctor import mismatches, sessions, streams
 from brunix_twisted.cli.doctor.findings import Finding
+from brunix_twisted.cli.doctor.mismatches import SessionReport
 from brunix_twisted.cli.doctor.sessions import CancelObservation
 from brunix_twisted.cli.doctor.streams import StreamObservation, observe
 from brunix_twisted.cli.doctor.time_budget import TimeBudget, run_concurrently
@@ -37,6 +38,8 @@ class EngineQuestions:
     model: str
     question: str = QUESTION
     metrics: str | None = None
+    processes: int = 1
+    """The number of gateway processes."""
     asked: int = 0
     """The number of questions so far."""
     observations: dict[str, StreamObservation] = attrs.field(factory=dict)
@@ -45,6 +48,8 @@ class EngineQuestions:
     """The follow-up that sends the conversation so far."""
     named: StreamObservation | None = None
     """The follow-up that sends a session id."""
+    report: SessionReport | None = None
+    """The gateway's explanations, if the first follow-up got a new session."""
     cancelled: CancelObservation | None = None
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
@@ -54,6 +59,9 @@ class EngineQuestions:
         work: list[Callable[[], None]] = [self._ask_chat, self._ask_generate]
         work += [partial(self._ask, api, _MAX_TOKENS) for api in short]
         run_concurrently(work, _MAX_CONCURRENT, self.budget.remaining_s)
+        if self.unnamed is not None and self.unnamed.session_outcome == "new":
+            with suppress(*EXPECTED):
+                self.report = mismatches.measure_report(self.target, self.processes, self.budget.step_s())
         # Not concurrently: answers that reach their token limit are cancelled as well.
         with suppress(DiagnosisError):
             self._cancel()
@@ -72,7 +80,7 @@ class EngineQuestions:
         if CHAT.id in observations:
             generated = observations.get(GENERATE.id)
             named_id = generated.session_id if generated else ""
-            yield from sessions.check_sessions(observations[CHAT.id], self.unnamed, self.named, named_id)
+            yield from sessions.check_sessions(observations[CHAT.id], self.unnamed, self.named, named_id, self.report)
         yield sessions.check_cancellation(self.cancelled)
 
     def _ask(self, api: ApiFormat, max_tokens: int | None) -> None:

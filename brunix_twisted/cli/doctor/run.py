@@ -10,7 +10,7 @@ from urllib.parse import quote
 import attrs
 
 from brunix_twisted.cli.diagnosis import EXPECTED, Diagnosis, DiagnosisError, diagnose_exception, tls_diagnosis
-from brunix_twisted.cli.doctor import http_checks, identity, idle, network, report
+from brunix_twisted.cli.doctor import http_checks, identity, idle, mismatches, network, report
 from brunix_twisted.cli.doctor.findings import Finding, exit_status
 from brunix_twisted.cli.doctor.questions import QUESTION, EngineQuestions
 from brunix_twisted.cli.doctor.time_budget import STEP_S, TimeBudget, start_thread
@@ -51,12 +51,15 @@ class DoctorRun:
         yield from self._guarded("body size", self._large_body)
         yield from self._guarded("browsers", self._preflight)
         yield from self._guarded("names", self._unknown_host)
+        processes = identity.process_count(found)
+        # Before the doctor's own questions, which are not a client's.
+        yield from self._guarded("clients", lambda: self._mismatches(processes))
         if not self.options.ask:
             yield Finding("answers", "note", "not checked because of --no-questions")
         elif health.level == "problem" or model is None:
             yield Finding("answers", "note", "not checked: the engine would not answer")
         else:
-            yield from self._ask_engine(model)
+            yield from self._ask_engine(model, processes)
 
     def _guarded(self, check: str, run: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
         """Turn a network error within a check into a finding."""
@@ -157,11 +160,15 @@ class DoctorRun:
         response = http_checks.measure_unknown_host(self.target, self.budget.step_s())
         return [http_checks.check_unknown_host(response, self.target.address)]
 
+    def _mismatches(self, processes: int) -> Iterable[Finding]:
+        found = mismatches.measure_report(self.target, processes, self.budget.step_s())
+        return mismatches.check_mismatches(found, has_key=mismatches.has_key(self.target))
+
     # What needs the engine, or patience.
 
-    def _ask_engine(self, model: str) -> Iterator[Finding]:
+    def _ask_engine(self, model: str, processes: int) -> Iterator[Finding]:
         question = self.options.question or QUESTION
-        questions = EngineQuestions(self.target, self.budget, model, question, self.options.metrics)
+        questions = EngineQuestions(self.target, self.budget, model, question, self.options.metrics, processes)
         idle_findings: list[Finding] = []
         thread = start_thread(lambda: idle_findings.extend(self._guarded("idle", self._idle)))
         yield from questions.findings()

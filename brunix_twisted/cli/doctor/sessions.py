@@ -12,6 +12,7 @@ from brunix_twisted.cli import address
 from brunix_twisted.cli.api_formats import CHAT
 from brunix_twisted.cli.diagnosis import EXPECTED
 from brunix_twisted.cli.doctor.findings import Finding
+from brunix_twisted.cli.doctor.mismatches import SessionReport, advice_for
 from brunix_twisted.cli.doctor.streams import StreamObservation
 from brunix_twisted.cli.http_client import Connection, Target, get
 
@@ -21,13 +22,18 @@ _SLOW_S: Final = 2.0
 
 
 def check_sessions(
-    first: StreamObservation, unnamed: StreamObservation | None, named: StreamObservation | None, named_id: str
+    first: StreamObservation,
+    unnamed: StreamObservation | None,
+    named: StreamObservation | None,
+    named_id: str,
+    report: SessionReport | None = None,
 ) -> list[Finding]:
     """
     Check whether follow-up questions continue the session of the first question.
 
     :param unnamed: the follow-up that sends the conversation so far, as most clients do; None if there was none.
     :param named: the follow-up that sends ``named_id`` as its session id; None if there was none.
+    :param report: the gateway's explanations after these questions, if they were read.
     """
     if not first.session_id:
         if first.diagnosis or not first.text_s:
@@ -56,20 +62,39 @@ def check_sessions(
                 )
             )
     if unnamed is not None and unnamed.session_id:
-        if unnamed.session_id == first.session_id:
+        # A proxy may remove one header and not the other.
+        is_found = unnamed.session_outcome == "found" or unnamed.session_id == first.session_id
+        if is_found:
             found.append(Finding("sessions", "ok", "a follow-up question without a session id continues its session"))
         else:
-            found.append(
-                Finding(
-                    "sessions",
-                    "note",
-                    "a follow-up question without a session id gets a new session",
-                    "With several gateway processes, another one may have received it: each remembers its own "
-                    "conversations. Or PROXY_SESSION_CONTINUITY is off.",
-                    "Route each client to the same gateway, or let it send X-Session-Id.",
-                )
-            )
+            found.append(_new_session(unnamed, report))
     return found
+
+
+def _new_session(unnamed: StreamObservation, report: SessionReport | None) -> Finding:
+    """Explain why a follow-up question got a new session."""
+    says = "a follow-up question without a session id gets a new session"
+    if report is not None and report.match == "off":
+        return Finding(
+            "sessions",
+            "note",
+            says,
+            "PROXY_SESSION_CONTINUITY is off.",
+            "Set it to on, or let each client send X-Session-Id.",
+        )
+    mismatch = None if report is None else report.of(unnamed.request_id)
+    if mismatch is not None:
+        advice = advice_for(mismatch)
+        means = f"{mismatch.get('explanation')} {advice.means}"
+        return Finding("sessions", "warning", says, means, advice.todo, {"mismatch": dict(mismatch)})
+    return Finding(
+        "sessions",
+        "warning",
+        says,
+        "Another gateway or process received it and does not share its state with the first, or a proxy changes the "
+        "caller's key or address between two requests.",
+        "Set PROXY_STATE to a store that all gateways and processes share. List proxies in PROXY_TRUSTED_PROXIES.",
+    )
 
 
 @attrs.frozen

@@ -53,6 +53,9 @@ class StreamObservation:
     encoding: str = ""
     """The Content-Encoding."""
     session_id: str = ""
+    session_outcome: str = ""
+    """The X-Brunix-Session: how the gateway found the session."""
+    request_id: str = ""
     diagnosis: Diagnosis | None = None
 
     @property
@@ -107,6 +110,8 @@ def observe(target: Target, api: ApiFormat, body: Any, *, session_id: str = "", 
             generation_s=recorder.generation_s,
             encoding=response.headers.get("Content-Encoding").lower().replace("identity", ""),
             session_id=response.headers.get("X-Session-Id"),
+            session_outcome=response.headers.get("X-Brunix-Session"),
+            request_id=response.headers.get("X-Request-Id"),
             diagnosis=recorder.diagnosis,
         )
 
