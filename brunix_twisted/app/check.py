@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, cast
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
 
-from brunix_twisted.app.service import limits_of, tls_of
+from brunix_twisted.app.service import is_loopback, limits_of, tls_of
 from brunix_twisted.app.state import report_of_state
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.unknown_variables import unknown
@@ -137,9 +138,26 @@ async def _listens(reactor: Reactor, settings: Settings, endpoint: IStreamServer
         if "already in use" in str(fault):
             report("  Another program, or a running gateway, already listens there.")
         return False
+    address = port.getHost()
     await maybeDeferred(port.stopListening)
     report(f"listening: {settings.listen} is free")
+    if (advice := session_advice(settings, address)) is not None:
+        report(f"  {advice}")
     return True
+
+
+def session_advice(settings: Settings, address: IAddress) -> str | None:
+    """Return what to set if clients of this address may look like one caller; None if nothing."""
+    if isinstance(address, UNIXAddress):
+        proxies, can_distinguish = "PROXY_TRUSTED_PROXIES=unix", settings.trusted_proxies.unix
+    else:
+        proxies, can_distinguish = "PROXY_TRUSTED_PROXIES", bool(settings.trusted_proxies) or is_loopback(address)
+    if can_distinguish or settings.session_match == "exact" or not settings.session_continuity:
+        return None
+    return (
+        f"If clients reach the gateway through a proxy, they look like one caller: set {proxies}, or "
+        "PROXY_SESSION_MATCH=exact if they cannot be distinguished."
+    )
 
 
 def engine_status(result: HealthResult, settings: Settings) -> str:

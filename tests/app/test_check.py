@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import attrs
 import grpc
@@ -16,8 +16,12 @@ import pytest
 import pytest_twisted
 from grpc_health.v1 import health_pb2
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
 
-from brunix_twisted.config.settings import table
+from brunix_twisted.app.check import session_advice
+from brunix_twisted.config import trusted_proxies
+from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.engine import Tls
 from brunix_twisted.engine.affinity import VARIABLE
 from brunix_twisted.engine.health import check_engine, remedy
@@ -167,6 +171,45 @@ def test_the_port_is_not_kept(check: Check, tmp_path: Path, engine: ScriptedEngi
         found = check(PROXY_LISTEN=f"unix:{path}", BRUNIX_GRPC_TARGET=engine.target)
         assert (found.status, found.lines[-1]) == (0, READY)
         assert not path.exists()
+
+
+ADVICE = (
+    "  If clients reach the gateway through a proxy, they look like one caller: set PROXY_TRUSTED_PROXIES, or "
+    "PROXY_SESSION_MATCH=exact if they cannot be distinguished."
+)
+
+
+@pytest.mark.parametrize(("listen", "proxies"), [("tcp:0", ""), ("unix:{}/gateway.sock", "=unix")])
+def test_callers_that_look_alike(
+    check: Check, tmp_path: Path, engine: ScriptedEngine, listen: str, proxies: str
+) -> None:
+    """An operator learns which settings keep strangers behind a proxy out of each other's sessions."""
+    found = check(PROXY_LISTEN=listen.format(tmp_path), BRUNIX_GRPC_TARGET=engine.target)
+    assert (found.status, found.lines.count(ADVICE.replace("PROXIES", f"PROXIES{proxies}"))) == (0, 1)
+
+
+PUBLIC, LOOPBACK, UNIX = IPv4Address("TCP", "0.0.0.0", 80), IPv6Address("TCP", "::1", 80), UNIXAddress(b"/socket")  # noqa: S104 - not listened on
+
+
+@pytest.mark.parametrize(
+    ("address", "settings", "advised"),
+    [
+        (PUBLIC, {}, True),
+        (IPv4Address("TCP", "10.0.0.1", 80), {}, True),
+        (IPv6Address("TCP", "::", 80), {}, True),
+        (UNIX, {}, True),
+        (UNIX, {"trusted_proxies": trusted_proxies.read("10.0.0.0/8")}, True),
+        (UNIX, {"trusted_proxies": trusted_proxies.read("unix")}, False),
+        (PUBLIC, {"trusted_proxies": trusted_proxies.read("10.0.0.0/8")}, False),
+        (PUBLIC, {"session_match": "exact"}, False),
+        (PUBLIC, {"session_continuity": False}, False),
+        (LOOPBACK, {}, False),
+        (IPv4Address("TCP", "127.0.0.1", 80), {}, False),
+    ],
+)
+def test_when_callers_look_alike(address: IAddress, settings: dict[str, Any], *, advised: bool) -> None:
+    """The advice is given only where it concerns clients, and not once it is followed."""
+    assert (session_advice(Settings(**settings), address) is not None) is advised
 
 
 def test_a_socket_of_systemds(check: Check, engine: ScriptedEngine) -> None:
