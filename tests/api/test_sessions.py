@@ -696,6 +696,7 @@ class Callers(RuleBasedStateMachine):
         self.asking = Asking(self.clock, attrs.evolve(LIMITS, max_sessions=6), exact=self.exact)
         self.screens: list[tuple[Turn, ...]] = [()] * len(NAMES)
         self.engine: dict[str, tuple[Turn, ...]] = {}
+        self.asked: dict[str, set[str]] = {}
         self.owners: dict[str, bytes] = {}
         self.calls: list[Call] = []
         self.known: set[str] = set()
@@ -716,8 +717,10 @@ class Callers(RuleBasedStateMachine):
             assert presented[len(presented) - len(contains) :] == contains
             assert call.session_id not in [other.session_id for other in self.calls]
         else:
-            # It contains one of the presented turns at least, or a question whose answer broke off.
-            assert not contains or {turn.user for turn in presented} & {turn.user for turn in contains}
+            # One of the presented questions at least was asked in it.
+            asked = self.asked.setdefault(call.session_id, set())
+            assert not asked or {turn.user for turn in presented} & asked
+            asked.add(question)
         self.calls.append(call)
 
     @precondition(lambda self: self.calls)
