@@ -19,6 +19,7 @@ def test_alerts_metrics_and_settings_exist() -> None:
         "docs/metrics.md",
         "docs/settings.md",
         "docs/embedded-engine.md",
+        "docs/command-line.md",
         "deploy/prometheus/brunix-gateway.rules.yml",
     )
     known = "".join((ROOT / file).read_text("utf-8") for file in files)

@@ -25,6 +25,8 @@ MARKER: Final = "PYTEST_STARTED_BY"
 GRACE_S: Final = 20.0
 """How long a test's processes and threads may take to end after it, on a busy machine. An idle one waits for none."""
 _POLL_S: Final = 0.02
+_LOOKS: Final = 4
+_LOOK_S: Final = 0.005
 # Frames of the standard library between a test and Thread.start.
 _LIBRARY: Final = ("/threading.py", "/concurrent/futures/thread.py", "/socketserver.py", "/tests/support/threads.py")
 
@@ -88,10 +90,22 @@ def running(marker: str) -> set[Process]:
     with contextlib.suppress(OSError):
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
-                if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                if folder.name.isdigit() and wanted in _environment(folder).split(b"\0"):
                     pids.add(int(folder.name))
     pids.discard(os.getpid())
     return {process for process in map(_process, pids) if process is not None} | descendants(os.getpid())
+
+
+def _environment(folder: Path) -> bytes:
+    """Read a process's environment, which is empty for a moment while the process executes another program."""
+    for _ in range(_LOOKS):
+        if environment := (folder / "environ").read_bytes():
+            return environment
+        # Neither has one: a thread of the kernel, nor a process that has ended and was not waited for.
+        if not (folder / "exe").exists():
+            break
+        time.sleep(_LOOK_S)
+    return b""
 
 
 def end(processes: Iterable[Process]) -> None:
