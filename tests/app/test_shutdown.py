@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from contextlib import ExitStack
+from http.client import HTTPConnection
 from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +19,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
 
 from brunix_twisted.app import service as service_module
 from brunix_twisted.app.systemd import Notifier, NotifyingService
@@ -244,3 +248,26 @@ def test_every_process_is_asked_to_leave_and_killed() -> None:
     clock.advance(5)
     assert stopped.called
     assert not clock.getDelayedCalls()
+
+
+async def test_a_connection_that_waits_to_be_accepted(engine: ScriptedEngine) -> None:
+    """A client whose connection the system has accepted, and the gateway has not, would be reset by a restart."""
+    gateway = await run_gateway(grpc_target=engine.target, drain_s=float(LIMIT_S))
+    host = cast("IPv4Address", gateway.service.port.getHost())
+    body = json.dumps({"model": "brunix", "prompt": "one", "stream": False})
+    with ExitStack() as stack:
+        # The reactor does not run meanwhile.
+        clients = [HTTPConnection("127.0.0.1", host.port, timeout=LIMIT_S) for _ in range(10)]
+        for client in clients:
+            stack.callback(client.close)
+            client.request("POST", "/api/generate", body)
+        stopping = gateway.service.stopService()
+        # These arrive until Twisted closes the port.
+        late = HTTPConnection("127.0.0.1", host.port, timeout=LIMIT_S)
+        stack.callback(late.close)
+        late.request("POST", "/api/generate", body)
+        for client in (*clients, late):
+            response = await deferToThread(client.getresponse)
+            assert response.status == 200
+            assert json.loads(await deferToThread(response.read))["response"] == "one "
+        await stopping
