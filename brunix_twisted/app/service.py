@@ -32,7 +32,7 @@ from brunix_twisted.engine.blocking import BlockingEngine
 from brunix_twisted.errors import StartError
 from brunix_twisted.http.channel import Bounds
 from brunix_twisted.http.site import GatewaySite
-from brunix_twisted.http.sockets import configure_port
+from brunix_twisted.http.sockets import accept_waiting, configure_port
 from brunix_twisted.model import Model, Processes
 from brunix_twisted.observability.logs import log_request
 from brunix_twisted.observability.request_record import Observer, Readings, session_digest
@@ -261,6 +261,7 @@ class GatewayService(Service):
         await run_steps(
             # The socket may outlive this process: then the next process serves connections that are not accepted yet.
             # This process must serve all accepted connections.
+            ("accept what waits at the port", lambda: accept_waiting(self._listener.port, clock)),
             ("close the port", lambda: self._listener.stop().addTimeout(_CLOSED_S, clock)),
             ("receive the requests in flight", lambda: self._site.drain_incoming(min(_ARRIVAL_S, drain_s))),
             # A large body may still be parsed on another thread. Its question must be admitted before the drain.

@@ -12,10 +12,11 @@ from __future__ import annotations
 import ctypes
 import socket
 from collections.abc import Iterable
+from select import POLLIN, poll
 from typing import Final
 
 from twisted.internet import tcp, unix
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IReactorTime
 
 # Sending a token takes less time than releasing and reacquiring the GIL, as socket.send does each time: with hundreds
 # of workers waiting for the GIL, that was a fifth of the gateway's CPU time. PyDLL keeps the GIL. Larger data is sent
@@ -24,6 +25,9 @@ _send = ctypes.PyDLL(None).send
 _send.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int)
 _send.restype = ctypes.c_ssize_t
 _SMALL_BYTES: Final = 16_384
+
+# One accepts several connections.
+_MAX_ACCEPTS: Final = 100
 
 
 class DirectWriteMixin(tcp.Connection):
@@ -98,3 +102,29 @@ def configure_port(port: IListeningPort) -> None:
             # Twisted's default is 50. A client that finds the queue full retries only after a second.
             port.socket.listen(socket.SOMAXCONN)
             return
+
+
+def accept_waiting(port: IListeningPort | None, clock: IReactorTime) -> None:
+    """
+    Accept the connections that wait at a port, just before it is closed. Call it before the port's ``stopListening``.
+
+    The system has accepted them already, and would reset them: a proxy may have sent a request over one, and does not
+    repeat it.
+    """
+    # Twisted closes the port in the reactor's next iteration; this runs in the same one.
+    if isinstance(port, tcp.Port):
+        clock.callLater(0, _accept_all, port)
+
+
+def _accept_all(port: tcp.Port) -> None:
+    if not port.connected:
+        return
+    closing, port.disconnecting = port.disconnecting, False
+    ready = poll()
+    ready.register(port.fileno(), POLLIN)
+    # Not until nothing waits any more: a process that has no descriptors left cannot accept.
+    for _ in range(_MAX_ACCEPTS):
+        if not ready.poll(0):
+            break
+        port.doRead()
+    port.disconnecting = closing

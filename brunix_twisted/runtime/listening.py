@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from select import POLLIN, poll
-from typing import Final, cast
+from typing import Final
 
-from twisted.internet import tcp
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -16,9 +14,6 @@ from brunix_twisted.errors import StartError
 from brunix_twisted.runtime.shutdown import run_steps
 
 _log: Final = Logger("brunix.gateway")
-
-# One accepts several connections.
-_MAX_ACCEPTS: Final = 100
 
 
 class Listener:
@@ -93,27 +88,4 @@ class Listener:
     async def _close(self) -> None:
         port, self.port = self.port, None
         if port is not None:
-            if isinstance(port, tcp.Port):
-                # Twisted closes the port in the reactor's next iteration; this runs just before.
-                cast("IReactorTime", port.reactor).callLater(0, accept_waiting, port)
             await run_steps((f"close the port of {self._variable}", port.stopListening))
-
-
-def accept_waiting(port: tcp.Port) -> None:
-    """
-    Accept the connections that wait at a port which is about to be closed.
-
-    The system has accepted them already, and would reset them: a proxy may have sent a request over one, and does not
-    repeat it.
-    """
-    if not port.connected:
-        return
-    closing, port.disconnecting = port.disconnecting, False
-    ready = poll()
-    ready.register(port.fileno(), POLLIN)
-    # Not until nothing waits any more: a process that has no descriptors left cannot accept.
-    for _ in range(_MAX_ACCEPTS):
-        if not ready.poll(0):
-            break
-        port.doRead()
-    port.disconnecting = closing
