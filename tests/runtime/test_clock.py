@@ -52,9 +52,24 @@ class Gateway:
     port: int
     clock: WallClock
 
-    def ask(self, *steps: object) -> Answer:
-        """Begin a streamed answer."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
+    def connect(self, number: int) -> HTTPConnection:
+        """Connect to the process of this number, or to the only one."""
+        others = []
+        while True:
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
+            connection.request("GET", "/health")
+            processes = json.loads(connection.getresponse().read()).get("processes")
+            if processes is None or processes["number"] == number:
+                break
+            # Held open meanwhile: the process with fewer connections gets the next.
+            others.append(connection)
+        for other in others:
+            other.close()
+        return connection
+
+    def ask(self, *steps: object, number: int | None = None) -> Answer:
+        """Begin a streamed answer, of the process with this number or of any."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S) if number is None else self.connect(number)
         connection.request("POST", CHAT, json.dumps(asking(CHAT, script(*steps))))
         return Answer(connection, connection.getresponse())
 
@@ -132,10 +147,10 @@ def test_a_clock_that_is_set(gateway: Gateway, engine: ScriptedEngine, told: Tol
     Set forward, it would end streams that wait with ``engine_timeout``, and questions in the queue with 503. Set back,
     it would stop heartbeats, time limits and watchdog messages.
     """
-    open_answer = gateway.ask("one ", {"wait": "go"}, "two")
+    open_answer = gateway.ask("one ", {"wait": "go"}, "two", number=0)
     open_answer.until(b"one ")
     asked_s = time.monotonic()
-    silent = gateway.ask({"hang": True})
+    silent = gateway.ask({"hang": True}, number=1)
     silent.until(HEARTBEAT)
     engine.call(1)
     # Both slots are taken, so these wait in the queue.
