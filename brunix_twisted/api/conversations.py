@@ -35,13 +35,16 @@ MAX_NODES: Final = 64
 
 WINDOW_NODES: Final = 8
 """How many of a session's latest turns lead to it without the turns before them."""
+
 # Of the turns that a client presents when a session is started in the middle of its conversation.
 _CONTEXT_TURNS: Final = 16
+
 HEAD_KEY, NODE_KEY, TURN_KEY, ASKED_KEY = b"h", b"n", b"t", b"a"
 """
 What the keys of a session begin with. Then follows its complete conversation, any of its conversations, one of its last
 turns, or the conversation up to the question of its latest turn.
 """
+
 # So many equal turns in a row are no coincidence, however much comes before them in the request.
 _CERTAIN_TURNS: Final = 3
 
@@ -145,6 +148,11 @@ class Record:
     claimed: bool = False
     """Whether a request got the session by presenting its conversation. Its id then no longer leads to it."""
 
+    @cached_property
+    def by_chain(self) -> dict[bytes, Node]:
+        """The nodes, by the conversation that they name."""
+        return {node.chain: node for node in self.nodes}
+
     @property
     def is_held(self) -> bool:
         """Whether a request is being answered in the session."""
@@ -201,7 +209,7 @@ class Presented:
         Compute the digests that every request needs.
 
         :param caller: the digest of the caller.
-        :param owner: see :func:`brunix_twisted.api.sessions.owner_of`.
+        :param owner: see :func:`brunix_twisted.api.caller.owner_of`.
         """
         self._digests = digests
         self._history = history
@@ -318,7 +326,7 @@ def select(presented: Presented, entries: Iterable[SessionEntry], *, exact: bool
         # The keys contain the caller. A store that is wrong must not hand out a session all the same.
         if record is None or record.named or record.caller != presented.caller:
             continue
-        nodes = {node.chain: node for node in record.nodes}
+        nodes = record.by_chain
         if record.head == presented.chain and not entry.held:
             complete.append(Candidate(entry, record, presented.chain))
         elif presented.chain in nodes and nodes[presented.chain].kind is not Kind.CONTEXT:
@@ -357,9 +365,8 @@ def record_of(entry: SessionEntry) -> Record | None:
 
 def window_of(presented: Presented, entry: SessionEntry, record: Record) -> Candidate | None:
     """Return a session with the number of the last presented turns that are its own; None if it has not the last."""
-    nodes = {node.chain: node for node in record.nodes}
     candidates = (
-        Candidate(entry, record, node.chain, _run(presented, node, nodes))
+        Candidate(entry, record, node.chain, _run(presented, node, record.by_chain))
         for node in record.nodes
         if node.kind is not Kind.CONTEXT
     )

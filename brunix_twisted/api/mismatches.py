@@ -171,7 +171,7 @@ def _trace(presented: Presented, entry: SessionEntry, asked: dict[bytes, int]) -
     record = record_of(entry)
     if record is None or record.named or record.caller != presented.caller:
         return None
-    chains = {node.chain for node in record.nodes}
+    chains = record.by_chain
     if presented.chain in chains:
         # It came before the session, which does not contain it.
         return None

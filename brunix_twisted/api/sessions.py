@@ -74,8 +74,7 @@ class _Turn:
     def completed(self, text: str, record: Record) -> Record:
         """Return the record with the answer."""
         node = self.presented.answered(self.query, text, self.before)
-        asked = self.presented.asking(self.query, self.before).chain
-        released = self.released(record.with_nodes(node, without=asked))
+        released = self.released(record.with_nodes(node, without=node.asked))
         # If a later question has taken the session over, its conversation is the complete one.
         return released if released.is_held else attrs.evolve(released, head=node.chain)
 
@@ -201,8 +200,11 @@ class Sessions:
         for _ in range(_MAX_ATTEMPTS):
             entry = await attempt(self._store.get, session_id)
             record = None if entry is None else record_of(entry)
-            if entry is None or record is None:
+            if entry is None:
                 return True
+            # A record that another release has written does not say whose session it is.
+            if record is None:
+                return False
             if identity is not None and (record.claimed or record.caller != identity):
                 return False
             if record.named:
@@ -220,7 +222,7 @@ class Sessions:
         if response is not None and response.caller == identity:
             entry = await attempt(self._store.get, response.session_id)
             record = None if entry is None else record_of(entry)
-            if record is None or not record.claimed:
+            if entry is None or (record is not None and not record.claimed):
                 return response.session_id
         raise GatewayError(
             errors.PREVIOUS_NOT_FOUND,

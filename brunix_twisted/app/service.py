@@ -268,8 +268,12 @@ class GatewayService(Service):
             ("parse the received bodies", lambda: self._site.bodies.when_idle().addTimeout(_CANCELLED_S, clock)),
             # From here on no question is admitted, not even on an open connection.
             ("drain the answers", lambda: self._completion.in_flight.drain(max(0, began_s + drain_s - seconds()))),
-            # Until now, proxies could not know that they should use other connections.
-            ("answer the requests on their way", lambda: self._site.linger(_QUIET_S, min(_LINGER_S, drain_s))),
+            # Until now, proxies could not know that they should use other connections. No longer than the drain, from
+            # whose end a supervisor counts the time that it gives the process.
+            (
+                "answer the requests on their way",
+                lambda: self._site.linger(_QUIET_S, min(_LINGER_S, began_s + drain_s - seconds())),
+            ),
             # A cancelled call must end before the channel and the threads that it uses are closed. If it does not end
             # in time, the process exits anyway.
             ("await the engine calls", lambda: self._admission.when_idle().addTimeout(_CANCELLED_S, clock)),

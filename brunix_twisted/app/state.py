@@ -20,8 +20,8 @@ from brunix_twisted.state.secret import digest_key, read_secret, secret_path
 from brunix_twisted.state.selection import StateSetup, limits_of_state, new_store, set_up_state
 from brunix_twisted.state.sqlite_database import examine
 
-# /health answers within one second, and may wait for the store to start and then check it.
-_CHECK_TIMEOUT_S: Final = 0.4
+# /health answers within one second. The check waits for a store that is starting.
+_CHECK_TIMEOUT_S: Final = 0.8
 # --check waits longer: for a connection over a network.
 _CONNECT_TIMEOUT_S: Final = 5.0
 
@@ -39,7 +39,6 @@ class State:
         self._settings = settings
         self._given_setup = setup
         self._is_used = False
-        self._starting: Deferred[None] | None = None
 
     @cached_property
     def _setup(self) -> StateSetup:
@@ -75,19 +74,11 @@ class State:
 
     def start(self) -> None:
         """Open the store. If that fails, it logs why, and tries again later."""
-        self._starting = ensureDeferred(self.store.start())
+        ensureDeferred(self.store.start())
 
     def fault(self) -> Deferred[str | None]:
         """Check the store; fires with None if it works, and otherwise with the reason. Never fails."""
-        return ensureDeferred(self._fault())
-
-    async def _fault(self) -> str | None:
-        if self._starting is not None and not self._starting.called:
-            # A file that is being created, or a connection that is being opened, is not a fault.
-            started: Deferred[None] = Deferred()
-            self._starting.addBoth(lambda _: started.callback(None))
-            await started.addTimeout(_CHECK_TIMEOUT_S, cast("IReactorTime", self._reactor)).addErrback(lambda _: None)
-        return await fault_of(self._reactor, self.store, _CHECK_TIMEOUT_S)
+        return ensureDeferred(fault_of(self._reactor, self.store, _CHECK_TIMEOUT_S))
 
     async def close(self) -> None:
         """Close the store."""

@@ -254,7 +254,7 @@ def test_unknown_record(data: bytes) -> None:
 
 
 def test_unknown_records_in_the_store() -> None:
-    """After a downgrade of the gateway, requests would fail."""
+    """After a downgrade of the gateway, requests would fail, or enter a session without anybody knowing whose it is."""
     asking = Asking()
     session_id = asking.talk(HI)
     entry = now(asking.store.get(session_id))
@@ -262,7 +262,10 @@ def test_unknown_records_in_the_store() -> None:
     keys = Record.decode(entry.record).keys()
     assert now(asking.store.put(session_id, b"\x02" + entry.record[1:], keys, version=entry.version, held=False))
     assert asking.assign("Why?", HI).outcome == "new"
-    assert asking.assign("Why?", named=session_id).session_ids == (session_id,)
+    assert asking.assign("Why?", named=session_id).outcome == "new"
+    keep(asking, "1", session_id)
+    by_id = asking.sessions.assign(request("And?", previous_response_id="1"), None, [b""])
+    assert failing(by_id).kind is errors.PREVIOUS_NOT_FOUND
 
 
 def test_size() -> None:

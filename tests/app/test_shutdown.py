@@ -271,3 +271,22 @@ async def test_a_connection_that_waits_to_be_accepted(engine: ScriptedEngine) ->
             assert response.status == 200
             assert json.loads(await deferToThread(response.read))["response"] == "one "
         await stopping
+
+
+async def test_a_request_over_an_idle_connection(engine: ScriptedEngine) -> None:
+    """A proxy that sends a request over a connection it keeps open would lose it to a gateway that stops."""
+    gateway = await run_gateway(grpc_target=engine.target, drain_s=float(LIMIT_S))
+    client = HTTPConnection("127.0.0.1", cast("IPv4Address", gateway.service.port.getHost()).port, timeout=LIMIT_S)
+    body = json.dumps({"model": "brunix", "prompt": "one", "stream": False})
+
+    def ask() -> tuple[int, str | None]:
+        client.request("POST", "/api/generate", body)
+        response = client.getresponse()
+        response.read()
+        return response.status, response.headers["Connection"]
+
+    assert await deferToThread(ask) == (200, None)
+    stopping = gateway.service.stopService()
+    assert await deferToThread(ask) == (503, "close")
+    client.close()
+    await stopping
