@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from secrets import token_hex
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -36,6 +35,7 @@ from brunix_twisted.limits import OutputLimiter, count_tokens
 from brunix_twisted.model import Choice, CompletedAnswer, CompletionEnd, CompletionRequest, Question, ResponseMeta
 from brunix_twisted.observability.request_record import EngineCall
 from brunix_twisted.runtime.coroutines import start
+from brunix_twisted.runtime.random_ids import random_id
 from brunix_twisted.runtime.reactors import Reactor
 
 _log = Logger("brunix.gateway")
@@ -173,7 +173,7 @@ class Completion:
 
         :raises GatewayError: the request is not valid.
         """
-        meta = ResponseMeta(id=token_hex(16), created_s=time.time())
+        meta = ResponseMeta(id=random_id(), created_s=time.time())
         encoder = dialect.encoder(requested, meta)
         assignment = await self._sessions.assign(requested, _named_session(request), caller_of(request, self._proxies))
         request.session_id = ", ".join(dict.fromkeys(assignment.session_ids))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from ipaddress import ip_address
-from secrets import token_bytes, token_hex
+from secrets import token_bytes
 from socket import gethostname
 from typing import TYPE_CHECKING, cast
 
@@ -38,6 +38,7 @@ from brunix_twisted.observability.logs import log_request
 from brunix_twisted.observability.request_record import Observer, Readings, session_digest
 from brunix_twisted.page import load as load_page
 from brunix_twisted.runtime.listening import Listener
+from brunix_twisted.runtime.random_ids import random_id
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.shutdown import Step, run_steps
 from brunix_twisted.state.selection import StateSetup
@@ -116,7 +117,7 @@ class GatewayService(Service):
             self._state.store,
             # Not read yet: a file that is created for it belongs to the user that twistd switches to.
             Digests(lambda: self._state.key),
-            lambda: token_hex(16),
+            random_id,
             continuity=settings.session_continuity,
             exact=settings.session_match == "exact",
             shared=self._state.is_shared,

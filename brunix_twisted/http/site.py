@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
-from secrets import token_bytes, token_hex
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, succeed
@@ -36,6 +36,7 @@ from brunix_twisted.http.sockets import DirectWriteMixin
 from brunix_twisted.model import TraceContext
 from brunix_twisted.observability.request_record import Observer, RequestInProgress, RequestRecord, session_digest
 from brunix_twisted.observability.trace_context import trace_context
+from brunix_twisted.runtime.random_ids import random_id
 from brunix_twisted.runtime.reactors import Reactor, cancel_when_fired
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class GatewayRequest(server.Request):
         self.site = self.channel.site  # type: ignore[attr-defined]  # server.Site sets it on every channel
         self.in_progress = RequestInProgress(self.site.clock.seconds())
         given = self.requestHeaders.getRawHeaders(b"X-Request-Id", [b""])[0]
-        self.request_id = (given if _VALID_REQUEST_ID.fullmatch(given) else token_hex(16).encode()).decode("ascii")
+        self.request_id = (given if _VALID_REQUEST_ID.fullmatch(given) else random_id().encode()).decode("ascii")
         self.setHeader(b"X-Request-Id", self.request_id.encode("ascii"))
         if self.path != b"*":
             self.path = syntax.normalized_path(self.path)

@@ -13,6 +13,7 @@ import sys
 import syslog
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, cast
 
 from twisted.internet.interfaces import IReactorFromThreads
@@ -24,7 +25,7 @@ from twisted.logger import (
     LogLevel,
     LogLevelFilterPredicate,
     eventAsText,
-    formatEventAsClassicLogText,
+    formatTime,
 )
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
@@ -33,6 +34,9 @@ from brunix_twisted.observability.request_record import RequestRecord
 from brunix_twisted.runtime.background import BackgroundWriter, write_all
 
 Format = Literal["text", "json"]
+
+# The format of an event whose text has been formatted already.
+_LINE: Final = "{line}"
 
 _log = Logger("brunix.gateway")
 _access_log = Logger("brunix.access")
@@ -61,7 +65,7 @@ def log_request(record: RequestRecord) -> None:
     )
     _access_log.emit(
         LogLevel.debug if record.endpoint.startswith("/health") else LogLevel.info,
-        "{line}",
+        _LINE,
         line=line,
         request_id=record.request_id,
         method=record.method,
@@ -93,7 +97,7 @@ def as_json(event: LogEvent) -> str:
         "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
         "level": "info" if level is None else level.name,
         "namespace": event.get("log_namespace") or "-",
-        "text": eventAsText(event, includeTimestamp=False, includeSystem=False),
+        "text": _text_of(event),
     }
     for name, value in event.items():
         if not name.startswith("log_") and name not in _RESERVED_FIELDS and _is_plain(value):
@@ -203,8 +207,27 @@ def _do_nothing() -> None:
     """Ignore SIGUSR1: there is no file to reopen."""
 
 
+def _text_of(event: LogEvent) -> str:
+    """Return the text of an event. Twisted would format the line of a request once more."""
+    if event.get("log_format") == _LINE:
+        return str(event["line"])
+    return eventAsText(event, includeTimestamp=False, includeSystem=False)
+
+
 def _as_text(event: LogEvent) -> bytes:
-    return (formatEventAsClassicLogText(event) or "").encode("utf-8", "backslashreplace")
+    """Format an event as Twisted does."""
+    if not (text := _text_of(event)):
+        return b""
+    time_s, level = event.get("log_time"), event.get("log_level")
+    system = event.get("log_system") or f"{event.get('log_namespace', '-')}#{'-' if level is None else level.name}"
+    line = f"{_formatted_time(None if time_s is None else int(time_s))} [{system}] {text}".replace("\n", "\n\t")
+    return f"{line}\n".encode("utf-8", "backslashreplace")
+
+
+@lru_cache(4)
+def _formatted_time(time_s: int | None) -> str:
+    # Once a second: formatting a time takes as long as everything else of a line.
+    return formatTime(time_s)
 
 
 def _as_json_line(event: LogEvent) -> bytes:

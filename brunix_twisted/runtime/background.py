@@ -21,6 +21,9 @@ FLUSH_S: Final = 1.0
 """How long the exit of the process waits, in total, for lines that have not been written."""
 # Maximum size of one write: few system calls for many lines, and little to lose when the process is killed.
 _WRITE_BYTES: Final = 64 * 1024
+# How long a line waits for others to be written with it. Waking the thread for each line would take longer than
+# formatting it, because the threads take turns in the interpreter.
+_GATHER_S: Final = 0.01
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -71,6 +74,8 @@ class BackgroundWriter:
         self._dropped = 0
         self._is_idle = False
         """Whether the thread waits for lines, and must be notified."""
+        self._flushing = 0
+        """The number of threads that wait until everything is written."""
         self._thread: threading.Thread | None = None
         self._flush_s = FLUSH_S
 
@@ -118,9 +123,12 @@ class BackgroundWriter:
             return True
         began_s = time.monotonic()
         with self._changed:
+            self._flushing += 1
+            self._changed.notify_all()
             written = self._changed.wait_for(
                 lambda: not self._bytes and not self._dropped, min(timeout_s, self._flush_s)
             )
+            self._flushing -= 1
             self._flush_s = max(0.0, self._flush_s - (time.monotonic() - began_s))
         return written
 
@@ -143,6 +151,7 @@ class BackgroundWriter:
                 self._is_idle = True
                 self._changed.notify_all()
                 self._changed.wait()
+            self._changed.wait_for(lambda: self._flushing, _GATHER_S)
             taken = [self._lines.popleft()]
             size = len(taken[0])
             while self._lines and size + len(self._lines[0]) <= _WRITE_BYTES:

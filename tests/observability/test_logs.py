@@ -10,12 +10,22 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 import pytest
-from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, globalLogPublisher
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    LogLevel,
+    LogPublisher,
+    formatEventAsClassicLogText,
+    globalLogPublisher,
+)
+from twisted.python.failure import Failure
 
 from asking import ask
 from brunix_twisted.observability import logs
@@ -43,6 +53,27 @@ def event_of(*arguments: Any, **fields: Any) -> LogEvent:  # noqa: ANN401 - as i
     events: list[LogEvent] = []
     Logger("here", observer=cast("ILogObserver", events.append)).emit(*arguments, **fields)
     return events[0]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        event_of(LogLevel.info, "{what} came", what="a request"),
+        event_of(LogLevel.warn, "two\nlines"),
+        event_of(LogLevel.info, "{line}", line="GET /v1/models 200"),
+        event_of(LogLevel.info, "{line}", line="GET / 200\nforged"),
+        event_of(LogLevel.critical, "Broken", log_failure=Failure(ValueError("why"))),
+        event_of(LogLevel.info, ""),
+        event_of(LogLevel.info, "{missing}"),
+        event_of(LogLevel.info, "said", log_system="another"),
+        {"log_format": "no time, level or namespace"},
+        {},
+    ],
+    ids=count(),
+)
+def test_text_is_twisteds(event: LogEvent) -> None:
+    """A tool that reads twistd's logs cannot read the gateway's."""
+    assert logs._as_text(event).decode() == (formatEventAsClassicLogText(event) or "")  # noqa: SLF001 - what each form writes
 
 
 # The line of a request.
