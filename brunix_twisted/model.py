@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
 import attrs
@@ -44,8 +45,11 @@ class Model:
 
     def accepts(self, name: str) -> bool:
         """Whether a request may use this name, with or without the tag ``:latest``."""
-        known = {known.removesuffix(":latest") for known in (self.id, *self.aliases)}
-        return "*" in known or name.removesuffix(":latest") in known
+        return name.removesuffix(":latest") in self._names or "*" in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(known.removesuffix(":latest") for known in (self.id, *self.aliases))
 
 
 @attrs.frozen

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import attrs
-
 from brunix_twisted.dialects.decode import Element, Integer
 from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Refused
 
@@ -44,30 +42,26 @@ class Message(Element, frozen=True):
 # Objects inside a request.
 
 
-@attrs.frozen(kw_only=True)
-class CacheControl:
+class CacheControl(Element, frozen=True, kw_only=True):
     """Options for caching the prompt."""
 
     type: str | None = None
     ttl: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class ContextEdits:
+class ContextEdits(Element, frozen=True, kw_only=True):
     """What to remove from a long conversation."""
 
     edits: list[dict[str, Any]] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Metadata:
+class Metadata(Element, frozen=True, kw_only=True):
     """The end user's id."""
 
     user_id: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class OutputConfig:
+class OutputConfig(Element, frozen=True, kw_only=True):
     """The effort, and the format of the answer."""
 
     effort: str | None = None
@@ -75,8 +69,7 @@ class OutputConfig:
     task_budget: dict[str, Any] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Thinking:
+class Thinking(Element, frozen=True, kw_only=True):
     """Options for thinking."""
 
     type: str | None = None
@@ -84,16 +77,14 @@ class Thinking:
     display: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Thread:
+class Thread(Element, frozen=True, kw_only=True):
     """A conversation that the server stores."""
 
     type: str | None = None
     previous_message_id: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class AnthropicTool:
+class AnthropicTool(Element, frozen=True, kw_only=True):
     """A tool of the client or the server."""
 
     type: str | None = None
@@ -102,8 +93,7 @@ class AnthropicTool:
     input_schema: dict[str, Any] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class AnthropicToolChoice:
+class AnthropicToolChoice(Element, frozen=True, kw_only=True):
     """Whether to call a tool, and which one."""
 
     type: str | None = None
@@ -114,8 +104,7 @@ class AnthropicToolChoice:
 # The bodies.
 
 
-@attrs.frozen(kw_only=True)
-class IgnoredByBoth(Parameters):
+class IgnoredByBoth(Parameters, frozen=True, kw_only=True):
     """Parameters of both endpoints without a counterpart in the engine."""
 
     billing_policy: dict[str, Any] | None = None
@@ -130,8 +119,7 @@ class IgnoredByBoth(Parameters):
     tools: Annotated[list[AnthropicTool] | None, Ignored("Tools are never called.")] = None
 
 
-@attrs.frozen(kw_only=True)
-class IgnoredByMessages(IgnoredByBoth):
+class IgnoredByMessages(IgnoredByBoth, frozen=True, kw_only=True):
     """Ignored parameters of ``/v1/messages``. The last three are no longer in the SDK, but many clients send them."""
 
     container: str | dict[str, Any] | None = None
@@ -148,8 +136,7 @@ class IgnoredByMessages(IgnoredByBoth):
     top_p: float | None = None
 
 
-@attrs.frozen(kw_only=True)
-class MessagesRequest(IgnoredByMessages):
+class MessagesRequest(IgnoredByMessages, frozen=True, kw_only=True):
     """``POST /v1/messages``."""
 
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]
@@ -172,8 +159,7 @@ class MessagesRequest(IgnoredByMessages):
     session_id: Annotated[str | None, Honoured("Not Anthropic's: the engine session.")] = None
 
 
-@attrs.frozen(kw_only=True)
-class CountTokensRequest(IgnoredByBoth):
+class CountTokensRequest(IgnoredByBoth, frozen=True, kw_only=True):
     """``POST /v1/messages/count_tokens``."""
 
     model: Annotated[str, Honoured("Required. A name of the model.")]

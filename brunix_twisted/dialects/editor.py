@@ -14,6 +14,7 @@ from brunix_twisted.model import EditorContext
 
 _TEXTS = ("editor_content", "selected_text", "extra_context")
 _FIELDS = {*_TEXTS, "user_info"}
+_NO_CONTEXT = EditorContext()
 
 
 def read_editor(user: str | None) -> EditorContext:
@@ -25,9 +26,9 @@ def read_editor(user: str | None) -> EditorContext:
 
     :raises GatewayError: INVALID_REQUEST for an invalid field; ``param`` is ``user.`` and its name.
     """
-    fields = _object(user or "")
+    fields = _object(user) if user else None
     if fields is None or not _FIELDS & fields.keys():
-        return EditorContext()
+        return _NO_CONTEXT
     return EditorContext(
         **{name: _text(name, fields.get(name)) for name in _TEXTS}, user_info=_user_info(fields.get("user_info"))
     )
@@ -35,9 +36,10 @@ def read_editor(user: str | None) -> EditorContext:
 
 def ignored_user(user: str | None) -> tuple[str, ...]:
     """Return ``user`` if it seems to contain the editor's fields, but has no effect because it is not valid JSON."""
-    text = user or ""
-    is_attempt = text.lstrip().startswith("{") and any(f'"{field}"' in text for field in _FIELDS)
-    return ("user",) if is_attempt and _object(text) is None else ()
+    if not user or not user.lstrip().startswith("{"):
+        return ()
+    is_attempt = any(f'"{field}"' in user for field in _FIELDS)
+    return ("user",) if is_attempt and _object(user) is None else ()
 
 
 def _object(text: str) -> dict[str, Any] | None:

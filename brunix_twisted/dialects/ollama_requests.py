@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import attrs
-
 from brunix_twisted.dialects.decode import Element, Integer
 
 # Contents and roles are the same as in OpenAI's API: the same clients send the same messages to both.
@@ -45,16 +43,14 @@ class Message(Element, frozen=True):
     tool_call_id: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Tool:
+class Tool(Element, frozen=True, kw_only=True):
     """Schema ``ToolDefinition``."""
 
     type: str | None = None
     function: dict[str, Any] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class IgnoredOptions(Parameters):
+class IgnoredOptions(Parameters, frozen=True, kw_only=True):
     """Options without effect, from schema ``ModelOptions``, struct ``Options`` and the example in ``docs/api.md``."""
 
     draft_num_predict: Integer | None = None
@@ -79,8 +75,7 @@ class IgnoredOptions(Parameters):
     use_mmap: bool | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Options(IgnoredOptions):
+class Options(IgnoredOptions, frozen=True, kw_only=True):
     """The ``options`` of both endpoints."""
 
     num_predict: Annotated[
@@ -89,8 +84,7 @@ class Options(IgnoredOptions):
     stop: Annotated[str | list[str] | None, Honoured("The answer ends before the first of these texts.")] = None
 
 
-@attrs.frozen(kw_only=True)
-class IgnoredByAll(Parameters):
+class IgnoredByAll(Parameters, frozen=True, kw_only=True):
     """Ignored parameters of both endpoints, from the schemas and structs ``ChatRequest`` and ``GenerateRequest``."""
 
     _debug_render_only: bool | None = None
@@ -102,15 +96,13 @@ class IgnoredByAll(Parameters):
     truncate: bool | None = None
 
 
-@attrs.frozen(kw_only=True)
-class IgnoredByChat(IgnoredByAll):
+class IgnoredByChat(IgnoredByAll, frozen=True, kw_only=True):
     """Ignored parameters of ``/api/chat``."""
 
     tools: Annotated[list[Tool] | None, Ignored("Tools are never called.")] = None
 
 
-@attrs.frozen(kw_only=True)
-class ChatRequest(IgnoredByChat):
+class ChatRequest(IgnoredByChat, frozen=True, kw_only=True):
     """``POST /api/chat``."""
 
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]
@@ -126,8 +118,7 @@ class ChatRequest(IgnoredByChat):
     session_id: Annotated[str | None, Honoured("Not Ollama's: the engine session.")] = None
 
 
-@attrs.frozen(kw_only=True)
-class IgnoredByGenerate(IgnoredByAll):
+class IgnoredByGenerate(IgnoredByAll, frozen=True, kw_only=True):
     """Ignored parameters of ``/api/generate``."""
 
     context: list[Integer] | None = None
@@ -136,8 +127,7 @@ class IgnoredByGenerate(IgnoredByAll):
     template: Annotated[str | None, Ignored("Templates are never applied.")] = None
 
 
-@attrs.frozen(kw_only=True)
-class GenerateRequest(IgnoredByGenerate):
+class GenerateRequest(IgnoredByGenerate, frozen=True, kw_only=True):
     """``POST /api/generate``."""
 
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]
@@ -150,8 +140,7 @@ class GenerateRequest(IgnoredByGenerate):
     session_id: Annotated[str | None, Honoured("Not Ollama's: the engine session.")] = None
 
 
-@attrs.frozen(kw_only=True)
-class IgnoredByShow(Parameters):
+class IgnoredByShow(Parameters, frozen=True, kw_only=True):
     """Ignored parameters, from the schema and the struct ``ShowRequest``."""
 
     options: Options | None = None
@@ -160,8 +149,7 @@ class IgnoredByShow(Parameters):
     verbose: Annotated[bool | None, Ignored("The answer is the same.")] = None
 
 
-@attrs.frozen(kw_only=True)
-class ShowRequest(IgnoredByShow):
+class ShowRequest(IgnoredByShow, frozen=True, kw_only=True):
     """``POST /api/show``."""
 
     model: Annotated[str | None, Honoured("Required, unless `name` is sent. A name of the model.")] = None

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import attrs
-
 from brunix_twisted.dialects.decode import Element, Integer
 from brunix_twisted.dialects.parameters import Honoured, Ignored, Parameters, Refused
 
@@ -55,8 +53,7 @@ class Message(Element, frozen=True):
 # Objects inside a request.
 
 
-@attrs.frozen(kw_only=True)
-class Tool:
+class Tool(Element, frozen=True, kw_only=True):
     """A tool: a function or a custom tool."""
 
     type: str | None = None
@@ -64,16 +61,14 @@ class Tool:
     custom: dict[str, Any] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class AllowedTools:
+class AllowedTools(Element, frozen=True, kw_only=True):
     """A selection of the tools."""
 
     mode: str | None = None
     tools: list[dict[str, Any]] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class ToolChoice:
+class ToolChoice(Element, frozen=True, kw_only=True):
     """The choice of one tool by name, or of several tools."""
 
     type: str | None = None
@@ -82,8 +77,7 @@ class ToolChoice:
     allowed_tools: AllowedTools | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Function:
+class Function(Element, frozen=True, kw_only=True):
     """A function in the deprecated ``functions``, or the choice of one by name."""
 
     name: str | None = None
@@ -91,40 +85,35 @@ class Function:
     parameters: dict[str, Any] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Audio:
+class Audio(Element, frozen=True, kw_only=True):
     """Options for spoken answers."""
 
     voice: str | dict[str, Any] | None = None
     format: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Moderation:
+class Moderation(Element, frozen=True, kw_only=True):
     """The model and policy for moderation."""
 
     model: str | None = None
     policy: dict[str, Any] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Prediction:
+class Prediction(Element, frozen=True, kw_only=True):
     """The expected content of the answer."""
 
     type: str | None = None
     content: str | list[Part] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class PromptCache:
+class PromptCache(Element, frozen=True, kw_only=True):
     """Options for caching the prompt."""
 
     ttl: str | None = None
     mode: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class JsonSchema:
+class JsonSchema(Element, frozen=True, kw_only=True):
     """A JSON schema, and whether the answer must match it."""
 
     name: str | None = None
@@ -133,24 +122,21 @@ class JsonSchema:
     strict: bool | None = None
 
 
-@attrs.frozen(kw_only=True)
-class ResponseFormat:
+class ResponseFormat(Element, frozen=True, kw_only=True):
     """The format of the answer: text or JSON, and its schema."""
 
     type: str | None = None
     json_schema: JsonSchema | None = None
 
 
-@attrs.frozen(kw_only=True)
-class WebSearch:
+class WebSearch(Element, frozen=True, kw_only=True):
     """Options for web search."""
 
     user_location: dict[str, Any] | None = None
     search_context_size: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class StreamOptions(Parameters):
+class StreamOptions(Parameters, frozen=True, kw_only=True):
     """Schema ``ChatCompletionStreamOptions``."""
 
     include_usage: Annotated[bool | None, Honoured("The stream ends with a chunk that has `usage` and no choices.")] = (
@@ -163,8 +149,7 @@ class StreamOptions(Parameters):
 # The bodies.
 
 
-@attrs.frozen(kw_only=True)
-class IgnoredByChat(Parameters):
+class IgnoredByChat(Parameters, frozen=True, kw_only=True):
     """Parameters of schema ``CreateChatCompletionRequest`` without a counterpart in the engine."""
 
     audio: Annotated[Audio | None, Ignored("Answers are text.")] = None
@@ -198,8 +183,7 @@ class IgnoredByChat(Parameters):
     web_search_options: WebSearch | None = None
 
 
-@attrs.frozen(kw_only=True)
-class ChatRequest(IgnoredByChat):
+class ChatRequest(IgnoredByChat, frozen=True, kw_only=True):
     """``POST /v1/chat/completions``."""
 
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]
@@ -252,8 +236,7 @@ def required_tool(request: ChatRequest) -> str | None:
     return "function_call" if isinstance(request.function_call, Function) else None
 
 
-@attrs.frozen(kw_only=True)
-class IgnoredByCompletion(Parameters):
+class IgnoredByCompletion(Parameters, frozen=True, kw_only=True):
     """Parameters of schema ``CreateCompletionRequest`` without a counterpart in the engine."""
 
     best_of: Integer | None = None
@@ -267,8 +250,7 @@ class IgnoredByCompletion(Parameters):
     user: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class CompletionsRequest(IgnoredByCompletion):
+class CompletionsRequest(IgnoredByCompletion, frozen=True, kw_only=True):
     """``POST /v1/completions``."""
 
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]

@@ -9,7 +9,7 @@ from typing import Final, get_type_hints
 
 import attrs
 
-from brunix_twisted.dialects.decode import keys
+from brunix_twisted.dialects.decode import Element, is_known, keys
 
 # Names that can be reported in a header, and the maximum number of undocumented ones.
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -36,20 +36,19 @@ class Ignored(Treatment):
     """The parameter has no effect. This is the default."""
 
 
-@attrs.frozen(kw_only=True)
-class Parameters:
+class Parameters(Element, frozen=True, kw_only=True):
     """A JSON object whose keys are parameters. A field's type may declare its treatment."""
 
 
 @cache
-def treatments(parameters: type) -> dict[str, Treatment]:
+def treatments(parameters: type[Parameters]) -> dict[str, Treatment]:
     """Return the treatment of each parameter of a subclass of :class:`Parameters`."""
     hints = get_type_hints(parameters, include_extras=True)
     return {
-        field.name: next(
-            (note for note in getattr(hints[field.name], "__metadata__", ()) if isinstance(note, Treatment)), Ignored()
+        name: next(
+            (note for note in getattr(hints[name], "__metadata__", ()) if isinstance(note, Treatment)), Ignored()
         )
-        for field in attrs.fields(parameters)
+        for name in parameters.__struct_fields__
     }
 
 
@@ -61,16 +60,17 @@ def ignored(request: Parameters, body_bytes: bytes) -> tuple[str, ...]:
 
     :param body_bytes: the request's body, a JSON object.
     """
-    parameters: type = type(request)  # mypy accepts no type[Parameters] as a Hashable
-    known = treatments(parameters)
+    names = _ignored(request)
+    if is_known(request):
+        return names
+    known = treatments(type(request))
     unknown = (name for name in keys(body_bytes) if name not in known and _NAME.fullmatch(name))
-    return (*_ignored(request), *islice(unknown, _MAX_UNKNOWN))
+    return (*names, *islice(unknown, _MAX_UNKNOWN))
 
 
-def _ignored(request: Parameters) -> list[str]:
+def _ignored(request: Parameters) -> tuple[str, ...]:
     names: list[str] = []
-    parameters: type = type(request)
-    for name, treatment in treatments(parameters).items():
+    for name, treatment in treatments(type(request)).items():
         value = getattr(request, name)
         if value is None:
             continue
@@ -78,4 +78,4 @@ def _ignored(request: Parameters) -> list[str]:
             names.append(name)
         elif isinstance(value, Parameters):
             names += [f"{name}.{inner}" for inner in _ignored(value)]
-    return names
+    return tuple(names)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import attrs
-
 from brunix_twisted.dialects.decode import Element, Integer
 from brunix_twisted.dialects.openai_requests import (
     AllowedTools,
@@ -46,16 +44,14 @@ class Item(Element, frozen=True):
 # Objects inside a request.
 
 
-@attrs.frozen(kw_only=True)
-class ContextManagement:
+class ContextManagement(Element, frozen=True, kw_only=True):
     """When to shorten the conversation."""
 
     type: str | None = None
     compact_threshold: Integer | None = None
 
 
-@attrs.frozen(kw_only=True)
-class StoredPrompt:
+class StoredPrompt(Element, frozen=True, kw_only=True):
     """A reference to a stored template."""
 
     id: str | None = None
@@ -63,8 +59,7 @@ class StoredPrompt:
     variables: dict[str, Any] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Reasoning:
+class Reasoning(Element, frozen=True, kw_only=True):
     """Options for reasoning."""
 
     mode: str | None = None
@@ -74,23 +69,20 @@ class Reasoning:
     generate_summary: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class TextFormat(JsonSchema):
+class TextFormat(JsonSchema, frozen=True, kw_only=True):
     """The format of the answer: text or JSON, and its schema."""
 
     type: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class TextConfig:
+class TextConfig(Element, frozen=True, kw_only=True):
     """The format and the verbosity of the answer."""
 
     format: TextFormat | None = None
     verbosity: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class ResponseTool:
+class ResponseTool(Element, frozen=True, kw_only=True):
     """A tool of any kind."""
 
     type: str | None = None
@@ -99,8 +91,7 @@ class ResponseTool:
     parameters: dict[str, Any] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class ResponseToolChoice(AllowedTools):
+class ResponseToolChoice(AllowedTools, frozen=True, kw_only=True):
     """The choice of one tool by name or type, or of several tools."""
 
     type: str | None = None
@@ -108,8 +99,7 @@ class ResponseToolChoice(AllowedTools):
     server_label: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class ResponseStreamOptions(Parameters):
+class ResponseStreamOptions(Parameters, frozen=True, kw_only=True):
     """``stream_options``."""
 
     include_obfuscation: bool | None = None
@@ -118,8 +108,7 @@ class ResponseStreamOptions(Parameters):
 # The body.
 
 
-@attrs.frozen(kw_only=True)
-class IgnoredByResponses(Parameters):
+class IgnoredByResponses(Parameters, frozen=True, kw_only=True):
     """
     Parameters of schema ``CreateResponse`` without a counterpart in the engine.
 
@@ -155,8 +144,7 @@ class IgnoredByResponses(Parameters):
     truncation: Annotated[Literal["auto", "disabled"] | None, Ignored()] = None
 
 
-@attrs.frozen(kw_only=True)
-class ResponsesRequest(IgnoredByResponses):
+class ResponsesRequest(IgnoredByResponses, frozen=True, kw_only=True):
     """``POST /v1/responses``."""
 
     model: Annotated[str, Honoured("Required. A name of the model; the answer repeats it.")]

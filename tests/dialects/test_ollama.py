@@ -6,6 +6,7 @@ import json
 from typing import Any, Final
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,9 +85,9 @@ def test_parameters(dialect: Dialect, parameters: dict[str, object], changes: di
 
 
 @pytest.mark.parametrize(("dialect", "request_type"), [(CHAT, ChatRequest), (GENERATE, GenerateRequest)])
-def test_null_means_absent(dialect: Dialect, request_type: type[attrs.AttrsInstance]) -> None:
+def test_null_means_absent(dialect: Dialect, request_type: type[msgspec.Struct]) -> None:
     """A client that writes out every setting it knows, most of them null, is refused."""
-    names = {field.name for field in attrs.fields(request_type)} - set(REQUIRED[dialect])
+    names = set(request_type.__struct_fields__) - set(REQUIRED[dialect])
     assert parsed(dialect, dict.fromkeys(names)) == attrs.evolve(PLAIN, history=HISTORY[dialect])
 
 
@@ -225,9 +226,9 @@ def test_a_missing_model_is_named(dialect: Dialect) -> None:
 
 @pytest.mark.parametrize(
     ("dialect", "name"),
-    [(CHAT, field.name) for field in attrs.fields(ChatRequest)]
-    + [(GENERATE, field.name) for field in attrs.fields(GenerateRequest)]
-    + [(dialect, f"options.{field.name}") for dialect in (CHAT, GENERATE) for field in attrs.fields(Options)],
+    [(CHAT, name) for name in ChatRequest.__struct_fields__]
+    + [(GENERATE, name) for name in GenerateRequest.__struct_fields__]
+    + [(dialect, f"options.{name}") for dialect in (CHAT, GENERATE) for name in Options.__struct_fields__],
 )
 def test_wrong_types_are_refused(dialect: Dialect, name: str) -> None:
     """A mistyped setting is passed over in silence."""

@@ -213,13 +213,13 @@ async def test_large_bodies_have_their_own_thread(
     from brunix_twisted.dialects import decode  # noqa: PLC0415 - patched where each dialect finds it
 
     threads = []
-    decoder = decode._decoder  # noqa: SLF001 - every dialect's bodies come through it
+    decoder = decode._decoders  # noqa: SLF001 - every dialect's bodies come through it
 
     def noted(body_type: Any) -> Any:  # noqa: ANN401 - as the function's own
         threads.append(threading.current_thread())
         return decoder(body_type)
 
-    monkeypatch.setattr(decode, "_decoder", noted)
+    monkeypatch.setattr(decode, "_decoders", noted)
     asked = CHAT if path.endswith(("tokens", "show")) else path
     body = json.dumps(asking(asked, "hello", stream=False)).encode()
     assert (await gateway.ask("POST", path, data=body)).status == 200
