@@ -48,7 +48,9 @@ def treatments(parameters: type[Parameters]) -> dict[str, Treatment]:
         name: next(
             (note for note in getattr(hints[name], "__metadata__", ()) if isinstance(note, Treatment)), Ignored()
         )
-        for name in parameters.__struct_fields__
+        # In the order of the class; a Struct puts the required ones elsewhere.
+        for name in hints
+        if name in parameters.__struct_fields__
     }
 
 

@@ -16,7 +16,7 @@ from paths import ROOT
 
 PAGE: Final = ROOT / "docs" / "parameters.md"
 
-ENDPOINTS: Final[dict[str, type]] = {
+ENDPOINTS: Final[dict[str, type[Parameters]]] = {
     "POST /v1/chat/completions": openai_requests.ChatRequest,
     "POST /v1/completions": openai_requests.CompletionsRequest,
     "POST /v1/responses": responses_requests.ResponsesRequest,
