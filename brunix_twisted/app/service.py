@@ -19,6 +19,7 @@ from brunix_twisted.api.conversations import Digests
 from brunix_twisted.api.health import SharedCheck
 from brunix_twisted.api.mismatches import Mismatches
 from brunix_twisted.api.response_store import ResponseStore
+from brunix_twisted.api.router import Router
 from brunix_twisted.api.routes import Gateway, refuse
 from brunix_twisted.api.sessions import Sessions
 from brunix_twisted.api.side_requests import SideRequests, known
@@ -167,7 +168,7 @@ class GatewayService(Service):
         if settings.page:
             gateway.assets = load_page()
         self._site = GatewaySite(
-            gateway.app.resource(),
+            Router(gateway.app, gateway.failed),
             reactor=cast("IReactorTime", self._reactor),
             refuse=refuse,
             origins=settings.cors_origins,

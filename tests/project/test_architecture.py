@@ -16,7 +16,7 @@ OUTSIDE = {
     "twisted": {"tap", "processes", "app", "api", "http", "observability", "runtime", "engine", "state"},
     "txredisapi": {"state/redis_connection"},
     "zope": {"api/streaming", "observability/logs", "processes/ipc"},
-    "klein": {"api/routes"},
+    "klein": {"api/router", "api/routes"},
     "werkzeug": {"api/routes"},
     "grpc": {"engine", "embedded", "_pb"},
     "grpc_health": {"engine", "embedded"},
