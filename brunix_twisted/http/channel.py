@@ -17,16 +17,16 @@ from enum import Enum, auto
 from typing import Any, Final, Protocol
 
 import attrs
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 
 from brunix_twisted import errors
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http import syntax
 from brunix_twisted.http.bodies import Bodies
+from brunix_twisted.http.connections import LongLivedChannel
 
 _MAX_REQUEST_LINE_BYTES: Final = 16_384
 _LINGER_S: Final = 5.0
@@ -51,6 +51,7 @@ class Bounds:
 
 
 class _Site(Protocol):
+    clock: IReactorTime
     bounds: Bounds
     bodies: Bodies
     hosts: Hosts | None
@@ -75,7 +76,7 @@ _IDLE, _HEADERS, _BODY, _REFUSING, _ANSWERING, _CLOSING = _Stage
 _WITHOUT_DEADLINE: Final = (_REFUSING, _ANSWERING, _CLOSING)
 
 
-class GatewayChannel(HTTPChannel):
+class GatewayChannel(LongLivedChannel):
     """A connection. Its site knows it from connectionMade to connectionLost."""
 
     factory: _Site
@@ -96,6 +97,8 @@ class GatewayChannel(HTTPChannel):
     _body_bytes = 0
     _lingers = False
     _is_new = True
+    _skipped_line = False
+    """Whether an empty line before the next request has been received. Only one is allowed."""
 
     def connectionMade(self) -> None:
         """Register the connection with its site."""
@@ -121,7 +124,8 @@ class GatewayChannel(HTTPChannel):
                 self._answer_refusal()
             return
         nested = self._busyReceiving
-        super().dataReceived(data)
+        if nested or not self._receive_ordinary(data):
+            super().dataReceived(data)
         if nested or self._stage in _WITHOUT_DEADLINE:
             return
         # Most requests arrive in one piece: they return above, and cost no timer.
@@ -135,6 +139,41 @@ class GatewayChannel(HTTPChannel):
             limits = {_HEADERS: bounds.headers_timeout_s, _BODY: bounds.body_timeout_s}
             self._awaited = awaited
             self.setTimeout(limits.get(awaited, self._idle_s))
+
+    def _receive_ordinary(self, data: bytes) -> bool:
+        """Receive a request whose complete head has nothing unusual; return False, and do nothing, for any other."""
+        if self._stage is not _IDLE or self._buffer or self._skipped_line or not self.persistent:
+            return False
+        bounds, end = self.factory.bounds, data.find(b"\r\n\r\n")
+        if not 0 < end <= min(bounds.max_header_bytes, _MAX_REQUEST_LINE_BYTES):
+            return False
+        head = syntax.ordinary_head(data, end)
+        body = data[end + 4 :]
+        # Data after the request could be the next one, and the next, each parsed within the one before.
+        if head is None or len(head.fields) > self.maxHeaders or len(body) > head.length:
+            return False
+        request = self.requestFactory(self)
+        self.requests.append(request)
+        add_header = request.requestHeaders.addRawHeader
+        for name, value in head.fields:
+            add_header(name, value)
+        self._first, self._is_new = head.first, False
+        self._command, self._path, self._version = head.first[:3]
+        self._stage = _HEADERS
+        # A refused head has ended: see refuse().
+        self._line = b""
+        if head.length:
+            self._maybeChooseTransferDecoder(b"Content-Length", b"%d" % head.length)
+        self.allHeadersReceived()
+        if self._stage is not _BODY:
+            return True
+        if not head.length:
+            self.allContentReceived()
+        else:
+            self.setRawMode()
+            if body:
+                self.rawDataReceived(body)
+        return True
 
     def resetTimeout(self) -> None:
         """Restart the idle timeout. Received data does not extend the deadlines of a request."""
@@ -170,6 +209,7 @@ class GatewayChannel(HTTPChannel):
     def lineReceived(self, line: bytes) -> None:
         """Receive a line of the head: the request line, a header, or the empty line at the end."""
         self._previous_line, self._line = self._line, line
+        self._skipped_line = not line and self._stage is _IDLE
         if line and (self._stage is not _HEADERS or not syntax.ORDINARY_FIELD.fullmatch(line)):
             try:
                 if self._stage is _HEADERS:

@@ -8,6 +8,7 @@ whatever the outcome, it passes the request record to the observers.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -20,7 +21,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
-from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 
 from brunix_twisted import errors
@@ -32,7 +32,7 @@ from brunix_twisted.http import cors, syntax
 from brunix_twisted.http.bodies import PARSED_AT_ONCE_BYTES, Bodies
 from brunix_twisted.http.channel import Bounds, GatewayChannel
 from brunix_twisted.http.quiet import QuietPeriod
-from brunix_twisted.http.sockets import DirectWriteMixin
+from brunix_twisted.http.response import ResponseRequest, http_date
 from brunix_twisted.model import TraceContext
 from brunix_twisted.observability.request_record import Observer, RequestInProgress, RequestRecord, session_digest
 from brunix_twisted.observability.trace_context import trace_context
@@ -58,11 +58,8 @@ _VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 # Maximum time from the abort of a connection until it is reported as lost.
 _ABORTED_S = 1.0
 
-# Python's names for these are older than RFC 9110; 529 is not registered, but Anthropic's API uses it.
-_REASON_PHRASES = {413: b"Content Too Large", 414: b"URI Too Long", 529: b"Overloaded"}
 
-
-class GatewayRequest(server.Request):
+class GatewayRequest(ResponseRequest):
     """A request with an id, a trace and a request record."""
 
     site: GatewaySite
@@ -93,39 +90,15 @@ class GatewayRequest(server.Request):
             cors.allow_preflight(self)
             self._answer(b"")
         else:
-            super().process()
+            self.setHeader(b"Server", server.version)
+            self._set_date()
+            try:
+                self.render(self.site.resource)
+            except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer
+                self.processingFailed(Failure())
 
-    def write(self, data: bytes) -> None:
-        """Send a part of the body, the first one together with the headers."""
-        if self.chunked and not self.finished and not self._disconnected:
-            # Equivalent to the base class, but with one write instead of several: this runs for every token.
-            self.sentLength += len(data)
-            if data:
-                self.channel.write(b"%x\r\n%b\r\n" % (len(data), data))
-        elif self.startedWriting:
-            super().write(data)
-        else:
-            self._in_one_piece(super().write, data)
-
-    def finish_with(self, data: bytes) -> None:
-        """Send the last part of the body together with the end of the response."""
-        self._in_one_piece(self._conclude, data)
-
-    def _conclude(self, data: bytes) -> None:
-        self.write(data)
-        self.finish()
-
-    def _in_one_piece(self, send: Callable[[bytes], None], data: bytes) -> None:
-        transport = self.transport
-        # A TLS transport cannot gather writes.
-        if not isinstance(transport, DirectWriteMixin) or transport.is_holding:
-            send(data)
-            return
-        transport.hold()
-        try:
-            send(data)
-        finally:
-            transport.release()
+    def _set_date(self) -> None:
+        self.setHeader(b"Date", http_date(int(time.time())))
 
     def disconnect(self) -> None:
         """Abort the connection at once, so that the client notices that the response is truncated."""
@@ -135,10 +108,6 @@ class GatewayRequest(server.Request):
         """Send an error response to a request that the channel has rejected."""
         self._begin()
         self._answer(self.site.refuse(self, error))
-
-    def setResponseCode(self, code: int, message: bytes | None = None) -> None:
-        """Set the status, with the reason phrase registered for it."""
-        super().setResponseCode(code, message or _REASON_PHRASES.get(code) or HTTPStatus(code).phrase.encode("ascii"))
 
     def handleContentChunk(self, data: bytes) -> None:
         """Receive a part of the body."""
@@ -180,7 +149,7 @@ class GatewayRequest(server.Request):
         return cors.admit(self, self.site.origins)
 
     def _answer(self, body_bytes: bytes) -> None:
-        self.setHeader(b"Date", datetimeToString())
+        self._set_date()
         self.finish_with(body_bytes)
 
     async def parsed(self, parse: Callable[[bytes], T]) -> T:

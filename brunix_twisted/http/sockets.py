@@ -33,23 +33,7 @@ _MAX_ACCEPTS: Final = 100
 class DirectWriteMixin(tcp.Connection):
     """A transport that writes to its socket directly. Call all methods on the reactor's thread."""
 
-    _held: list[bytes] | None = None
     _aborted = False
-
-    @property
-    def is_holding(self) -> bool:
-        """Whether writes are being gathered."""
-        return self._held is not None
-
-    def hold(self) -> None:
-        """Gather the following writes, to send them at once."""
-        self._held = []
-
-    def release(self) -> None:
-        """Send the gathered writes."""
-        held, self._held = self._held, None
-        if held:
-            self.write(b"".join(held))
 
     def abortConnection(self) -> None:
         """Abort the connection; later writes are discarded."""
@@ -60,9 +44,7 @@ class DirectWriteMixin(tcp.Connection):
         """Send what the socket accepts now, and the rest once it is writable."""
         if self._aborted:
             return
-        if self._held is not None:
-            self._held.append(data)
-        elif self._tempDataBuffer or self.dataBuffer or not self.connected or self._writeDisconnected:
+        if self._tempDataBuffer or self.dataBuffer or not self.connected or self._writeDisconnected:
             super().write(data)
         else:
             # Usually everything has been sent, and this does nothing.

@@ -23,6 +23,12 @@ ORDINARY_FIELD: Final = re.compile(rb"(?!(?i:transfer-encoding|content-length):)
 _HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]+)(?::[0-9]*)?")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
 _MAX_DIGITS: Final = 18
+_CONTENT_LENGTH: Final = len(b"content-length")
+# Without a header that decides where the body ends: only Content-Length may, and it is read later.
+_ORDINARY_HEAD: Final = re.compile(
+    rb"(?P<method>(?!CONNECT )[A-Z]+) (?P<target>/[!-~]*) HTTP/1\.1"
+    rb"(?P<fields>(?:\r\n(?!(?i:transfer-encoding):)%b:[\t -~\x80-\xff]*)+)" % _TOKEN
+)
 # The headers that an error response depends on.
 _RESPONSE_FIELD: Final = re.compile(rb"(origin|x-request-id):[ \t]*([!-~]{1,1024})[ \t]*", re.IGNORECASE)
 _MAX_REMAINDER_BYTES: Final = 262_144
@@ -39,6 +45,37 @@ class RequestLine(NamedTuple):
     version: bytes
     authority: bytes | None = None
     """The host and port of a target in absolute form."""
+
+
+class Head(NamedTuple):
+    """The head of a request that is in no way unusual."""
+
+    first: RequestLine
+    fields: tuple[tuple[bytes, bytes], ...]
+    length: int
+    """The size of the body."""
+
+
+def ordinary_head(data: bytes, end: int) -> Head | None:
+    """
+    Parse a complete head in one pass; return None if it has anything unusual, right or wrong.
+
+    :param end: where the head's last line ends in the data.
+    """
+    found = _ORDINARY_HEAD.fullmatch(data, 0, end)
+    if found is None:
+        return None
+    method, target, lines = found.groups()
+    fields, length = [], b""
+    for line in lines.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        value = value.strip(b" \t")
+        fields.append((name, value))
+        if len(name) == _CONTENT_LENGTH and name.lower() == b"content-length":
+            if length or not value.isdigit() or len(value) > _MAX_DIGITS:
+                return None
+            length = value
+    return Head(RequestLine(method, target, b"HTTP/1.1"), tuple(fields), int(length or 0))
 
 
 def malformed(fault: str) -> GatewayError:

@@ -59,6 +59,8 @@ NAMES: Final = (
     *_all_of("twisted", "twisted.internet.tcp:Connection", "to send at once", "_tempDataBuffer", "_writeDisconnected"),
     *_all_of("twisted", _CHANNEL, "to limit how long a request takes to arrive", "_buffer", "_busyReceiving"),
     *_all_of("twisted", _CHANNEL, "to limit a request's headers", "_receivedHeaderCount", "_receivedHeaderSize"),
+    *_all_of("twisted", _CHANNEL, "to parse a head in one pass", "_command", "_path", "_version"),
+    *_all_of("twisted", _CHANNEL, "to parse a head in one pass", "_maybeChooseTransferDecoder"),
     *_all_of("twisted", _CHANNEL, "to answer malformed requests", "_respondToBadRequestAndDisconnect"),
     *_all_of("twisted", _CHANNEL, "to check a request's trailers", "_transferDecoder"),
     *_all_of("twisted", "twisted.web.http:_ChunkedTransferDecoder", "to check a request's trailers", "_trailerHeaders"),

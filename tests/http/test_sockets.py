@@ -101,30 +101,6 @@ async def test_a_word_leaves_at_once(pair: Pair, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_held_leaves_in_one_piece(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer's headers travel in a packet of their own."""
-    sent: list[bytes] = []
-    send = pair.transport._send_now  # noqa: SLF001 - packets cannot be counted otherwise
-
-    def noting(data: bytes) -> int:
-        sent.append(data)
-        return send(data)
-
-    monkeypatch.setattr(pair.transport, "_send_now", noting)
-    assert not pair.transport.is_holding
-    pair.transport.hold()
-    pair.transport.write(b"head")
-    pair.transport.write(b"body")
-    assert (pair.transport.is_holding, sent) == (True, [])
-    pair.transport.release()
-    assert (pair.transport.is_holding, sent) == (False, [b"headbody"])
-    await pair.client.until(b"headbody")
-    pair.transport.hold()
-    pair.transport.release()
-    assert len(sent) == 1
-
-
-@pytest_twisted.ensureDeferred
 async def test_more_than_the_socket_takes(pair: Pair) -> None:
     """A long answer loses a part, or its parts change places, or a slow client is sent more than it can take."""
     cast("Any", pair.client.transport).pauseProducing()

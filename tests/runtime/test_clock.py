@@ -298,6 +298,7 @@ def test_what_was_scheduled_before(name: str) -> None:
 TIMESTAMPS = {
     "api/routes.py": 2,  # when the models were made, and until when they stay loaded
     "api/completion.py": 2,  # when an answer began and ended
+    "http/site.py": 1,  # the Date of a response
     "api/mismatches.py": 1,  # when a conversation got a new session
     "state/sqlite.py": 1,  # when a session was used, in a file that outlives the process and the machine's uptime
     "observability/spans.py": 1,  # when a span began
