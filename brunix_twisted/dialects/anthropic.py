@@ -19,7 +19,7 @@ from brunix_twisted.dialects.anthropic_requests import (
     requires_tool,
 )
 from brunix_twisted.dialects.decode import decode
-from brunix_twisted.dialects.framing import SSE, encode_json, sse_event
+from brunix_twisted.dialects.framing import SSE, encode_json, encode_text, sse_event
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.dialects.messages import instructions, question, text_of, texts_of
 from brunix_twisted.dialects.openai import HeartbeatForm, no_schema, require_model
@@ -175,7 +175,7 @@ class _Stream:
         )
 
     def delta(self, index: int, text: str) -> bytes:  # noqa: ARG002 - this API has one choice
-        return sse_event("content_block_delta", _BEFORE_TEXT + encode_json(text) + _AFTER_TEXT)
+        return sse_event("content_block_delta", _BEFORE_TEXT + encode_text(text) + _AFTER_TEXT)
 
     def heartbeat(self) -> bytes:
         # Anthropic's packages do not pass pings on, so a client's timeout above them sees only text deltas.

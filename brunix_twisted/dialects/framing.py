@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from json.encoder import encode_basestring_ascii
 from typing import Any
+
+import msgspec
 
 JSON = b"application/json; charset=utf-8"
 SSE = b"text/event-stream; charset=utf-8"
@@ -14,6 +18,7 @@ SSE_COMMENT = b": keep-alive\n\n"
 # The end of OpenAI's streams, also of those that failed.
 SSE_DONE = b"data: [DONE]\n\n"
 
+_encode_utf8 = msgspec.json.Encoder().encode
 _encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -22,9 +27,18 @@ def encode_json(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
     Encode a value as compact ASCII JSON.
 
     ASCII because some clients split a stream at every Unicode line break: an unescaped U+2028 or U+0085 in an answer
-    would split their line.
+    would split their line. A number that JSON does not have, such as NaN, is never written.
     """
+    # msgspec takes a fifth of the time, but does not escape these characters.
+    with suppress(UnicodeEncodeError):
+        if (encoded := _encode_utf8(value)).isascii() and b"\x7f" not in encoded:
+            return encoded
     return _encode(value).encode("ascii")
+
+
+def encode_text(text: str) -> bytes:
+    """Encode a string as JSON, as :func:`encode_json` does. It runs for each token."""
+    return encode_basestring_ascii(text).encode("ascii")
 
 
 def sse(data_bytes: bytes) -> bytes:

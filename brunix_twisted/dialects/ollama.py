@@ -13,7 +13,7 @@ import attrs
 from brunix_twisted import errors
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.decode import decode
-from brunix_twisted.dialects.framing import NDJSON, encode_json, ndjson
+from brunix_twisted.dialects.framing import NDJSON, encode_json, encode_text, ndjson
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.dialects.messages import all_text, instructions, question, with_gap
 from brunix_twisted.dialects.ollama_requests import ChatRequest, GenerateRequest, Options, ShowRequest
@@ -152,7 +152,7 @@ class _Stream:
         return b""
 
     def delta(self, index: int, text: str) -> bytes:  # noqa: ARG002 - this API has one choice
-        return ndjson(self._before + encode_json(text) + self._after)
+        return ndjson(self._before + encode_text(text) + self._after)
 
     def heartbeat(self) -> bytes:
         # An empty delta: NDJSON has no comments, and clients fail at an empty line.

@@ -11,7 +11,7 @@ from brunix_twisted import __version__, errors
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.editor import ignored_user, read_editor
-from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, SSE_DONE, encode_json, sse
+from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, SSE_DONE, encode_json, encode_text, sse
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.dialects.messages import all_text, instructions, question, with_gap
 from brunix_twisted.dialects.openai_requests import (
@@ -194,7 +194,7 @@ class _Stream:
         return b"".join(self._chunk(index, self._shape.opening, None) for index in self._choices)
 
     def delta(self, index: int, text: str) -> bytes:
-        return sse(self._before[index] + encode_json(text) + self._after)
+        return sse(self._before[index] + encode_text(text) + self._after)
 
     def heartbeat(self) -> bytes:
         return SSE_COMMENT if self._heartbeat == "comment" else self.delta(0, "")

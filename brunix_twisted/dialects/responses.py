@@ -15,7 +15,7 @@ from brunix_twisted import errors
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.editor import ignored_user, read_editor
-from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, encode_json, sse_event
+from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, encode_json, encode_text, sse_event
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.dialects.messages import all_text, instructions, question
 from brunix_twisted.dialects.openai import HeartbeatForm, error_body, no_schema, require_model
@@ -170,7 +170,7 @@ class _Stream:
         )
 
     def delta(self, index: int, text: str) -> bytes:  # noqa: ARG002 - this API has one choice
-        return b"%b%b%b%d%b" % (self._before, encode_json(text), self._between, self._number(), self._after)
+        return b"%b%b%b%d%b" % (self._before, encode_text(text), self._between, self._number(), self._after)
 
     def heartbeat(self) -> bytes:
         return SSE_COMMENT if self._heartbeat == "comment" else self.delta(0, "")
