@@ -79,7 +79,8 @@ class TextQueue:
         self._wake = wake
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
+        self._room: threading.Condition | None = None
+        """Created when it is needed: few answers fill their queue, and creating it takes longer than a text."""
         self._texts = TextBuffer()
         self._closed = False
 
@@ -95,6 +96,7 @@ class TextQueue:
         with self._lock:
             # A closed one is empty.
             while self._texts.bytes >= self._max_bytes:
+                self._room = self._room or threading.Condition(self._lock)
                 self._room.wait()
             if self._closed:
                 return False
@@ -107,7 +109,8 @@ class TextQueue:
         """See :meth:`TextBuffer.take`. Call this on the reactor's thread."""
         with self._lock:
             texts = self._texts.take(about_bytes)
-            self._room.notify()
+            if self._room is not None:
+                self._room.notify()
         return texts
 
     @property
@@ -121,4 +124,5 @@ class TextQueue:
         with self._lock:
             self._closed = True
             self._texts.clear()
-            self._room.notify()
+            if self._room is not None:
+                self._room.notify()
