@@ -21,10 +21,12 @@ from brunix_twisted.api.admission import Admission
 from brunix_twisted.api.caller import caller_of
 from brunix_twisted.api.in_flight import Entry, InFlight
 from brunix_twisted.api.mismatches import Mismatches
+from brunix_twisted.api.relay import Answer
 from brunix_twisted.api.session_ids import is_placeholder
 from brunix_twisted.api.sessions import SessionAssignment, Sessions
 from brunix_twisted.api.side_requests import SideRequests
 from brunix_twisted.api.streaming import AnswerProducer, StreamTimeouts
+from brunix_twisted.api.whole import WholeAnswer
 from brunix_twisted.config.trusted_proxies import TrustedProxies
 from brunix_twisted.dialects import Dialect, Encoder
 from brunix_twisted.dialects.endpoints import endpoint_of
@@ -121,7 +123,6 @@ class Completion:
         self._side_requests = side_requests
         self._mismatches = mismatches
         self._timeouts = timeouts
-        self._whole_timeouts = attrs.evolve(timeouts, first_token_timeout_s=0, heartbeat_s=0)
         self._proxies = proxies
         self.in_flight = InFlight(reactor, admission)
 
@@ -205,10 +206,15 @@ class Completion:
     ) -> None:
         """Call the engine for each query of a job, and send its answer; see :meth:`complete`."""
         request, requested, assignment = job.request, job.requested, job.assignment
-        timeouts = self._timeouts if requested.stream else self._whole_timeouts
+        timeouts = self._timeouts
         began = partial(self._sessions.began, assignment)
         events = _Events(request, self._reactor.seconds, timeouts.stall_timeout_s, began)
-        answer = AnswerProducer(self._reactor, request, job.encoder, timeouts, events)
+        answer: Answer
+        if requested.stream:
+            answer = AnswerProducer(self._reactor, request, job.encoder, timeouts, events)
+        else:
+            max_bytes, buffer_bytes = timeouts.max_answer_bytes, timeouts.buffer_bytes
+            answer = WholeAnswer(request, job.encoder, events, buffer_bytes=buffer_bytes, max_bytes=max_bytes)
         try:
             entry.begin(answer)
             choices = [await self._call_engine(job, answer, index) for index in range(len(requested.queries))]
@@ -234,7 +240,7 @@ class Completion:
         finally:
             answer.stopProducing()
 
-    async def _call_engine(self, job: Job, answer: AnswerProducer, index: int) -> Choice:
+    async def _call_engine(self, job: Job, answer: Answer, index: int) -> Choice:
         """Call the engine for one query of a job, and send what it answers."""
         request, requested, in_progress = job.request, job.requested, job.request.in_progress
         query = requested.queries[index]
@@ -268,7 +274,7 @@ class Completion:
             return result
 
         in_progress.queued(self._reactor.seconds())
-        return await answer.stream_call(index, call, limiter, lambda begin: self._admission.run(lambda: start(begin)))
+        return await answer.relay_call(index, call, limiter, lambda begin: self._admission.run(lambda: start(begin)))
 
     def _end(self, job: Job, choices: list[Choice]) -> CompletionEnd:
         load_s, prompt_s, text_s = job.request.in_progress.durations_s(self._reactor.seconds())

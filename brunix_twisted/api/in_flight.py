@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from brunix_twisted import errors
 from brunix_twisted.api.admission import Admission
-from brunix_twisted.api.streaming import AnswerProducer
+from brunix_twisted.api.relay import Answer
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.runtime.reactors import Reactor, cancel_when_fired
 
@@ -20,24 +20,24 @@ class Entry:
     """A request for an answer that is in flight."""
 
     stream: bool
-    producer: AnswerProducer | None = None
+    answer: Answer | None = None
     _is_aborted: bool = False
 
-    def begin(self, producer: AnswerProducer) -> None:
+    def begin(self, answer: Answer) -> None:
         """
         Note that the answer begins.
 
         :raises GatewayError: it is too late, because the gateway is stopping.
         """
-        self.producer = producer
+        self.answer = answer
         if self._is_aborted:
             raise _stopping()
 
     def abort(self) -> None:
         """End the answer with an error."""
         self._is_aborted = True
-        if self.producer is not None:
-            self.producer.abort(_stopping())
+        if self.answer is not None:
+            self.answer.abort(_stopping())
 
 
 class InFlight:

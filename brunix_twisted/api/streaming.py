@@ -102,16 +102,8 @@ class AnswerProducer:
     def _after(self, timeout_s: float, function: Callable[..., None], *arguments: object) -> IDelayedCall | None:
         return self._reactor.callLater(timeout_s, function, *arguments) if timeout_s else None
 
-    def stream_call(self, index: int, call: Call, limiter: OutputLimiter, run: Run) -> Deferred[Choice]:
-        """
-        Send the text of one engine call as one choice.
-
-        Fires when all of the text has been written. On failure, everything before it is written first; then the
-        Deferred fails with GatewayError, or with any other exception that was raised, and the call is cancelled.
-        Cancelling the Deferred cancels the call.
-
-        :param run: starts the call when a slot is free.
-        """
+    def relay_call(self, index: int, call: Call, limiter: OutputLimiter, run: Run) -> Deferred[Choice]:
+        """See :class:`Answer`. On failure, the text before it is written first."""
 
         def arrived() -> None:
             try:
@@ -148,25 +140,17 @@ class AnswerProducer:
         self.abort(GatewayError(errors.ENGINE_TIMEOUT, message, detail=detail))
 
     def prepend_text(self, index: int, text: str) -> None:
-        """Send text that is not the engine's, together with the next bytes. Alone, it would start the answer."""
+        """See :class:`Answer`."""
         self._echoes += self._encoder.delta(index, text)
 
     def finish(self, end: CompletionEnd) -> None:
-        """
-        Send the end of a complete answer.
-
-        If it raises, the answer is not complete, and :meth:`fail` has to end it.
-        """
+        """See :class:`Answer`."""
         if self._fault is not None:
             self._fault.raiseException()
         self._end(self._opening() + self._encoder.finish(end))
 
     def fail(self, error: GatewayError) -> None:
-        """
-        Send the error that ends an incomplete answer.
-
-        Disconnects the client if the error cannot be sent. Raises nothing.
-        """
+        """Send the error that ends an incomplete answer, or disconnect the client if it cannot be sent."""
         try:
             self._end(self._encoder.fail(error))
         except Exception:  # noqa: BLE001 - the client must not wait for an end that is never sent
@@ -174,11 +158,7 @@ class AnswerProducer:
             self._disconnect()
 
     def abort(self, error: GatewayError) -> None:
-        """
-        End the current engine call now, even if the client reads slowly.
-
-        The answer ends with the error, as if the engine had failed, unless the call has ended already.
-        """
+        """See :class:`Answer`."""
         relay = self._relay
         if relay is None:
             return
@@ -303,13 +283,9 @@ class AnswerProducer:
             relay.stop()
 
     def _add(self, relay: Relay, text: str, pieces: list[bytes]) -> None:
-        if not text:
-            return
-        relay.text_bytes += text.encode()
-        max_bytes = self._timeouts.max_answer_bytes
-        if self._relayed_bytes + len(relay.text_bytes) > max_bytes:
-            raise errors.answer_too_large(f"more than PROXY_MAX_ANSWER_BYTES={max_bytes}")
-        pieces.append(self._encoder.delta(relay.index, text))
+        if text:
+            relay.add(text, self._relayed_bytes, self._timeouts.max_answer_bytes)
+            pieces.append(self._encoder.delta(relay.index, text))
 
     def _finish_relay(self, relay: Relay) -> None:
         # Truncated text is complete, even if the engine has failed after it.

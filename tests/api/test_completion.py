@@ -24,7 +24,7 @@ from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from zope.interface import provider
 
 from brunix_twisted.api import routes
-from brunix_twisted.api.streaming import BUFFER_BYTES
+from brunix_twisted.api.streaming import BUFFER_BYTES, AnswerProducer
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http.site import GatewayRequest
 from endpoints import (
@@ -70,8 +70,8 @@ async def until_stalled(gateway: RunningGateway) -> None:
 
     def stalled() -> bool:
         # The system's buffers grow while they are filled, so a pause may be a short one.
-        (answer,) = (entry.producer for entry in answers)
-        assert answer is not None
+        (answer,) = (entry.answer for entry in answers)
+        assert isinstance(answer, AnswerProducer)
         relay = answer._relay  # noqa: SLF001 - likewise
         return answer._paused and relay is not None and waiting_bytes(relay.call) >= BUFFER_BYTES  # noqa: SLF001 - likewise
 

@@ -215,7 +215,7 @@ async def test_fault(  # noqa: PLR0913 - fixtures and parameters
                 await until(
                     lambda: (
                         answers
-                        and all(entry.producer and entry.producer.started for entry in answers) == (begun and stream)
+                        and all(entry.answer and entry.answer.started for entry in answers) == (begun and stream)
                     )
                 )
                 die()

@@ -13,6 +13,7 @@ import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.tcp import Connection
 
+from brunix_twisted.api.streaming import AnswerProducer
 from brunix_twisted.engine import retry
 from endpoints import CHAT, COMPLETIONS, GENERATE, Streamed, asking, streamed, whole_text
 from fake_reactor import LIMIT_S
@@ -227,8 +228,8 @@ async def test_the_worker_is_free_when_the_answer_fits(serve: Serve, engine: Scr
     assert await in_thread(asked.finished.wait, LIMIT_S)
     await expect_answer(gateway)
     (entry,) = gateway.service._completion.in_flight.entries  # noqa: SLF001 - that it is still to be read shows in nothing else
-    answer = entry.producer
-    assert answer is not None
+    answer = entry.answer
+    assert isinstance(answer, AnswerProducer)
     assert answer._paused  # noqa: SLF001 - likewise
     _, _, body_bytes = (await client.read_all()).partition(b"\r\n\r\n")
     assert streamed(GENERATE, unchunked(body_bytes)) == Streamed("x" * 800_000, complete=True, error=None)
@@ -245,14 +246,14 @@ async def test_memory_behind_a_reader_that_stopped(serve: Serve, engine: Scripte
     answers = gateway.service._completion.in_flight.entries  # noqa: SLF001 - the memory is nowhere else
 
     def full() -> bool:
-        (answer,) = (entry.producer for entry in answers)
-        assert answer is not None
+        (answer,) = (entry.answer for entry in answers)
+        assert isinstance(answer, AnswerProducer)
         relay = answer._relay  # noqa: SLF001 - likewise
         return answer._paused and relay is not None and waiting_bytes(relay.call) >= buffer_bytes  # noqa: SLF001 - likewise
 
     await until(lambda: answers and full())
-    (answer,) = (entry.producer for entry in answers)
-    assert answer is not None
+    (answer,) = (entry.answer for entry in answers)
+    assert isinstance(answer, AnswerProducer)
     # Time enough for the worker to go on, if it could.
     await expect_answer(gateway)
     assert answer._relay  # noqa: SLF001 - likewise

@@ -15,7 +15,9 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from brunix_twisted import errors
-from brunix_twisted.api.streaming import AnswerProducer, StreamTimeouts
+from brunix_twisted.api.relay import Answer
+from brunix_twisted.api.streaming import BUFFER_BYTES, AnswerProducer, StreamTimeouts
+from brunix_twisted.api.whole import WholeAnswer
 from brunix_twisted.dialects import Encoder
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.engine.text_queue import TextQueue
@@ -321,6 +323,9 @@ class Seam:
             self,
         )
 
+    def whole_answer(self, max_bytes: int = 1000) -> WholeAnswer:
+        return WholeAnswer(self.request, whole(), self, buffer_bytes=BUFFER_BYTES, max_bytes=max_bytes)
+
     def on_headers(self, content_type: bytes, length_bytes: int | None) -> None:
         self.events.append(f"headers of {content_type.decode()}, {length_bytes} bytes")
 
@@ -331,14 +336,14 @@ class Seam:
     def on_stalled(self) -> None:
         self.events.append("stalled")
 
-    def stream_call(
+    def relay_call(
         self,
-        answer: AnswerProducer,
+        answer: Answer,
         index: int = 0,
         **limits: Any,  # noqa: ANN401 - as in Limits
     ) -> tuple[RecordingCall, Deferred[Choice]]:
         call = RecordingCall(self.events, self.reactor)
-        done = answer.stream_call(index, call, OutputLimiter(Limits(**limits)), lambda start: start())
+        done = answer.relay_call(index, call, OutputLimiter(Limits(**limits)), lambda start: start())
         done.addBoth(self._ended)
         return call, done
 
@@ -377,7 +382,7 @@ def ending(*choices: Choice) -> CompletionEnd:
 def test_streamed_answer(seam: Seam) -> None:
     """A streamed answer comes token by token, with its headers before the first and its end after the last."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     assert seam.new_events() == []
     assert not answer.started
     call.say("Hel")
@@ -397,8 +402,8 @@ def test_streamed_answer(seam: Seam) -> None:
 
 def test_whole_answer(seam: Seam) -> None:
     """A whole answer is one write with its length, so that a client knows when it has all of it."""
-    answer = seam.answer(whole())
-    call, _ = seam.stream_call(answer)
+    answer = seam.whole_answer()
+    call, _ = seam.relay_call(answer)
     call.say("Hel")
     seam.reactor.turn()
     call.say("lo")
@@ -412,10 +417,85 @@ def test_whole_answer(seam: Seam) -> None:
     ]
 
 
+def test_whole_answer_up_to_a_limit(seam: Seam) -> None:
+    """The engine stays busy with an answer whose rest its caller does not want, or its late failure spoils it."""
+    answer = seam.whole_answer()
+    call, _ = seam.relay_call(answer, stop=("lo",))
+    call.say("Hel")
+    call.say("lo, world")
+    seam.reactor.turn()
+    assert seam.new_events() == ["cancel", "relayed"]
+    call.leave(BROKEN)
+    assert seam.results == [Choice(finish_reason="stop", completion_tokens=1, text="Hel", cut=True, stop="lo")]
+
+
+def test_whole_answer_that_fails(seam: Seam) -> None:
+    """A part of an answer is sent as if it were the whole."""
+    answer = seam.whole_answer()
+    call, _ = seam.relay_call(answer)
+    call.say("Hel")
+    call.leave(BROKEN)
+    assert seam.results == [BROKEN]
+    assert seam.new_events() == ["cancel", "relayed"]
+    assert not answer.started
+
+
+def test_whole_answer_that_is_too_large(seam: Seam) -> None:
+    """An engine without end fills the gateway's memory."""
+    answer = seam.whole_answer(max_bytes=5)
+    call, _ = seam.relay_call(answer)
+    call.say("123")
+    call.say("456")
+    seam.reactor.turn()
+    assert seam.new_events() == ["cancel", "relayed"]
+    assert "PROXY_MAX_ANSWER_BYTES=5" in str(seam.results[0])
+    assert not call.say("789")
+
+
+def test_whole_answer_that_is_aborted(seam: Seam) -> None:
+    """A gateway that stops waits for the engine, although the answer's time is over."""
+    answer = seam.whole_answer()
+    call, _ = seam.relay_call(answer)
+    answer.abort(BROKEN)
+    assert (seam.results, seam.new_events()) == ([BROKEN], ["cancel", "relayed"])
+    answer.abort(BROKEN)
+    call.leave()
+    assert seam.new_events() == []
+
+
+def test_whole_answer_whose_client_disconnects(seam: Seam) -> None:
+    """The engine works for a client that has gone."""
+    answer = seam.whole_answer()
+    call, done = seam.relay_call(answer)
+    done.cancel()
+    assert seam.new_events() == ["cancel", "relayed"]
+    call.leave()
+    answer.finish(ending())
+    assert seam.new_events() == []
+
+
+def test_whole_answer_that_cannot_be_written(seam: Seam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client waits for the rest of an answer of which a part could not be written."""
+    answer = seam.whole_answer()
+    call, _ = seam.relay_call(answer)
+    call.leave()
+    seam.new_events()
+
+    def finish_with(data_bytes: bytes) -> None:
+        raise MemoryError(data_bytes)
+
+    monkeypatch.setattr(seam.request, "finish_with", finish_with)
+    with pytest.raises(MemoryError):
+        answer.finish(ending(*seam.results))
+    assert answer.started
+    answer.fail(BROKEN)
+    assert seam.new_events()[-1] == "disconnect"
+
+
 def test_answer_without_text(seam: Seam) -> None:
     """An answer of no words is a complete one, with its headers and its end."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.leave()
     answer.finish(ending(*seam.results))
     assert seam.new_events() == [
@@ -429,7 +509,7 @@ def test_answer_without_text(seam: Seam) -> None:
 def test_texts_that_wait_go_out_together(seam: Seam) -> None:
     """A fast engine's tokens do not cost a packet and a turn of the reactor each."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     for text in "abc":
         call.say(text)
     assert seam.reactor.wakes() == 1
@@ -445,7 +525,7 @@ def test_texts_that_wait_go_out_together(seam: Seam) -> None:
 def test_pause_holds_everything(seam: Seam) -> None:
     """A client that reads slowly gets nothing before it is ready, and then all of it in order."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     seam.reactor.turn()
     seam.new_events()
@@ -462,7 +542,7 @@ def test_pause_holds_everything(seam: Seam) -> None:
 def test_pause_holds_a_failure(seam: Seam) -> None:
     """A client that reads slowly gets every word before it is told that the engine failed."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     seam.reactor.turn()
     seam.new_events()
@@ -479,7 +559,7 @@ def test_pause_holds_a_failure(seam: Seam) -> None:
 def test_resume_within_a_write(seam: Seam, *, leaves: bool) -> None:
     """The words of an answer keep their order when a socket has room again at once."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
 
     def in_write() -> None:
@@ -500,7 +580,7 @@ def test_resume_within_a_write(seam: Seam, *, leaves: bool) -> None:
 def test_pause_within_the_last_write(seam: Seam) -> None:
     """An answer whose last words fill the socket ends all the same."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     seam.request.in_write = answer.pauseProducing
     call.leave()
@@ -512,7 +592,7 @@ def test_pause_within_the_last_write(seam: Seam) -> None:
 def test_stop_sequence(seam: Seam) -> None:
     """An answer ends at a stop sequence at once, and the engine does not go on for nobody."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer, stop=("END",))
+    call, _ = seam.relay_call(answer, stop=("END",))
     call.say("text EN")
     seam.reactor.turn()
     assert seam.new_events() == [*HEADERS, "write <0:text  "]
@@ -533,7 +613,7 @@ def test_stop_sequence(seam: Seam) -> None:
 def test_length(seam: Seam) -> None:
     """An answer ends at the length that was asked for, and says that it was cut."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer, max_tokens=1)
+    call, _ = seam.relay_call(answer, max_tokens=1)
     call.say("four")
     seam.reactor.turn()
     assert seam.new_events() == [*HEADERS, "write <0:four "]
@@ -546,7 +626,7 @@ def test_length(seam: Seam) -> None:
 def test_held_back_text_comes_at_the_end(seam: Seam) -> None:
     """An answer that ends in the beginning of a stop sequence keeps its last letters."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer, stop=("END",))
+    call, _ = seam.relay_call(answer, stop=("END",))
     call.say("the EN")
     seam.reactor.turn()
     assert seam.new_events() == [*HEADERS, "write <0:the  "]
@@ -558,7 +638,7 @@ def test_held_back_text_comes_at_the_end(seam: Seam) -> None:
 def test_a_stop_sequence_before_a_failure(seam: Seam) -> None:
     """An answer that reached its stop sequence is complete, however fast the engine fails after it."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer, stop=("END",))
+    call, _ = seam.relay_call(answer, stop=("END",))
     call.say("text END")
     call.leave(BROKEN)
     assert seam.new_events() == [*HEADERS, "write <0:text  ", "cancel", "relayed"]
@@ -568,7 +648,7 @@ def test_a_stop_sequence_before_a_failure(seam: Seam) -> None:
 def test_failure_after_text(seam: Seam) -> None:
     """What the engine said before it failed is there, and then the failure."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     call.leave(BROKEN)
     assert seam.new_events() == [*HEADERS, "write <0:a ", "cancel", "relayed"]
@@ -580,7 +660,7 @@ def test_failure_after_text(seam: Seam) -> None:
 def test_failure_before_anything(seam: Seam) -> None:
     """An engine that fails at once leaves the way free for a real HTTP status."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.leave(BROKEN)
     assert seam.new_events() == ["cancel", "relayed"]
     assert seam.results == [BROKEN]
@@ -590,7 +670,7 @@ def test_failure_before_anything(seam: Seam) -> None:
 def test_failure_keeps_held_back_text_back(seam: Seam) -> None:
     """A failed answer does not end in letters that might have belonged to a stop sequence."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer, stop=("END",))
+    call, _ = seam.relay_call(answer, stop=("END",))
     call.say("the EN")
     call.leave(BROKEN)
     assert seam.new_events() == [*HEADERS, "write <0:the  ", "cancel", "relayed"]
@@ -600,7 +680,7 @@ def test_two_choices(seam: Seam) -> None:
     """Two prompts in one request get two answers, each under its own index and within its own limits."""
     answer = seam.answer()
     for index in (0, 1):
-        call, _ = seam.stream_call(answer, index, max_tokens=1)
+        call, _ = seam.relay_call(answer, index, max_tokens=1)
         call.say("long enough")
         seam.reactor.turn()
         call.leave()
@@ -612,10 +692,10 @@ def test_two_choices(seam: Seam) -> None:
 def test_the_worker_of_an_earlier_choice_leaves_late(seam: Seam) -> None:
     """The second of two answers does not end because the first one's worker takes its time."""
     answer = seam.answer()
-    first, _ = seam.stream_call(answer, 0, stop=("X",))
+    first, _ = seam.relay_call(answer, 0, stop=("X",))
     first.say("aX")
     seam.reactor.turn()
-    second, _ = seam.stream_call(answer, 1)
+    second, _ = seam.relay_call(answer, 1)
     second.say("b")
     first.leave()
     seam.reactor.turn()
@@ -629,12 +709,12 @@ def test_echo_waits_for_the_engine(seam: Seam) -> None:
     answer = seam.answer()
     answer.prepend_text(0, "prompt")
     assert seam.new_events() == []
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     call.leave()
     assert seam.new_events() == [*HEADERS, "write <0:prompt 0:a ", "cancel", "relayed"]
     answer.prepend_text(1, "another")
-    call, _ = seam.stream_call(answer, 1)
+    call, _ = seam.relay_call(answer, 1)
     call.leave()
     answer.finish(ending(*seam.results))
     assert seam.new_events() == ["cancel", "relayed", "unregisterProducer", "finish_with 1:another stop,stop>"]
@@ -643,7 +723,7 @@ def test_echo_waits_for_the_engine(seam: Seam) -> None:
 def test_first_text_is_timed(seam: Seam) -> None:
     """Ollama's durations tell when the engine began to speak, not when a client came to read it."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     seam.reactor.advance(3)
     assert seam.first_text_s is None
     call.say("a")
@@ -660,7 +740,7 @@ PIECE = 64 * 1024
 def test_a_slow_client_gets_piece_by_piece(seam: Seam) -> None:
     """A client that reads slowly is taken for one that has stopped, for nothing is heard of it during a long answer."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     seam.request.in_write = answer.pauseProducing
     call.say("x" * (2 * PIECE))
     call.say("y")
@@ -680,7 +760,7 @@ def test_a_slow_client_gets_piece_by_piece(seam: Seam) -> None:
 def test_a_slow_client_is_not_swamped(seam: Seam) -> None:
     """Memory behind a client that reads slowly is not what the operator allows, but several times that."""
     answer = seam.answer()
-    call, done = seam.stream_call(answer)
+    call, done = seam.relay_call(answer)
     seam.request.in_write = answer.pauseProducing
     texts = ["x" * 10_000] * 50
     for text in texts:
@@ -697,7 +777,7 @@ def test_a_slow_client_is_not_swamped(seam: Seam) -> None:
 def test_abort_sends_the_rest_of_a_piece(seam: Seam) -> None:
     """An answer that is ended behind a slow client breaks off within a word, and the error after it cannot be read."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     seam.request.in_write = answer.pauseProducing
     call.say("x" * PIECE)
     seam.reactor.turn()
@@ -718,7 +798,7 @@ def test_abort_sends_the_rest_of_a_piece(seam: Seam) -> None:
 def test_a_cut_answer_frees_its_worker_before_it_is_read(seam: Seam) -> None:
     """An answer that has reached its stop sequence keeps a worker until its slow client has read it."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer, stop=("END",))
+    call, _ = seam.relay_call(answer, stop=("END",))
     seam.request.in_write = answer.pauseProducing
     call.say("x" * PIECE + "END")
     seam.reactor.turn()
@@ -734,7 +814,7 @@ def test_a_cut_answer_frees_its_worker_before_it_is_read(seam: Seam) -> None:
 def test_the_first_token_is_late(seam: Seam) -> None:
     """A client waits for the first word of an answer until the deadline of the whole."""
     answer = seam.answer(first_token_timeout_s=120)
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     seam.reactor.advance(119)
     assert seam.new_events() == []
     seam.reactor.advance(1)
@@ -752,7 +832,7 @@ def test_the_first_token_is_late(seam: Seam) -> None:
 def test_the_first_token_is_late_after_a_heartbeat(seam: Seam) -> None:
     """A client that has been shown signs of life is left with them when the engine says nothing."""
     answer = seam.answer(first_token_timeout_s=12, heartbeat_s=10)
-    seam.stream_call(answer)
+    seam.relay_call(answer)
     seam.reactor.pump([10, 2])
     assert answer.started
     (error,) = seam.results
@@ -763,7 +843,7 @@ def test_the_first_token_is_late_after_a_heartbeat(seam: Seam) -> None:
 def test_the_call_ends_without_a_token(seam: Seam) -> None:
     """The deadline of the first token ends with the call, also while the client reads too slowly for its end."""
     answer = seam.answer(first_token_timeout_s=120)
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     answer.pauseProducing()
     call.leave()
     assert seam.reactor.delayed_calls() == []
@@ -775,7 +855,7 @@ def test_the_call_ends_without_a_token(seam: Seam) -> None:
 def test_the_first_token_is_in_time(seam: Seam, *, paused: bool) -> None:
     """A long answer is ended though its first word came in time, be it to a client that did not read it yet."""
     answer = seam.answer(first_token_timeout_s=120)
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     if paused:
         answer.pauseProducing()
     seam.reactor.advance(119)
@@ -791,7 +871,7 @@ def test_each_answer_has_its_own_first_token(seam: Seam) -> None:
     """The second of two prompts is ended because the first took its time."""
     answer = seam.answer(first_token_timeout_s=120)
     for index in (0, 1):
-        call, _ = seam.stream_call(answer, index)
+        call, _ = seam.relay_call(answer, index)
         seam.reactor.advance(100)
         call.say("a")
         seam.reactor.turn()
@@ -804,7 +884,7 @@ def test_each_answer_has_its_own_first_token(seam: Seam) -> None:
 def test_a_stalled_client_is_cut_off(seam: Seam, *, left: bool) -> None:
     """A client that has stopped reading keeps a worker, an engine's call and a connection for ever."""
     answer = seam.answer(stall_timeout_s=60, heartbeat_s=5)
-    call, done = seam.stream_call(answer)
+    call, done = seam.relay_call(answer)
     call.say("a")
     seam.reactor.turn()
     answer.pauseProducing()
@@ -830,7 +910,7 @@ def test_a_stalled_client_is_cut_off(seam: Seam, *, left: bool) -> None:
 def test_a_slow_client_is_not_cut_off(seam: Seam) -> None:
     """A client on a slow line loses its answer though it never stopped reading."""
     answer = seam.answer(stall_timeout_s=60)
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     for _ in range(5):
         call.say("a")
         answer.pauseProducing()
@@ -847,7 +927,7 @@ def test_a_slow_client_is_not_cut_off(seam: Seam) -> None:
 def test_no_cut_after_the_end(seam: Seam, ends: str) -> None:
     """A connection that its client uses again is broken off because of an earlier answer."""
     answer = seam.answer(stall_timeout_s=60, first_token_timeout_s=50)
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     seam.request.in_write = answer.pauseProducing
     call.leave()
@@ -921,7 +1001,7 @@ def test_client_is_gone(
 ) -> None:
     """A client that leaves stops the engine, and whatever comes after that, in any order, does no harm."""
     answer = seam.answer(**timeouts)
-    call, done = seam.stream_call(answer)
+    call, done = seam.relay_call(answer)
     if started:
         call.say("a")
         seam.reactor.turn()
@@ -943,7 +1023,7 @@ def test_gone_while_the_question_waits(seam: Seam) -> None:
     answer = seam.answer()
     call = RecordingCall(seam.events, seam.reactor)
     place = Deferred[None](lambda _: seam.events.append("gives up its turn"))
-    done = answer.stream_call(0, call, OutputLimiter(Limits()), lambda start: place.addCallback(lambda _: start()))
+    done = answer.relay_call(0, call, OutputLimiter(Limits()), lambda start: place.addCallback(lambda _: start()))
     answer.stopProducing()
     assert seam.new_events() == ["gives up its turn"]
     done.addErrback(lambda failure: failure.trap(CancelledError))
@@ -955,7 +1035,7 @@ def test_gone_before_the_first_write(seam: Seam) -> None:
     """A client that left before the first word does not make an error in the gateway's log."""
     answer = seam.answer()
     answer.stopProducing()
-    call, done = seam.stream_call(answer)
+    call, done = seam.relay_call(answer)
     call.say("a")
     call.leave()
     seam.reactor.turn()
@@ -970,7 +1050,7 @@ def test_gone_before_the_first_write(seam: Seam) -> None:
 def test_gone_within_a_write(seam: Seam) -> None:
     """A connection that breaks just when something is written to it ends the answer, and nothing else."""
     answer = seam.answer(heartbeat_s=5)
-    call, done = seam.stream_call(answer)
+    call, done = seam.relay_call(answer)
     call.say("a")
     seam.request.in_write = answer.stopProducing
     seam.reactor.turn()
@@ -984,7 +1064,7 @@ def test_gone_within_a_write(seam: Seam) -> None:
 def test_gone_within_a_heartbeat(seam: Seam) -> None:
     """A connection that breaks just when a sign of life is written to it gets no second one."""
     answer = seam.answer(heartbeat_s=5)
-    _, done = seam.stream_call(answer)
+    _, done = seam.relay_call(answer)
     seam.request.in_write = answer.stopProducing
     seam.reactor.advance(5)
     seam.reactor.advance(50)
@@ -996,7 +1076,7 @@ def test_gone_within_a_heartbeat(seam: Seam) -> None:
 def test_abort(seam: Seam) -> None:
     """An answer that outlasts the gateway's stop ends with an error, and its engine call ends too."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     seam.reactor.turn()
     seam.new_events()
@@ -1015,7 +1095,7 @@ def test_abort(seam: Seam) -> None:
 def test_abort_behind_a_slow_reader(seam: Seam) -> None:
     """A client that has stopped reading does not keep the gateway from stopping."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     seam.reactor.turn()
     answer.pauseProducing()
@@ -1028,7 +1108,7 @@ def test_abort_behind_a_slow_reader(seam: Seam) -> None:
 def test_abort_behind_a_slow_reader_when_the_engine_has_ended(seam: Seam) -> None:
     """A client that has stopped reading a complete answer does not keep the gateway from stopping either."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     seam.reactor.turn()
     answer.pauseProducing()
@@ -1041,7 +1121,7 @@ def test_abort_behind_a_slow_reader_when_the_engine_has_ended(seam: Seam) -> Non
 def test_abort_of_a_call_that_ends_at_once(seam: Seam) -> None:
     """An aborted answer ends with the reason for which it was aborted, not with the failure of the cancelled call."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     failures = [BROKEN]
 
     def cancel() -> None:
@@ -1063,7 +1143,7 @@ def test_abort_without_a_call(seam: Seam) -> None:
 def test_heartbeat(seam: Seam) -> None:
     """A client that would give up on a silent connection is kept while the engine thinks."""
     answer = seam.answer(heartbeat_s=5)
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     seam.reactor.advance(4)
     assert seam.new_events() == []
     seam.reactor.advance(1)
@@ -1099,7 +1179,7 @@ def test_heartbeat_before_the_call(seam: Seam) -> None:
 def test_no_heartbeat_while_paused(seam: Seam) -> None:
     """Signs of life do not pile up before a client that does not read."""
     answer = seam.answer(heartbeat_s=5)
-    call, done = seam.stream_call(answer)
+    call, done = seam.relay_call(answer)
     call.say("a")
     seam.reactor.turn()
     seam.new_events()
@@ -1114,8 +1194,8 @@ def test_no_heartbeat_while_paused(seam: Seam) -> None:
 
 def test_no_heartbeat_in_a_whole_answer(seam: Seam) -> None:
     """A whole answer is a JSON body and nothing before it, however long the engine takes."""
-    answer = seam.answer(whole(), heartbeat_s=5)
-    call, _ = seam.stream_call(answer)
+    answer = seam.whole_answer()
+    call, _ = seam.relay_call(answer)
     seam.reactor.pump([5, 5, 5])
     assert seam.new_events() == []
     call.say("a")
@@ -1150,7 +1230,7 @@ class FailingStream(Stream):
 def test_a_text_that_cannot_be_encoded(seam: Seam) -> None:
     """An answer one of whose words was lost ends as complete, and its engine goes on for nobody."""
     answer = seam.answer(FailingStream("delta"))
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     for text in "abcd":
         call.say(text)
     seam.reactor.turn()
@@ -1169,7 +1249,7 @@ def test_a_text_that_cannot_be_encoded(seam: Seam) -> None:
 def test_a_fault_together_with_the_end_of_the_call(seam: Seam) -> None:
     """A client whose answer failed in its last word waits for ever, and gets nothing but heartbeats."""
     answer = seam.answer(FailingStream("delta"), heartbeat_s=5)
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("c")
     call.leave()
     assert "relayed" in seam.new_events()
@@ -1180,7 +1260,7 @@ def test_a_fault_together_with_the_end_of_the_call(seam: Seam) -> None:
 def test_a_write_that_fails(seam: Seam) -> None:
     """An error is written into the middle of an event of which nobody knows how much has been sent."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     seam.reactor.turn()
     seam.new_events()
@@ -1208,7 +1288,7 @@ def test_headers_that_cannot_be_sent(seam: Seam) -> None:
             raise faults.pop(0)
 
     seam.on_headers = on_headers  # type: ignore[method-assign]
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     seam.reactor.turn()
     assert seam.new_events() == ["text/stream None", "cancel", "text/stream None", "cancel", "relayed"]
@@ -1220,7 +1300,7 @@ def test_headers_that_cannot_be_sent(seam: Seam) -> None:
 def test_an_end_that_cannot_be_sent(seam: Seam, *, begun: bool) -> None:
     """If an answer's end cannot be sent, its client is disconnected, and the caller gets the exception."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     if begun:
         call.say("a")
         seam.reactor.turn()
@@ -1239,8 +1319,8 @@ def test_an_end_that_cannot_be_sent(seam: Seam, *, begun: bool) -> None:
 
 def test_an_end_whose_headers_cannot_be_sent(seam: Seam) -> None:
     """If the headers of a whole answer cannot be sent, the client stays connected and can get an error's status."""
-    answer = seam.answer(whole())
-    call, _ = seam.stream_call(answer)
+    answer = seam.whole_answer()
+    call, _ = seam.relay_call(answer)
     call.leave()
 
     def on_headers(content_type: bytes, length_bytes: int | None) -> None:
@@ -1256,7 +1336,7 @@ def test_an_end_whose_headers_cannot_be_sent(seam: Seam) -> None:
 def test_an_error_after_the_end(seam: Seam) -> None:
     """An error that is raised after an answer's end is not written into the next answer of the connection."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.leave()
     answer.finish(ending(*seam.results))
     seam.new_events()
@@ -1267,7 +1347,7 @@ def test_an_error_after_the_end(seam: Seam) -> None:
 def test_a_call_that_cannot_be_cancelled(seam: Seam) -> None:
     """If cancelling the engine's call raises, the answer stops all the same, and the log says why."""
     answer = seam.answer(heartbeat_s=5)
-    call, done = seam.stream_call(answer)
+    call, done = seam.relay_call(answer)
 
     def cancel() -> None:
         raise MemoryError
@@ -1282,7 +1362,7 @@ def test_a_call_that_cannot_be_cancelled(seam: Seam) -> None:
 def test_a_heartbeat_that_cannot_be_encoded(seam: Seam) -> None:
     """A fault while the engine is silent leaves a client waiting for ever."""
     answer = seam.answer(FailingStream("heartbeat"), heartbeat_s=5)
-    seam.stream_call(answer)
+    seam.relay_call(answer)
     seam.reactor.advance(5)
     assert seam.new_events() == ["cancel", "relayed"]
     assert isinstance(seam.results[0], MemoryError)
@@ -1292,7 +1372,7 @@ def test_a_heartbeat_that_cannot_be_encoded(seam: Seam) -> None:
 def test_an_error_that_cannot_be_encoded(seam: Seam) -> None:
     """A client of an answer that failed twice waits for ever."""
     answer = seam.answer(FailingStream("fail"), heartbeat_s=5)
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("a")
     seam.reactor.turn()
     call.leave(BROKEN)
@@ -1315,7 +1395,7 @@ def test_a_call_that_cannot_be_started(seam: Seam, fault: Exception) -> None:
         raise fault
 
     call.start = start  # type: ignore[method-assign]
-    answer.stream_call(0, call, OutputLimiter(Limits()), maybeDeferred).addBoth(seam._ended)  # noqa: SLF001 - of this module
+    answer.relay_call(0, call, OutputLimiter(Limits()), maybeDeferred).addBoth(seam._ended)  # noqa: SLF001 - of this module
     assert seam.new_events() == ["cancel", "cancel", "relayed"]
     assert seam.results == [fault]
 
@@ -1324,7 +1404,7 @@ def test_a_call_that_cannot_be_started(seam: Seam, fault: Exception) -> None:
 def test_the_largest_answer(seam: Seam, size: int) -> None:
     """An engine that never ends takes all the memory there is, or an answer is cut off that is not too large."""
     answer = seam.answer(max_answer_bytes=10)
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("\N{LATIN SMALL LETTER E WITH ACUTE}" * 4)
     call.say("x" * (size - 8))
     call.leave()
@@ -1341,7 +1421,7 @@ def test_the_largest_answer_of_several_choices(seam: Seam) -> None:
     """A request with many prompts gets past the limit of an answer."""
     answer = seam.answer(max_answer_bytes=10)
     for index, text in enumerate(("123456", "78901")):
-        call, _ = seam.stream_call(answer, index)
+        call, _ = seam.relay_call(answer, index)
         call.say(text)
         call.leave()
         seam.reactor.turn()
@@ -1352,7 +1432,7 @@ def test_the_largest_answer_of_several_choices(seam: Seam) -> None:
 def test_the_memory_of_a_long_answer(seam: Seam) -> None:
     """Every word of an answer takes ten times its size until the answer ends."""
     answer = seam.answer()
-    call, _ = seam.stream_call(answer)
+    call, _ = seam.relay_call(answer)
     call.say("word ")
     seam.reactor.turn()
     seam.new_events()

@@ -1,0 +1,152 @@
+"""
+Send one answer in one piece, when it is complete.
+
+There is nothing to send before the end, so this needs neither a producer nor timers. As in
+:mod:`brunix_twisted.api.streaming`, any exception ends this answer as failed, and cancels its call.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from brunix_twisted.api.relay import Relay, Run
+from brunix_twisted.api.response import AnswerEvents, Response
+from brunix_twisted.dialects import Encoder
+from brunix_twisted.engine import Call
+from brunix_twisted.errors import GatewayError
+from brunix_twisted.limits import OutputLimiter
+from brunix_twisted.model import Choice, CompletionEnd
+
+_log = Logger("brunix.gateway")
+
+
+class WholeAnswer:
+    """See :class:`brunix_twisted.api.relay.Answer`. All methods belong to the reactor's thread."""
+
+    def __init__(
+        self, request: Response, encoder: Encoder, events: AnswerEvents, *, buffer_bytes: int, max_bytes: int
+    ) -> None:
+        """
+        Prepare to answer a request.
+
+        :param buffer_bytes: see :meth:`brunix_twisted.engine.Call.start`.
+        :param max_bytes: maximum size of the text, all choices together, in UTF-8.
+        """
+        self._request = request
+        self._encoder = encoder
+        self._events = events
+        self._buffer_bytes = buffer_bytes
+        self._max_bytes = max_bytes
+        self._relay: Relay | None = None
+        self._relayed_bytes = 0
+        self._has_text = False
+        self._gone = False
+        self.started = False
+
+    def relay_call(self, index: int, call: Call, limiter: OutputLimiter, run: Run) -> Deferred[Choice]:
+        """See :class:`brunix_twisted.api.relay.Answer`."""
+
+        def start() -> Deferred[None]:
+            relay.started = True
+            try:
+                return call.start(lambda: self._advance(relay), self._buffer_bytes)
+            except BaseException:
+                # It may have been started in part.
+                call.cancel()
+                raise
+
+        def ended(result: Failure | None) -> None:
+            relay.call_ended, relay.failure = True, result
+            self._advance(relay)
+
+        self._relay = relay = Relay(index, call, limiter, Deferred(lambda _: self.stopProducing()))
+        relay.waiting = run(start)
+        relay.waiting.addBoth(ended).addErrback(lambda failure: self._fail(relay, failure))
+        return relay.done
+
+    def _advance(self, relay: Relay) -> None:
+        """Take the text that has arrived. Raises nothing."""
+        if relay.ended or self._gone:
+            return
+        limiter = relay.limiter
+        try:
+            for text in relay.call.take(sys.maxsize):
+                if not self._has_text:
+                    self._has_text = True
+                    self._events.on_first_text()
+                self._add(relay, limiter.feed(text))
+            if limiter.finish_reason is None:
+                if not relay.call_ended:
+                    return
+                if relay.failure is None:
+                    self._add(relay, limiter.flush())
+        except Exception:  # noqa: BLE001 - the guard of the whole path
+            relay.failure = Failure()
+        else:
+            # Truncated text is complete, even if the engine has failed after it.
+            if limiter.finish_reason is not None:
+                relay.failure = None
+        self._end(relay)
+
+    def _add(self, relay: Relay, text: str) -> None:
+        if text:
+            relay.add(text, self._relayed_bytes, self._max_bytes)
+            self._encoder.delta(relay.index, text)
+
+    def _fail(self, relay: Relay, failure: Failure) -> None:
+        """End the call as failed after an exception here."""
+        relay.failure = failure
+        self._end(relay)
+
+    def _end(self, relay: Relay) -> None:
+        relay.ended = True
+        self._relay = None
+        self._relayed_bytes += len(relay.text_bytes)
+        self._stop(relay)
+        if relay.failure is None:
+            relay.done.callback(relay.choice())
+        else:
+            relay.done.errback(relay.failure)
+
+    def prepend_text(self, index: int, text: str) -> None:
+        """See :class:`brunix_twisted.api.relay.Answer`."""
+        self._encoder.delta(index, text)
+
+    def finish(self, end: CompletionEnd) -> None:
+        """See :class:`brunix_twisted.api.relay.Answer`."""
+        if self._gone:
+            return
+        data_bytes = self._encoder.begin() + self._encoder.finish(end)
+        self._gone = True
+        self._events.on_headers(self._encoder.content_type, len(data_bytes))
+        # Not before: an exception until here is answered with its own status.
+        self.started = True
+        try:
+            self._request.finish_with(data_bytes)
+        except BaseException:
+            self._request.disconnect()
+            raise
+
+    def fail(self, error: GatewayError) -> None:
+        """Do nothing: the client has been disconnected, because nothing can follow a part of the response."""
+
+    def abort(self, error: GatewayError) -> None:
+        """See :class:`brunix_twisted.api.relay.Answer`."""
+        if self._relay is not None:
+            self._fail(self._relay, Failure(error))
+
+    def stopProducing(self) -> None:
+        """See :class:`brunix_twisted.api.relay.Answer`."""
+        self._gone = True
+        if self._relay is not None:
+            self._stop(self._relay)
+
+    def _stop(self, relay: Relay) -> None:
+        try:
+            relay.stop()
+        except Exception:  # noqa: BLE001 - the other steps of the stop follow
+            _log.failure("An engine call could not be cancelled")
