@@ -36,7 +36,7 @@ from brunix_twisted.errors import GatewayError
 from brunix_twisted.http.site import GatewayRequest
 from brunix_twisted.limits import count_tokens
 from brunix_twisted.model import CompletedAnswer, Model, Processes
-from brunix_twisted.page import HTML, Asset, wants_page
+from brunix_twisted.page import HTML, QUESTIONS, Asset, questions, wants_page
 
 # The dialect that renders an error. Paths of no API use the one that most clients understand.
 _DIALECTS: Final[dict[DialectName, ErrorFormat]] = {
@@ -85,6 +85,7 @@ class Gateway:
         :param mismatches: why conversations did not continue in their sessions.
         :param processes: returns the state of several gateway processes; None if there is one.
         """
+        self._engine = engine
         self._check = SharedCheck(partial(engine.check, _HEALTH_TIMEOUT_S), time.monotonic)
         self._completion = completion
         self._model = model
@@ -217,6 +218,14 @@ class Gateway:
         if name == HTML or name not in self.assets:
             raise _nothing_here(request.path.decode("ascii"))
         return _asset(request, self.assets[name])
+
+    @app.route(f"/page/{QUESTIONS}", methods=["GET"])
+    async def sample_questions(self, request: GatewayRequest) -> bytes:
+        """Return questions that the engine's documents answer, as the engine reports them with its health."""
+        if not self.assets:
+            raise _nothing_here(request.path.decode("ascii"))
+        await self._check()
+        return _asset(request, questions(self._engine.sample_questions))
 
     @app.route("/openapi.json", methods=["GET"])
     def openapi(self, request: GatewayRequest) -> bytes:

@@ -41,6 +41,8 @@ If the first attempt succeeds, an older gateway may still use the address. After
 to listen there, and `brunix run` has stopped this process.
 """
 
+DEFAULT_QUESTION: Final = "What can you help me with?"
+
 
 class UnknownAddressError(ValueError):
     """An endpoint description that a client cannot connect to. The message is one line."""
@@ -183,15 +185,26 @@ def wait_until_up(
         interval_s = min(interval_s * 1.2, MAX_INTERVAL_S)
 
 
-def banner(where: Address, model_id: str) -> str:
+def sample_question(where: Address, timeout_s: float) -> str:
+    """Return a question that the engine's documents answer; for an engine that reports none, one that fits any."""
+    connection = where.connection(timeout_s)
+    try:
+        connection.request("GET", "/page/questions.json")
+        question = json.loads(connection.getresponse().read(10_000))["questions"][0]
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return DEFAULT_QUESTION
+    finally:
+        connection.close()
+    return question if isinstance(question, str) and question.isprintable() else DEFAULT_QUESTION
+
+
+def banner(where: Address, model_id: str, asked: str = DEFAULT_QUESTION) -> str:
     """Where the gateway is, for whom, and a line to try."""
-    question = {
-        "model": model_id,
-        "stream": True,
-        "messages": [{"role": "user", "content": "How do I point Continue at this gateway?"}],
-    }
+    question = {"model": model_id, "stream": True, "messages": [{"role": "user", "content": asked}]}
     url = shlex.quote(f"{where.url}/v1/chat/completions")
-    body = shlex.quote(json.dumps(question, separators=(",", ":")))
+    # Readable if the output can contain it; JSON's escapes otherwise.
+    escaped = (sys.stdout.encoding or "").lower() != "utf-8"
+    body = shlex.quote(json.dumps(question, ensure_ascii=escaped, separators=(",", ":")))
     socket_option, note = "", ""
     if where.path is not None:
         socket_option, note = f"--unix-socket {shlex.quote(where.path)} ", " over that socket"
@@ -240,5 +253,5 @@ def check(environment: Mapping[str, str], *, wait: bool, as_json: bool = False, 
         )
     except KeyboardInterrupt:
         return INTERRUPTED
-    report(banner(where, settings.model_id), where, settings.model_id, None)
+    report(banner(where, settings.model_id, sample_question(where, TIMEOUT_S)), where, settings.model_id, None)
     return HEALTHY

@@ -15,10 +15,11 @@ from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
 from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.index import SearchUnavailableError
 from brunix_twisted.embedded.logs import log_to_standard_error
-from brunix_twisted.embedded.options import OptionError, Options, parse
+from brunix_twisted.embedded.options import OptionError, Options, default_docs, parse
 from brunix_twisted.embedded.pacing import Pace
 from brunix_twisted.embedded.passages import Passage, passages_of_all
 from brunix_twisted.embedded.retrieval import Retriever
+from brunix_twisted.embedded.samples import SHIPPED, sample_questions
 from brunix_twisted.embedded.server import EngineServer, ListenAddress, ListenError
 from brunix_twisted.embedded.servicer import Servicer
 
@@ -52,7 +53,9 @@ def _run() -> int:
         golden = _golden(options.golden)
         retriever = Retriever(passages)
         assistant = Assistant(retriever, SessionHistory())
-        server = _start_server(Servicer(assistant, golden, Pace(options.tokens_per_second)), options)
+        questions = SHIPPED if options.docs == default_docs() else sample_questions(passages, retriever)
+        servicer = Servicer(assistant, golden, Pace(options.tokens_per_second))
+        server = _start_server(servicer, options, questions)
     except SearchUnavailableError:
         return _fail("SQLite's FTS5 extension is missing; use a Python whose sqlite3 module includes it")
     except OptionError as error:
@@ -96,9 +99,10 @@ def _golden(path: Path) -> tuple[GoldenQuestion, ...]:
         raise OptionError.of("golden", path, f"it must be UTF-8 with one JSON object per line ({error})") from error
 
 
-def _start_server(servicer: Servicer, options: Options) -> EngineServer:
+def _start_server(servicer: Servicer, options: Options, questions: tuple[str, ...]) -> EngineServer:
+    address = ListenAddress("127.0.0.1", 0) if options.evaluate else options.listen
     try:
-        return EngineServer(servicer, ListenAddress("127.0.0.1", 0) if options.evaluate else options.listen)
+        return EngineServer(servicer, address, lambda: questions)
     except ListenError as error:
         reason = f"it must be host:port, an address of this machine and a free port ({error})"
         raise OptionError.of("listen", options.listen, reason) from error

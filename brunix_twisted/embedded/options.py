@@ -67,9 +67,13 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
         except ValueError as error:
             raise OptionError.of(name, text, allowed) from error
 
+    def folder(text: str) -> Path:
+        # Only a shell replaces the tilde: a unit of systemd does not, and neither does a compose file.
+        return Path(text).expanduser()
+
     return Options(
         listen=value("listen", "localhost:50051", _address, "it must be host:port, with a port from 0 (any) to 65535"),
-        docs=value("docs", str(default_docs()), Path, "it must be a folder"),
+        docs=value("docs", str(default_docs()), folder, "it must be a folder"),
         tokens_per_second=value("tokens_per_second", "0", _rate, "it must be a number, 0 (no limit) or more"),
         golden=value("golden", str(_PACKAGE / "golden.jsonl"), Path, "it must be a file"),
         evaluate=arguments.evaluate,

@@ -1,7 +1,9 @@
 """The gRPC server of the engine: listening, health, reflection and stopping."""
 
 import errno
+import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Final
@@ -34,6 +36,11 @@ _OPTIONS: Final = (
 )
 
 
+# Trailing metadata of a health check: a JSON list of questions that the documents answer. The engine's contract has no
+# place for them, and callers that do not know the name ignore it.
+SAMPLE_QUESTIONS: Final = "brunix-sample-questions-bin"
+
+
 class ListenError(Exception):
     """The engine cannot listen on the address; the text says why."""
 
@@ -50,14 +57,31 @@ class ListenAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class _HealthServicer(health.HealthServicer):
+    """gRPC's health service, which also reports the sample questions."""
+
+    def __init__(self, sample_questions: Callable[[], tuple[str, ...]]) -> None:
+        super().__init__()
+        self._sample_questions = sample_questions
+
+    def Check(  # noqa: N802 - the protocol's name
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        questions = json.dumps(self._sample_questions(), ensure_ascii=False)
+        context.set_trailing_metadata(((SAMPLE_QUESTIONS, questions.encode()),))
+        return super().Check(request, context)
+
+
 class EngineServer:
     """A running engine. Call its methods only on the thread that created it."""
 
-    def __init__(self, servicer: Servicer, address: ListenAddress) -> None:
+    def __init__(
+        self, servicer: Servicer, address: ListenAddress, sample_questions: Callable[[], tuple[str, ...]] = tuple
+    ) -> None:
         """Listen, serve, and set the health to SERVING. Raises ListenError."""
         self._pool = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, thread_name_prefix="call")
         self._server = grpc.server(self._pool, options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
-        self._health = health.HealthServicer()
+        self._health = _HealthServicer(sample_questions)
         brunix_pb2_grpc.add_AssistanceEngineServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)

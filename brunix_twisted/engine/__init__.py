@@ -107,6 +107,9 @@ class Engine(Protocol):
     Create it after twistd forks: gRPC's threads do not survive a fork. The first call opens the connection.
     """
 
+    sample_questions: tuple[str, ...]
+    """Questions to offer to users, as the engine reported them at its last health check. Most engines report none."""
+
     def call(self, question: Question) -> Call:
         """Prepare a call. The time that it waits from now on counts towards its timeout."""
 

@@ -24,6 +24,7 @@ from brunix_twisted._pb import brunix_pb2_grpc
 from brunix_twisted.engine import ConnectionLimits, Tls, keeps_sessions
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.retry import RetryBudget
+from brunix_twisted.engine.sample_questions import sample_questions
 from brunix_twisted.engine.status_mapping import failure, status_name, truncated, unhealthy_reason
 from brunix_twisted.engine.text_queue import TextBuffer
 from brunix_twisted.errors import GatewayError
@@ -203,6 +204,7 @@ class AioEngine:
         :param target: see :func:`brunix_twisted.engine.connection.open_channel`.
         :param timeout_s: the deadline of one call in seconds, from its start to the end of the answer.
         """
+        self.sample_questions: tuple[str, ...] = ()
         self._target = target
         self._keeps_sessions = keeps_sessions(target)
         self._timeout_s = timeout_s
@@ -248,9 +250,10 @@ class AioEngine:
 
     async def _check(self, timeout_s: float) -> str | None:
         try:
-            return unhealthy_reason(
-                await self._connection.health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
-            )
+            call = self._connection.health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+            response = await call
+            self.sample_questions = sample_questions(await call.trailing_metadata())
+            return unhealthy_reason(response)
         except grpc.RpcError as error:
             return unhealthy_reason(error)
 

@@ -23,6 +23,7 @@ from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
 from brunix_twisted.engine import ConnectionLimits, Tls, keeps_sessions
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.retry import RetryBudget
+from brunix_twisted.engine.sample_questions import sample_questions
 from brunix_twisted.engine.status_mapping import failure, status_name, truncated, unhealthy_reason
 from brunix_twisted.engine.text_queue import TextQueue
 from brunix_twisted.engine.wakeup import ReactorWaker
@@ -244,6 +245,7 @@ class BlockingEngine:
         :param workers: maximum number of concurrent calls. The caller queues further calls.
         :raises OSError: a certificate or key file cannot be read.
         """
+        self.sample_questions: tuple[str, ...] = ()
         self._reactor = reactor
         self._timeout_s = timeout_s
         self._keeps_sessions = keeps_sessions(target)
@@ -291,7 +293,9 @@ class BlockingEngine:
 
     def _check(self, timeout_s: float) -> str | None:
         try:
-            return unhealthy_reason(self._health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s))
+            response, call = self._health.Check.with_call(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+            self.sample_questions = sample_questions(call.trailing_metadata())
+            return unhealthy_reason(response)
         except grpc.RpcError as error:
             return unhealthy_reason(error)
         except ValueError:

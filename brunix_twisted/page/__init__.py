@@ -6,8 +6,9 @@ The files are a fixed list, read once. A URL is looked up in the list and never 
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from typing import Final
@@ -33,6 +34,7 @@ FILES: Final[Mapping[str, bytes]] = {
     "sources.js": b"text/javascript; charset=utf-8",
     "sse.js": b"text/javascript; charset=utf-8",
     "status.js": b"text/javascript; charset=utf-8",
+    "suggestions.js": b"text/javascript; charset=utf-8",
     "turn.js": b"text/javascript; charset=utf-8",
     "messages.js": b"text/javascript; charset=utf-8",
     "vendor/markdown-it.esm.min.mjs": b"text/javascript; charset=utf-8",
@@ -40,6 +42,7 @@ FILES: Final[Mapping[str, bytes]] = {
 """Each file's path in this folder, and its content type."""
 
 CLIENTS: Final = "clients.json"
+QUESTIONS: Final = "questions.json"
 
 # No resources of other origins, no inline scripts and styles, and no parsing of text as HTML: an engine's answer stays
 # text.
@@ -94,6 +97,11 @@ def load() -> Mapping[str, Asset]:
     assets = {name: _asset(folder.joinpath(name).read_bytes(), kind) for name, kind in FILES.items()}
     assets[CLIENTS] = _asset(connect.clients_json(), b"application/json; charset=utf-8")
     return assets
+
+
+def questions(sample_questions: Sequence[str]) -> Asset:
+    """Return ``questions.json``: the questions that the page offers."""
+    return _asset(json.dumps({"questions": sample_questions}).encode(), b"application/json; charset=utf-8")
 
 
 def _asset(body_bytes: bytes, content_type: bytes) -> Asset:

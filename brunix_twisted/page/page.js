@@ -5,6 +5,7 @@ import { ask } from "./ask.js";
 import { Connect } from "./connect.js";
 import { session, setSession } from "./session.js";
 import { StatusMonitor } from "./status.js";
+import { showSuggestions } from "./suggestions.js";
 import { Turn } from "./turn.js";
 
 const $ = (id) => document.getElementById(id);
@@ -15,6 +16,7 @@ const connect = new Connect($("connect"), (id) => history.replaceState(null, "",
 
 const monitor = new StatusMonitor((status) => {
   const section = $("status");
+  if (status.state === "ok" && section.dataset.state !== "ok") showSuggestions($("suggestions"));
   section.dataset.state = status.state;
   for (const [id, text] of [
     ["headline", status.headline],

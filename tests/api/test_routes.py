@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from brunix_twisted.engine.sample_questions import METADATA
 from endpoints import (
     CHAT,
     COMPLETIONS,
@@ -452,3 +453,39 @@ async def test_host_does_not_matter_to_routing(gateway: RunningGateway, host: st
     """A strange Host header would be answered with a traceback."""
     reply = await gateway.ask("GET", "/v1/models", headers={"Host": host})
     assert reply.status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_sample_questions(gateway: RunningGateway, engine: ScriptedEngine) -> None:
+    """The page offers the questions that the engine reports with its health."""
+    engine.health.trailing_metadata = ((METADATA, json.dumps(["¿Cuándo?", "What is Floop?"]).encode()),)
+    reply = await gateway.ask("GET", "/page/questions.json")
+    assert (reply.status, reply.json()) == (200, {"questions": ["¿Cuándo?", "What is Floop?"]})
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        (),
+        ((METADATA, b"no JSON"),),
+        ((METADATA, b"[" * 5000),),
+        ((METADATA, b"3"),),
+        ((METADATA, json.dumps([3, " ", "?" * 5000]).encode()),),
+    ],
+    ids=["nothing", "no JSON", "nested", "no list", "no questions"],
+)
+@pytest_twisted.ensureDeferred
+async def test_no_sample_questions(
+    gateway: RunningGateway, engine: ScriptedEngine, reported: tuple[tuple[str, bytes], ...]
+) -> None:
+    """Without valid questions the list is empty, and the engine stays healthy."""
+    engine.health.trailing_metadata = reported
+    assert (await gateway.ask("GET", "/page/questions.json")).json() == {"questions": []}
+    assert (await gateway.ask("GET", "/health")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_sample_questions_without_an_engine(gateway: RunningGateway, engine: ScriptedEngine) -> None:
+    """Without an engine, the list is empty, and not an error."""
+    engine.stop()
+    assert (await gateway.ask("GET", "/page/questions.json")).json() == {"questions": []}

@@ -354,6 +354,28 @@ def test_waiting_ends_with_the_banner(serve: Serve, command: Sequence[str]) -> N
 
 
 @pytest.mark.parametrize(
+    ("body_bytes", "encoding", "asked"),
+    [
+        (b'{"status": "ok", "questions": ["What is \'Floop\'?", "When?"]}', "utf-8", "What is 'Floop'?"),
+        ('{"status": "ok", "questions": ["¿Qué es?"]}'.encode(), "utf-8", "¿Qué es?"),
+        ('{"status": "ok", "questions": ["¿Qué es?"]}'.encode(), "ascii", "¿Qué es?"),
+        (b'{"status": "ok", "questions": []}', "utf-8", health_check.DEFAULT_QUESTION),
+        (b'{"status": "ok", "questions": [3]}', "utf-8", health_check.DEFAULT_QUESTION),
+        (b'{"status": "ok", "questions": ["a\\u001b[2J"]}', "utf-8", health_check.DEFAULT_QUESTION),
+        (b'{"status": "ok", "questions": 3}', "utf-8", health_check.DEFAULT_QUESTION),
+    ],
+)
+def test_the_line_to_try_asks_about_the_documents(serve: Serve, body_bytes: bytes, encoding: str, asked: str) -> None:
+    """The line asks what the documents answer; an engine that reports no question gets one that fits any."""
+    listen, paths = serve(body_bytes=body_bytes)
+    done = run(listen, command=WAIT, PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(words_to_try(done.stdout)[-1])["messages"] == [{"role": "user", "content": asked}]
+    assert ("¿" in done.stdout) == ("¿" in asked and encoding == "utf-8")
+    assert paths[-1].startswith("/page/questions.json ")
+
+
+@pytest.mark.parametrize(
     ("command", "name"),
     [
         (HEALTH, "brunix health"),

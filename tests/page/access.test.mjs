@@ -142,6 +142,7 @@ async function walked(page) {
 
 test("who has no mouse could not reach something, or not see where he is", async (t) => {
   const page = await opened(t, BRUNIX_URL);
+  await page.waitForSelector("#suggestions button");
   const suggestions = await page.$$eval("#suggestions button", (buttons) => buttons.map((each) => each.textContent));
   assert.deepEqual(await walked(page), ["skip", "Ask", "Connect", "theme", ...suggestions, "question", "send"]);
 });

@@ -229,6 +229,7 @@ test("several sources would be mixed up, or other text lost", async (t) => {
 
 test("the questions to begin with would have no answer", async (t) => {
   const page = await opened(t, BRUNIX_URL);
+  await page.waitForSelector("#suggestions button");
   const suggestions = await textsOf(page, "#suggestions button");
   assert.ok(suggestions.length >= 2);
   for (const [number, words] of suggestions.entries()) {
@@ -238,6 +239,13 @@ test("the questions to begin with would have no answer", async (t) => {
     assert.equal(await textOf(page, ".turn .question"), words);
     assert.ok(await page.$(".sources li"), words);
   }
+});
+
+test("questions would be offered that the engine's documents do not answer", async (t) => {
+  // The scripted engine reports none.
+  const page = await opened(t, SCRIPTED_URL);
+  await page.waitForNetworkIdle({ idleTime: 200 });
+  assert.equal(await page.$eval("#suggestions", (list) => list.hidden), true);
 });
 
 test("a Japanese user's Enter would send half a word", async (t) => {

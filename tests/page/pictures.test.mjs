@@ -36,5 +36,6 @@ test("the picture of the page would be missing or heavy: dark", async (t) => {
 
 test("the picture of the page would be missing or heavy: phone", async (t) => {
   const page = await opened(t, URL, { viewport: { width: 390, height: 780, isMobile: true, hasTouch: true }, scale: 2 });
+  await page.waitForSelector("#suggestions button");
   await taken(page, "phone");
 });

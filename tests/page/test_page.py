@@ -13,7 +13,7 @@ import pytest_twisted
 
 from brunix_twisted import connect
 from brunix_twisted.config.allowed_hosts import Hosts
-from brunix_twisted.page import CLIENTS, FILES, HTML, load, wants_page
+from brunix_twisted.page import CLIENTS, FILES, HTML, QUESTIONS, load, wants_page
 from gateways import RunningGateway, run_gateway, stop_gateway
 from paths import ROOT, TESTS
 from scripted_engine import ScriptedEngine
@@ -266,7 +266,7 @@ def test_what_the_page_names() -> None:
         for path in re.findall(r'from "\./([^"]+)"', text):
             assert path in FILES, f"{name}: {path}"
         for path in re.findall(r'fetch\("page/([^"]+)"', text):
-            assert path in load(), f"{name}: {path}"
+            assert path in {*load(), QUESTIONS}, f"{name}: {path}"
 
 
 def test_what_is_not_our_own() -> None:

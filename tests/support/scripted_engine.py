@@ -64,6 +64,18 @@ def _serialize(message: brunix_pb2.AgentResponse | bytes) -> bytes:
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
+class _Health(health.HealthServicer):
+    """The health service. Its checks can have trailing metadata, as the embedded engine's do."""
+
+    trailing_metadata: tuple[tuple[str, bytes], ...] = ()
+
+    def Check(  # noqa: N802 - the protocol's name
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        context.set_trailing_metadata(self.trailing_metadata)
+        return super().Check(request, context)
+
+
 class ScriptedEngine:
     """The two rpcs that are asked, and their server, which listens as soon as it is made."""
 
@@ -87,7 +99,7 @@ class ScriptedEngine:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("brunix.AssistanceEngine", handlers),)
         )
-        self.health = health.HealthServicer()
+        self.health = _Health()
         if with_health:
             health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
             self.health.set("", health_pb2.HealthCheckResponse.SERVING)
