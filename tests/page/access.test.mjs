@@ -161,7 +161,7 @@ test("who has no mouse could not ask, stop or copy", async (t) => {
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter"); // the skip link
   assert.equal((await focused(page)).name, "main");
-  for (let press = 0; press < 4; press++) await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab"); // the scripted engine reports no questions to offer
   assert.equal((await focused(page)).name, "question");
   const word = tag();
   await ask(page, script(word, { hang: true }));
