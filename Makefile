@@ -135,7 +135,7 @@ $(VENV)-audit/installed: | $(BIN)/python
 # For Python 3.11, the oldest supported: what is locked for it installs on the newer ones too.
 lock: $(VENV)-audit/installed  ## pin the dependencies of the gateway and of its wheel's build, with hashes
 	$(VENV)-audit/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
-	    --no-emit-trusted-host --no-header --upgrade --extra tls --extra otel --extra redis --output-file requirements.lock pyproject.toml
+	    --no-emit-trusted-host --no-header --upgrade --extra tls --extra otel --extra redis --extra documents --output-file requirements.lock pyproject.toml
 	$(VENV)-audit/bin/pip-compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links \
 	    --no-emit-trusted-host --no-header --upgrade --build-deps-for wheel --only-build-deps --allow-unsafe \
 	    --output-file requirements-build.lock pyproject.toml

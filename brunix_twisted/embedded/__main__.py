@@ -1,25 +1,28 @@
 """``python -m brunix_twisted.embedded``: start the engine, or evaluate it."""
 
+import math
 import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import attrs
 import grpc
 
 from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
 from brunix_twisted.embedded.assistant import Assistant
-from brunix_twisted.embedded.documents import Document, read_documents
+from brunix_twisted.embedded.documents import SUFFIXES
 from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
 from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.index import SearchUnavailableError
+from brunix_twisted.embedded.library import CONVERSION_BUDGET_S, Library, Snapshot
 from brunix_twisted.embedded.logs import log_to_standard_error
 from brunix_twisted.embedded.options import OptionError, Options, default_docs, parse
 from brunix_twisted.embedded.pacing import Pace
-from brunix_twisted.embedded.passages import Passage, passages_of_all
-from brunix_twisted.embedded.retrieval import Retriever
-from brunix_twisted.embedded.samples import SHIPPED, sample_questions
+from brunix_twisted.embedded.samples import SHIPPED
 from brunix_twisted.embedded.server import EngineServer, ListenAddress, ListenError
 from brunix_twisted.embedded.servicer import Servicer
 
@@ -48,46 +51,62 @@ def _run() -> int:
             # sigwait below receives these. Threads inherit the mask, so no gRPC thread is interrupted, and a signal
             # that arrives before the engine listens is not lost.
             signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
-        documents = _documents(options.docs)
-        passages = _passages(documents, options.docs)
         golden = _golden(options.golden)
-        retriever = Retriever(passages)
-        assistant = Assistant(retriever, SessionHistory())
-        questions = SHIPPED if options.docs == default_docs() else sample_questions(passages, retriever)
-        servicer = Servicer(assistant, golden, Pace(options.tokens_per_second))
-        server = _start_server(servicer, options, questions)
+        with closing(Library(options.docs)) as library:
+            snapshot = _load(library, options)
+            engine = _Engine(snapshot, golden, options)
+            with closing(engine):
+                if options.evaluate:
+                    return _evaluate(engine.address)
+                library.watch(engine.use)
+                counts = f"{snapshot.passage_count} passages of {snapshot.document_count} documents"
+                _print(f"embedded engine listening on {engine.address}: {counts}")
+                signal.sigwait(stop_signals)
+                return 0
     except SearchUnavailableError:
         return _fail("SQLite's FTS5 extension is missing; use a Python whose sqlite3 module includes it")
     except OptionError as error:
         return _fail(str(error))
-    try:
-        if options.evaluate:
-            return _evaluate(server.address)
-        _print(f"embedded engine listening on {server.address}: {len(passages)} passages of {len(documents)} documents")
-        signal.sigwait(stop_signals)
-        return 0
-    finally:
-        try:
-            server.stop()
-        finally:
-            retriever.close()
 
 
-def _documents(folder: Path) -> tuple[Document, ...]:
-    if not folder.is_dir():
-        raise OptionError.of("docs", folder, "it must be an existing folder")
+class _Engine:
+    """The server, and the documents that it answers from."""
+
+    def __init__(self, snapshot: Snapshot, golden: tuple[GoldenQuestion, ...], options: Options) -> None:
+        self._is_shipped = options.docs == default_docs()
+        self._snapshot = snapshot
+        self._assistant = Assistant(snapshot.retriever, SessionHistory())
+        self._servicer = Servicer(self._assistant, golden, Pace(options.tokens_per_second))
+        self._server = _start_server(self._servicer, options, self._sample_questions)
+        self.address = self._server.address
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._server.stop()
+
+    def use(self, snapshot: Snapshot) -> None:
+        """Answer from documents that have changed."""
+        self._snapshot = snapshot
+        self._servicer.use(attrs.evolve(self._assistant, retriever=snapshot.retriever))
+
+    def _sample_questions(self) -> tuple[str, ...]:
+        return SHIPPED if self._is_shipped else self._snapshot.sample_questions
+
+
+def _load(library: Library, options: Options) -> Snapshot:
+    """Read the documents. If there are many of the formats that take long, start with some of them."""
+    if not options.docs.is_dir():
+        raise OptionError.of("docs", options.docs, "it must be an existing folder")
     try:
-        return read_documents(folder)
+        snapshot = library.load(math.inf if options.evaluate else CONVERSION_BUDGET_S)
+        while snapshot is not None and snapshot.pending_count and not snapshot.passage_count:
+            snapshot = library.load(CONVERSION_BUDGET_S)
     except OSError as error:
-        unreadable = f"every document in it must be readable; {error.filename}: {error.strerror}"
-        raise OptionError.of("docs", folder, unreadable) from error
-
-
-def _passages(documents: tuple[Document, ...], folder: Path) -> tuple[Passage, ...]:
-    passages = passages_of_all(documents)
-    if not passages:
-        raise OptionError.of("docs", folder, "it must contain documents with text (.md, .markdown or .txt)")
-    return passages
+        raise OptionError.of("docs", options.docs, f"it must be a readable folder ({error.strerror})") from error
+    if snapshot is None or not snapshot.passage_count:
+        suffixes = ", ".join(sorted(SUFFIXES))
+        raise OptionError.of("docs", options.docs, f"it must contain documents with text ({suffixes})")
+    return snapshot
 
 
 def _golden(path: Path) -> tuple[GoldenQuestion, ...]:
@@ -99,10 +118,12 @@ def _golden(path: Path) -> tuple[GoldenQuestion, ...]:
         raise OptionError.of("golden", path, f"it must be UTF-8 with one JSON object per line ({error})") from error
 
 
-def _start_server(servicer: Servicer, options: Options, questions: tuple[str, ...]) -> EngineServer:
+def _start_server(
+    servicer: Servicer, options: Options, sample_questions: Callable[[], tuple[str, ...]]
+) -> EngineServer:
     address = ListenAddress("127.0.0.1", 0) if options.evaluate else options.listen
     try:
-        return EngineServer(servicer, address, lambda: questions)
+        return EngineServer(servicer, address, sample_questions)
     except ListenError as error:
         reason = f"it must be host:port, an address of this machine and a free port ({error})"
         raise OptionError.of("listen", options.listen, reason) from error

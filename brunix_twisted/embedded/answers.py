@@ -79,11 +79,11 @@ def answer(retriever: Retriever, weights: Mapping[str, float], *, wants_code: bo
 def citation(passage: Passage, segments: Sequence[Segment]) -> str:
     """Name the source of a quotation: file, headings and lines."""
     headings = " › ".join(passage.headings)  # noqa: RUF001 - ">" would start a quotation in Markdown
-    return "— " + ", ".join(filter(None, (f"`{passage.source}`", headings, _lines(segments))))
+    return "— " + ", ".join(filter(None, (f"`{passage.source}`", headings, _lines(segments, passage.unit))))
 
 
-def _lines(segments: Sequence[Segment]) -> str:
-    """Name the lines of some segments; adjacent segments become one range."""
+def _lines(segments: Sequence[Segment], unit: str) -> str:
+    """Name the lines, pages or paragraphs of some segments; adjacent segments become one range."""
     ranges: list[tuple[int, int]] = []
     for before, segment in zip((None, *segments), segments, strict=False):
         first, last = segment.block.first_line, segment.block.last_line
@@ -92,7 +92,7 @@ def _lines(segments: Sequence[Segment]) -> str:
         else:
             ranges.append((first, last))
     text = ", ".join(f"{first}" if first == last else f"{first}–{last}" for first, last in ranges)
-    return f"line {text}" if text.isdecimal() else f"lines {text}"
+    return f"{unit} {text}" if text.isdecimal() else f"{unit}s {text}"
 
 
 def _markdown(segments: Sequence[Segment]) -> str:

@@ -1,7 +1,7 @@
 """Split a document into blocks: paragraphs, list items, code and table rows."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 import attrs
@@ -68,7 +68,7 @@ def markdown_sections(lines: Sequence[str]) -> Iterator[Section]:
             markers.clear()
         elif token.type in ("fence", "code_block"):
             content = token.content.rstrip("\n")
-            fence = token.markup or _fence_around(content)
+            fence = token.markup or fence_around(content)
             text = f"{fence}{token.info.strip()}\n{content}\n{fence}"
             blocks.append(Block("code", text, content, *_lines(token)))
             markers.clear()
@@ -128,10 +128,20 @@ def _heading_text(inline: Token) -> str:
     return " ".join("".join(child.content for child in children if child.type in ("text", "code_inline")).split())
 
 
-def _fence_around(content: str) -> str:
+def fence_around(content: str) -> str:
     """Return a fence that is longer than any fence in the code."""
     longest = max((len(run) for run in re.findall("`+", content)), default=0)
     return "`" * max(3, longest + 1)
+
+
+def table_row(cells: Iterable[str]) -> str:
+    """Return a row of a table in Markdown."""
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |"
+
+
+def table_header(cells: Sequence[str]) -> str:
+    """Return the header of a table in Markdown: the names of its columns, and the line below them."""
+    return f"{table_row(cells)}\n|{'---|' * len(cells)}"
 
 
 def _without_relative_links(text: str) -> str:

@@ -3,6 +3,7 @@
 import math
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Final, Self
 
@@ -36,6 +37,8 @@ class Index:
         """
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        # An index that is replaced while calls still search it is closed when the last of them has ended.
+        self._close = weakref.finalize(self, self._connection.close)
         try:
             self._connection.execute(
                 "CREATE VIRTUAL TABLE chunks USING fts5("
@@ -67,7 +70,7 @@ class Index:
     def close(self) -> None:
         """Free the database. Do not search afterwards."""
         with self._lock:
-            self._connection.close()
+            self._close()
 
     def idf(self, word: str) -> float:
         """Return the square root of a word's inverse document frequency in BM25, at least 0.

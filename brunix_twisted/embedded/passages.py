@@ -7,8 +7,8 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.embedded.blocks import Block, Section, markdown_sections, text_sections
-from brunix_twisted.embedded.documents import Document
+from brunix_twisted.embedded.blocks import Block, Section
+from brunix_twisted.embedded.documents import Document, Unit
 
 # A longer section becomes several passages, split between blocks. In a long passage, a good sentence is hard to find; a
 # short one lacks context.
@@ -20,7 +20,10 @@ _NOT_IN_ANCHOR: Final = re.compile(r"[^\w\- ]")
 
 @attrs.frozen
 class Passage:
-    """Some blocks under one heading of one document. Lines count from 1; the last line is included."""
+    """Some blocks under one heading of one document. Lines count from 1; the last line is included.
+
+    For a PDF, lines are pages, and for a Word file paragraphs: ``unit`` says so.
+    """
 
     source: str
     title: str
@@ -28,6 +31,7 @@ class Passage:
     first_line: int
     last_line: int
     blocks: tuple[Block, ...]
+    unit: Unit = "line"
 
     @property
     def body(self) -> str:
@@ -47,9 +51,8 @@ def anchor(heading: str) -> str:
 
 def passages_of(document: Document) -> tuple[Passage, ...]:
     """Split a document into passages, in order; skip sections without text."""
-    sections = tuple(markdown_sections(document.lines) if document.is_markdown else text_sections(document.lines))
     title = next(
-        (section.headings[0] for section in sections if section.headings),
+        (section.headings[0] for section in document.sections if section.headings),
         PurePosixPath(document.source).stem.replace("-", " ").replace("_", " "),
     )
     return tuple(
@@ -60,8 +63,9 @@ def passages_of(document: Document) -> tuple[Passage, ...]:
             first_line=blocks[0].first_line,
             last_line=blocks[-1].last_line,
             blocks=blocks,
+            unit=document.unit,
         )
-        for section in sections
+        for section in document.sections
         for blocks in _pack(section)
     )
 

@@ -34,6 +34,10 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
         self._golden = golden
         self._pace = pace
 
+    def use(self, assistant: Assistant) -> None:
+        """Answer with another assistant from now on; running calls keep theirs. Any thread may call it."""
+        self._assistant = assistant
+
     def AskAgent(  # noqa: N802 - the contract's name
         self, request: brunix_pb2.AgentRequest, context: grpc.ServicerContext
     ) -> Iterator[brunix_pb2.AgentResponse]:

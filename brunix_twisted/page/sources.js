@@ -4,7 +4,7 @@
 //
 // Only a paragraph that matches completely is a citation.
 
-const CITATION = /^— `([^`\n]+)`(?:, ([^\n]+))?, (lines? \d+(?:–\d+)?(?:, \d+(?:–\d+)?)*)$/;
+const CITATION = /^— `([^`\n]+)`(?:, ([^\n]+))?, ((?:line|page|paragraph)s? \d+(?:–\d+)?(?:, \d+(?:–\d+)?)*)$/;
 const BEGINNING = /^—(?: (?:`[^\n]*)?)?$/;
 
 // Returns { file, headings, lines } of a paragraph's Markdown; null if it is not a citation.

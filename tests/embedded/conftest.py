@@ -11,7 +11,7 @@ import pytest
 
 from brunix_twisted._pb import brunix_pb2_grpc
 from brunix_twisted.embedded.assistant import Assistant
-from brunix_twisted.embedded.documents import Document, lines_of, read_documents
+from brunix_twisted.embedded.documents import read_documents, text_document
 from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
 from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.pacing import Pace
@@ -99,7 +99,7 @@ def split() -> Callable[..., tuple[Passage, ...]]:
     """Return a function that splits a text into passages."""
 
     def passages(text: str, source: str = "page.md") -> tuple[Passage, ...]:
-        return passages_of(Document(source, lines_of(text), is_markdown=source.endswith(".md")))
+        return passages_of(text_document(source, text))
 
     return passages
 

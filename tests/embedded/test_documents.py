@@ -1,10 +1,18 @@
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from brunix_twisted.embedded.documents import decode, lines_of, read_documents
-
-UNREADABLE = Path("/proc/self/mem")
+from brunix_twisted.embedded.documents import (
+    DocumentError,
+    check_size,
+    decode,
+    lines_of,
+    list_files,
+    read_documents,
+    text_of,
+)
 
 
 def test_subfolders(corpus: Path) -> None:
@@ -47,15 +55,54 @@ def test_line_ends() -> None:
     assert lines_of("a\r\nb\rc\nd\x0ce\u2028f") == ("a", "b", "c", "d\x0ce\u2028f")
 
 
-@pytest.mark.skipif(not UNREADABLE.exists(), reason="there is no file that not even the superuser can read")
-def test_unreadable_document(tmp_path: Path) -> None:
-    """An unreadable document is an error."""
-    (tmp_path / "page.md").symlink_to(UNREADABLE)
-    with pytest.raises(OSError, match=r".+"):
-        read_documents(tmp_path)
-
-
 def test_unreadable_folder(tmp_path: Path) -> None:
-    """A folder that cannot be listed is an error."""
+    """A folder that does not exist is an error; a file or a folder in it that cannot be read is not."""
     with pytest.raises(FileNotFoundError):
-        read_documents(tmp_path / "missing")
+        list_files(tmp_path / "missing")
+    (tmp_path / "nothing.md").symlink_to("missing")
+    os.mkfifo(tmp_path / "pipe.md")
+    assert not list_files(tmp_path).files
+
+
+def test_what_is_listed(tmp_path: Path) -> None:
+    """Known formats are listed by path, others that users expect are counted, and temporary files are left out."""
+    for name in ("b.md", "a.HTML", "c/d.docx", "c/~$d.docx", "e.pptx", "f.py", "node_modules/x/readme.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    listing = list_files(tmp_path)
+    assert list(listing.files) == ["a.HTML", "b.md", "c/d.docx"]
+    assert listing.unsupported == {".pptx": 1}
+
+
+def test_strange_names(tmp_path: Path) -> None:
+    """A file whose name is not UTF-8, or has a line end, is read, and can be cited."""
+    for name in (b"caf\xe9.md", b"two\nlines.md"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("# Coffee\n\nIt is hot.")
+    sources = [document.source for document in read_documents(tmp_path)]
+    assert sources == ["caf\ufffd.md", "two\ufffdlines.md"]
+
+
+def test_pdf_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pypdf, PDF files are counted and not listed."""
+    (tmp_path / "a.pdf").write_bytes(b"%PDF")
+    assert list(list_files(tmp_path).files) == ["a.pdf"]
+    monkeypatch.setitem(sys.modules, "pypdf", None)
+    listing = list_files(tmp_path)
+    assert (dict(listing.files), listing.unsupported) == ({}, {".pdf": 1})
+
+
+def test_no_text(tmp_path: Path) -> None:
+    """A binary file with the suffix of a text file is not read as text; UTF-16 is."""
+    (tmp_path / "a.txt").write_bytes(bytes(range(256)) * 2 + b"\0" * 100)
+    with pytest.raises(DocumentError, match="not a text file"):
+        text_of(tmp_path / "a.txt")
+    (tmp_path / "b.txt").write_text("plain", "utf-16")
+    assert text_of(tmp_path / "b.txt") == "plain"
+
+
+def test_large_file(tmp_path: Path) -> None:
+    """A log of many megabytes is not read."""
+    with (tmp_path / "log.txt").open("wb") as file:
+        file.truncate(9 * 1024 * 1024)
+    with pytest.raises(DocumentError, match="larger than 8 MiB"):
+        check_size(list_files(tmp_path).files["log.txt"])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brunix_twisted.embedded.documents import Document, lines_of
+from brunix_twisted.embedded.documents import lines_of, text_document
 from brunix_twisted.embedded.passages import MAX_PASSAGE_CHARACTERS, Passage, anchor, passages_of
 
 Split = Callable[..., tuple[Passage, ...]]
@@ -181,7 +181,7 @@ def test_anchors() -> None:
 def test_any_text(text: str) -> None:
     """No text makes the split fail."""
     lines = lines_of(text)
-    for passage in passages_of(Document("page.md", lines, is_markdown=True)):
+    for passage in passages_of(text_document("page.md", text)):
         assert 1 <= passage.first_line <= passage.last_line <= len(lines)
         assert passage.blocks
         assert passage.body.strip()

@@ -26,6 +26,7 @@ OUTSIDE = {
     "msgspec": {"dialects"},
     "prometheus_client": {"observability/metrics"},
     "markdown_it": {"embedded"},
+    "pypdf": {"embedded/pdf_files"},
     "backports": {"dialects"},
     "opentelemetry": {"observability/tracing", "observability/spans"},
 }

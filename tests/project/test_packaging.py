@@ -72,7 +72,7 @@ def test_install(wheel: Path, python: Path, tmp_path: Path, *, editable: bool) -
     assert "brunix" not in twistd_help(python, tmp_path)
 
 
-@pytest.mark.parametrize("extra", ["", "tls", "otel"])
+@pytest.mark.parametrize("extra", ["", "tls", "otel", "redis", "documents"])
 def test_lock(extra: str) -> None:
     """Everything that an operator may install is pinned, so that it is audited, with and without the extras."""
     locked = dict(re.findall(r"^([a-z0-9.-]+)==([^ ]+)", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE))
