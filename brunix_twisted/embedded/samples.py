@@ -53,6 +53,10 @@ _ONLY_VERBS: Final = _words("""
     install integrate migrate prepare publish remove rename replace rotate send submit sync troubleshoot uninstall
     update upgrade verify write
 """)
+_COMPOUNDS: Final = _words("""
+    checklist command commands errors flags guide guidelines history instructions log notes options policy process
+    requirements script scripts settings steps template
+""")
 _OBJECT: Final = re.compile(
     r"(?:a|all|an|and|another|from|in|into|it|my|off|on|one|our|out|the|to|up|with|your)\b", re.IGNORECASE
 )
@@ -202,6 +206,8 @@ def _task(heading: str, title: str, in_sentence: _Casing) -> str:
     if verb := _GERUNDS.get(first.lower(), ""):
         return _mine(f"{verb} {in_sentence(rest)}")
     is_order = first.lower() in _VERBS and (_OBJECT.match(rest) or first.lower() in _ONLY_VERBS)
+    # "Install options" are options for installing.
+    is_order = is_order and rest.rpartition(" ")[2].lower() not in _COMPOUNDS
     return _mine(f"{first.lower()} {in_sentence(rest)}") if is_order else ""
 
 

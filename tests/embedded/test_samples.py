@@ -35,6 +35,7 @@ def samples(*passages: Passage) -> tuple[str, ...]:
         ("# Floop\nFloop is a tool for the people who fold maps.", "What is Floop?"),
         ("# Pipeline\nThe pipeline is a set of jobs that you start.", "What is the pipeline?"),
         ("# 3.2 Checkpoints\nIf you need the old state, use the checkpoints.", "What should I know about checkpoints?"),
+        ("# Install options\nWhen you install it, these are the options.", "What should I know about install options?"),
         ("# Vacaciones\nCada empleado tiene veinte días de vacaciones al año.", "Vacaciones"),
     ],
 )

@@ -66,6 +66,8 @@ for (const [paragraph, expected] of [
   ["— `a/b c.md`, Who, what, and why, lines 3–4, 9", ["a/b c.md", "Who, what, and why", "lines 3–4, 9"]],
   ["— `notes.txt`, line 1", ["notes.txt", "", "line 1"]],
   ["— `x.md`, The `stop` order › `twistd`, lines 1–2", ["x.md", "The `stop` order › `twistd`", "lines 1–2"]],
+  ["— `a.pdf`, Holidays, pages 3–4", ["a.pdf", "Holidays", "pages 3–4"]],
+  ["— `a.docx`, paragraph 7", ["a.docx", "", "paragraph 7"]],
   ["— `settings.md`, Settings", null],
   ["— settings.md, Settings, line 24", null],
   ["As — `settings.md`, Settings, line 24", null],
