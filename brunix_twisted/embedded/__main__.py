@@ -25,6 +25,7 @@ from brunix_twisted.embedded.pacing import Pace
 from brunix_twisted.embedded.samples import SHIPPED
 from brunix_twisted.embedded.server import EngineServer, ListenAddress, ListenError
 from brunix_twisted.embedded.servicer import Servicer
+from brunix_twisted.embedded.writing import Writer
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EVALUATION_TIMEOUT_S: Final = 600
@@ -76,7 +77,8 @@ class _Engine:
         self._is_shipped = options.docs == default_docs()
         self._snapshot = snapshot
         self._assistant = Assistant(snapshot.retriever, SessionHistory())
-        self._servicer = Servicer(self._assistant, golden, Pace(options.tokens_per_second))
+        writer = Writer(options.model) if options.model and not options.evaluate else None
+        self._servicer = Servicer(self._assistant, golden, Pace(options.tokens_per_second), writer)
         self._server = _start_server(self._servicer, options, self._sample_questions)
         self.address = self._server.address
 

@@ -2,12 +2,14 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn, Self, TypeVar
 
 import attrs
 
+from brunix_twisted.embedded.language_model import MAX_TOTAL_S, LanguageModel, base_url
 from brunix_twisted.embedded.server import ListenAddress
 
 VARIABLES: Final = {
@@ -15,8 +17,15 @@ VARIABLES: Final = {
     "docs": "BRUNIX_DOCS",
     "tokens_per_second": "BRUNIX_ENGINE_TOKENS_PER_SECOND",
     "golden": "BRUNIX_GOLDEN",
+    "llm_url": "BRUNIX_LLM_URL",
+    "llm_model": "BRUNIX_LLM_MODEL",
+    "llm_timeout_s": "BRUNIX_LLM_TIMEOUT_S",
+    "llm_key": "BRUNIX_LLM_KEY",
 }
 """The environment variable of each option."""
+
+# Every user of the machine can read a command line.
+_VARIABLES_ONLY: Final = frozenset({"llm_key"})
 
 _PACKAGE: Final = Path(__file__).resolve().parent
 _MAX_PORT: Final = 65535
@@ -30,18 +39,23 @@ class OptionError(Exception):
     @classmethod
     def of(cls, name: str, value: object, allowed: str) -> Self:
         """Name an option, its value and what is allowed."""
-        text = f"{VARIABLES[name]} (--{name.replace('_', '-')}) is {str(value)!r}: {allowed}"
+        option = "" if name in _VARIABLES_ONLY else f" (--{name.replace('_', '-').removesuffix('-s')})"
+        text = f"{VARIABLES[name]}{option} is {str(value)!r}: {allowed}"
         return cls(" ".join(text.split()))
 
 
 @attrs.frozen
 class Options:
-    """The engine's options. ``evaluate`` makes the command evaluate the engine instead of serving it."""
+    """The engine's options. ``evaluate`` makes the command evaluate the engine instead of serving it.
+
+    Without a ``model``, answers are quotations.
+    """
 
     listen: ListenAddress
     docs: Path
     tokens_per_second: float
     golden: Path
+    model: LanguageModel | None
     evaluate: bool
 
 
@@ -59,23 +73,32 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
     arguments = _parser().parse_args(argv)
 
     def value(name: str, default: str, convert: Callable[[str], T], allowed: str) -> T:
-        text = getattr(arguments, name)
+        text = None if name in _VARIABLES_ONLY else getattr(arguments, name)
         if text is None:
             text = environ.get(VARIABLES[name]) or default
         try:
             return convert(text)
         except ValueError as error:
-            raise OptionError.of(name, text, allowed) from error
+            raise OptionError.of(name, "…" if name in _VARIABLES_ONLY else text, allowed) from error
 
     def folder(text: str) -> Path:
         # Only a shell replaces the tilde: a unit of systemd does not, and neither does a compose file.
         return Path(text).expanduser()
 
+    url = value("llm_url", "", _url, "it must be the base URL of an API, such as http://localhost:11434/v1")
+    name = value("llm_model", "", str.strip, "it must be the name of a model")
+    key = value("llm_key", "", _key, "it must be printable ASCII")
+    timeout_s = value(
+        "llm_timeout_s", "30", _timeout, f"it must be a number of seconds, more than 0 and at most {MAX_TOTAL_S:g}"
+    )
+    if url and not name:
+        raise OptionError(f"{VARIABLES['llm_model']} (--llm-model) is not set: name a model of {url}")
     return Options(
         listen=value("listen", "localhost:50051", _address, "it must be host:port, with a port from 0 (any) to 65535"),
         docs=value("docs", str(default_docs()), folder, "it must be a folder"),
         tokens_per_second=value("tokens_per_second", "0", _rate, "it must be a number, 0 (no limit) or more"),
         golden=value("golden", str(_PACKAGE / "golden.jsonl"), Path, "it must be a file"),
+        model=LanguageModel(url, name, key, timeout_s) if url else None,
         evaluate=arguments.evaluate,
     )
 
@@ -112,6 +135,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="questions for an evaluation (BRUNIX_GOLDEN; default: those that are shipped)",
     )
+    parser.add_argument(
+        "--llm-url",
+        metavar="URL",
+        help="OpenAI-compatible API of a language model that writes the answers (BRUNIX_LLM_URL; default: none)",
+    )
+    parser.add_argument("--llm-model", metavar="NAME", help="the model's name (BRUNIX_LLM_MODEL)")
+    parser.add_argument(
+        "--llm-timeout",
+        dest="llm_timeout_s",
+        metavar="SECONDS",
+        help="how long the model may send nothing (BRUNIX_LLM_TIMEOUT_S; default: 30)",
+    )
     parser.add_argument("--evaluate", action="store_true", help="run an evaluation, print its result and exit")
     return parser
 
@@ -127,6 +162,23 @@ def _address(text: str) -> ListenAddress:
     if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 <= int(port) <= _MAX_PORT:
         raise ValueError(text)
     return ListenAddress(host, int(port))
+
+
+def _url(text: str) -> str:
+    return base_url(text) if text else ""
+
+
+def _key(text: str) -> str:
+    if not re.fullmatch(r"[ -~]*", text.strip()):
+        raise ValueError(text)
+    return text.strip()
+
+
+def _timeout(text: str) -> float:
+    timeout_s = _rate(text)
+    if not 0 < timeout_s <= MAX_TOTAL_S:
+        raise ValueError(text)
+    return timeout_s
 
 
 def _rate(text: str) -> float:

@@ -14,7 +14,10 @@ from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
 from brunix_twisted.embedded.assistant import Assistant, Reply
 from brunix_twisted.embedded.evaluation import evaluate
 from brunix_twisted.embedded.golden import GoldenQuestion
+from brunix_twisted.embedded.history import Turn
+from brunix_twisted.embedded.language_model import ModelError
 from brunix_twisted.embedded.pacing import Pace
+from brunix_twisted.embedded.writing import Writer, Writing
 
 log: Final = logging.getLogger("brunix.embedded")
 
@@ -28,11 +31,18 @@ _EDITOR_FIELDS: Final = ("editor_content", "selected_text", "extra_context")
 class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
     """The rpcs of the engine's contract."""
 
-    def __init__(self, assistant: Assistant, golden: tuple[GoldenQuestion, ...], pace: Pace) -> None:
-        """Answer with the assistant at the given pace; evaluate with the golden questions."""
+    def __init__(
+        self,
+        assistant: Assistant,
+        golden: tuple[GoldenQuestion, ...],
+        pace: Pace,
+        writer: Writer | None = None,
+    ) -> None:
+        """Answer with the assistant at the given pace, or with a writer; evaluate with the golden questions."""
         self._assistant = assistant
         self._golden = golden
         self._pace = pace
+        self._writer = writer
 
     def use(self, assistant: Assistant) -> None:
         """Answer with another assistant from now on; running calls keep theirs. Any thread may call it."""
@@ -43,25 +53,45 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
     ) -> Iterator[brunix_pb2.AgentResponse]:
         """Send the complete answer in one message."""
         with _CallLog("AskAgent", context) as call_log:
-            reply = self._reply(request, call_log)
-            yield brunix_pb2.AgentResponse(text=reply.answer.text, avap_code=reply.answer.code, is_final=True)
-            self._remember(request, context, reply, call_log)
+            reply, selected = self._reply(request, call_log)
+            text, code, turn = reply.answer.text, reply.answer.code, reply.turn
+            if writing := self._writing(request, selected, reply, context):
+                text = "".join(writing.pieces(is_streamed=False))
+                code, turn = writing.code, writing.turn()
+                call_log.note(writing)
+            yield brunix_pb2.AgentResponse(text=text, avap_code=code, is_final=True)
+            self._remember(request, context, turn, call_log)
 
     def AskAgentStream(  # noqa: N802 - the contract's name
         self, request: brunix_pb2.AgentRequest, context: grpc.ServicerContext
     ) -> Iterator[brunix_pb2.AgentResponse]:
-        """Send one message per token, then an empty final message."""
+        """Send one message per token, then an empty final message.
+
+        If a model fails in the middle of its answer, the stream ends without the final message: it is truncated.
+        """
         with _CallLog("AskAgentStream", context) as call_log:
-            reply = self._reply(request, call_log)
+            reply, selected = self._reply(request, call_log)
             ended = threading.Event()
             if not context.add_callback(ended.set):
                 return
-            for token in self._pace.stream(reply.answer.text, ended.wait):
-                yield brunix_pb2.AgentResponse(text=token)
-                call_log.tokens += 1
+            writing = self._writing(request, selected, reply, context)
+            written = writing.pieces(is_streamed=True) if writing else None
+            try:
+                for token in written or self._pace.stream(reply.answer.text, ended.wait):
+                    yield brunix_pb2.AgentResponse(text=token)
+                    call_log.tokens += 1
+            except ModelError:
+                # A cancelled call ends the model's answer in the same way.
+                if context.is_active():
+                    call_log.outcome = "TRUNCATED"
+                return
+            finally:
+                if writing:
+                    writing.cancel()
+                    call_log.note(writing)
             if not ended.is_set():
                 yield brunix_pb2.AgentResponse(is_final=True)
-                self._remember(request, context, reply, call_log)
+                self._remember(request, context, writing.turn() if writing else reply.turn, call_log)
 
     def EvaluateRAG(  # noqa: N802 - the contract's name
         self, request: brunix_pb2.EvalRequest, context: grpc.ServicerContext
@@ -74,8 +104,19 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
             call_log.outcome = response.status if context.is_active() else "CANCELLED"
             return response
 
-    def _reply(self, request: brunix_pb2.AgentRequest, call_log: "_CallLog") -> Reply:
-        """Answer; refuse an empty question, and an editor field that is not base64 of UTF-8."""
+    def _writing(
+        self, request: brunix_pb2.AgentRequest, selected: str, reply: Reply, context: grpc.ServicerContext
+    ) -> Writing | None:
+        """Let the model write the answer; return None without a model, or if there is nothing to write it from."""
+        if self._writer is None:
+            return None
+        writing = self._writer.write(self._assistant, request.query, selected, request.session_id, reply)
+        if writing is not None and not context.add_callback(writing.cancel):
+            writing.cancel()
+        return writing
+
+    def _reply(self, request: brunix_pb2.AgentRequest, call_log: "_CallLog") -> tuple[Reply, str]:
+        """Answer, and return the selected text; refuse an empty question, and a field that is not base64 of UTF-8."""
         if not request.query.strip():
             call_log.refuse("query must not be empty")
         selected = ""
@@ -86,13 +127,13 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
                 call_log.refuse(f"{name} must be base64 of UTF-8 text")
             if name == "selected_text":
                 selected = text
-        return self._assistant.reply(request.query, request.session_id, selected)
+        return self._assistant.reply(request.query, request.session_id, selected), selected
 
     def _remember(
         self,
         request: brunix_pb2.AgentRequest,
         context: grpc.ServicerContext,
-        reply: Reply,
+        turn: Turn,
         call_log: "_CallLog",
     ) -> None:
         """Remember the turn after its last message was sent. The turn of a cancelled call is not remembered.
@@ -102,7 +143,7 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
         question finds it.
         """
         if context.is_active():
-            self._assistant.remember(request.session_id, reply.turn)
+            self._assistant.remember(request.session_id, turn)
             call_log.outcome = "OK"
 
 
@@ -133,6 +174,11 @@ class _CallLog:
             self.tokens,
             (time.monotonic() - self._start_s) * 1000,
         )
+
+    def note(self, writing: Writing) -> None:
+        """Log why the model did not write the answer, or not all of it, unless the caller is gone."""
+        if writing.detail and self._context.is_active():
+            log.warning("language model: request=%s: %s", self._request_id, writing.detail)
 
     def refuse(self, reason: str) -> NoReturn:
         """End the call with INVALID_ARGUMENT."""

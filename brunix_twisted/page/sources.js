@@ -2,10 +2,11 @@
 //
 //   — `settings.md`, Settings › The gateway, line 24
 //
-// Only a paragraph that matches completely is a citation.
+// A source of an answer that a language model has written begins with its number, "[1] — …". Those numbers count up from
+// 1, as the page counts. Only a paragraph that matches completely is a citation.
 
-const CITATION = /^— `([^`\n]+)`(?:, ([^\n]+))?, ((?:line|page|paragraph)s? \d+(?:–\d+)?(?:, \d+(?:–\d+)?)*)$/;
-const BEGINNING = /^—(?: (?:`[^\n]*)?)?$/;
+const CITATION = /^(?:\[\d+\] )?— `([^`\n]+)`(?:, ([^\n]+))?, ((?:line|page|paragraph)s? \d+(?:–\d+)?(?:, \d+(?:–\d+)?)*)$/;
+const BEGINNING = /^(?:\[\d*\]? ?|(?:\[\d+\] )?—(?: (?:`[^\n]*)?)?)$/;
 
 // Returns { file, headings, lines } of a paragraph's Markdown; null if it is not a citation.
 export function citation(paragraph) {

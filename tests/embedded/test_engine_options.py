@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from brunix_twisted.embedded.language_model import LanguageModel
 from brunix_twisted.embedded.options import OptionError, default_docs, parse
 from brunix_twisted.embedded.server import ListenAddress
 
@@ -64,6 +65,46 @@ def test_invalid_rate(text: str) -> None:
     """An invalid rate is reported with its option and what is allowed."""
     with pytest.raises(OptionError, match=r"^BRUNIX_ENGINE_TOKENS_PER_SECOND .* a number, 0 \(no limit\) or more$"):
         parse([], {"BRUNIX_ENGINE_TOKENS_PER_SECOND": text})
+
+
+def test_model() -> None:
+    """A model is configured by its address and its name; without an address, answers are quotations."""
+    assert parse([], {"BRUNIX_LLM_MODEL": "llama3"}).model is None
+    environ = {"BRUNIX_LLM_URL": "http://localhost:11434", "BRUNIX_LLM_MODEL": "llama3", "BRUNIX_LLM_KEY": "secret"}
+    assert parse([], environ).model == LanguageModel("http://localhost:11434/v1", "llama3", "secret", 30.0)
+    options = parse(["--llm-url", "https://x/v1", "--llm-model", "y", "--llm-timeout", "2.5"], environ)
+    assert options.model == LanguageModel("https://x/v1", "y", "secret", 2.5)
+    assert "secret" not in repr(options)
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"BRUNIX_LLM_URL": "localhost:11434"},
+            r"^BRUNIX_LLM_URL \(--llm-url\) is 'localhost:11434': .* base URL of an API",
+        ),
+        (
+            {"BRUNIX_LLM_URL": "http://x/v1"},
+            r"^BRUNIX_LLM_MODEL \(--llm-model\) is not set: name a model of http://x/v1$",
+        ),
+        (
+            {"BRUNIX_LLM_TIMEOUT_S": "0"},
+            r"^BRUNIX_LLM_TIMEOUT_S \(--llm-timeout\) is '0': .* more than 0 and at most 300",
+        ),
+        ({"BRUNIX_LLM_KEY": "sécret"}, r"^BRUNIX_LLM_KEY is '…': it must be printable ASCII$"),
+    ],
+)
+def test_invalid_model(environ: dict[str, str], message: str) -> None:
+    """An invalid setting of the model is reported with what is allowed, and a key is never shown."""
+    with pytest.raises(OptionError, match=message):
+        parse([], environ)
+
+
+def test_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tilde is the home folder, also where no shell has replaced it."""
+    monkeypatch.setenv("HOME", "/home/kim")
+    assert parse([], {"BRUNIX_DOCS": "~/notes"}).docs == Path("/home/kim/notes")
 
 
 @pytest.mark.parametrize("argv", [["--bogus"], ["--listen"], ["word"], ["--doc", "x"]])

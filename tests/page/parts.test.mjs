@@ -68,6 +68,8 @@ for (const [paragraph, expected] of [
   ["— `x.md`, The `stop` order › `twistd`, lines 1–2", ["x.md", "The `stop` order › `twistd`", "lines 1–2"]],
   ["— `a.pdf`, Holidays, pages 3–4", ["a.pdf", "Holidays", "pages 3–4"]],
   ["— `a.docx`, paragraph 7", ["a.docx", "", "paragraph 7"]],
+  ["[12] — `a.md`, A, line 1", ["a.md", "A", "line 1"]],
+  ["[1] `a.md`, A, line 1", null],
   ["— `settings.md`, Settings", null],
   ["— settings.md, Settings, line 24", null],
   ["As — `settings.md`, Settings, line 24", null],
@@ -82,10 +84,10 @@ for (const [paragraph, expected] of [
 }
 
 test("a source would be seen as text while it comes", () => {
-  for (const begun of ["—", "— ", "— `", "— `settings.md`, Sett", "— `settings.md`, Settings, line 2"]) {
+  for (const begun of ["[", "[1", "[1]", "[1] ", "[1] —", "[1] — `a", "—", "— ", "— `", "— `settings.md`, Sett", "— `settings.md`, Settings, line 2"]) {
     assert.ok(mayBecomeCitation(begun), begun);
   }
-  for (const other of ["— that is to say", "a — `b`", "–", "— `a`\nb"]) assert.ok(!mayBecomeCitation(other), other);
+  for (const other of ["[1] a", "[x", "[1] — a", "— that is to say", "a — `b`", "–", "— `a`\nb"]) assert.ok(!mayBecomeCitation(other), other);
 });
 
 const chunk = (delta, finish_reason = null) => `data: ${JSON.stringify({ choices: [{ delta, finish_reason }] })}\n\n`;
