@@ -21,6 +21,10 @@ ELSEWHERE: Final = frozenset(
         "BRUNIX_ENGINE_TOKENS_PER_SECOND",
         "BRUNIX_DOCS",
         "BRUNIX_GOLDEN",
+        "BRUNIX_LLM_URL",
+        "BRUNIX_LLM_MODEL",
+        "BRUNIX_LLM_KEY",
+        "BRUNIX_LLM_TIMEOUT_S",
         # the command line
         "BRUNIX_URL",
         "BRUNIX_API_KEY",

@@ -17,7 +17,8 @@ import attrs
 
 CONNECT_TIMEOUT_S: Final = 3.0
 MAX_TOTAL_S: Final = 300.0
-MAX_ANSWER_CHARACTERS: Final = 32_000
+# A small model may repeat itself without end.
+MAX_ANSWER_CHARACTERS: Final = 8000
 _MAX_LINE_BYTES: Final = 1024 * 1024
 _MAX_DETAIL_CHARACTERS: Final = 200
 _THINK: Final = ("<think>", "</think>")

@@ -53,6 +53,9 @@ class WrittenTurn(Turn):
     text: str
 
 
+_SOURCE_LINE: Final = re.compile(r"\n\n(?:\[\d+\] )?— `[^\n]*")
+
+
 class Citations:
     """Renumbers the citations in a stream of text in the order of their first use, and removes those of no source."""
 
@@ -222,7 +225,8 @@ class Writing:
     def turn(self) -> Turn:
         """Return the turn to remember when the caller has received everything."""
         values = attrs.asdict(self._reply.turn, recurse=False) | {"answered": self.answered}
-        return WrittenTurn(**values, question=self._question, text=self._text)
+        # A model that sees lists of sources in its answers writes its own.
+        return WrittenTurn(**values, question=self._question, text=_SOURCE_LINE.sub("", self._text))
 
     @property
     def code(self) -> str:
