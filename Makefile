@@ -32,7 +32,7 @@ WITHOUT_THREADS := $(patsubst %,tests/api/test_%.py,completion faults heartbeat 
 
 # Those that start no process and open no socket, by what they import.
 PURE = $(shell grep -rLE --include='test_*.py' --exclude-dir=system --exclude-dir=site --exclude-dir=clients --exclude-dir=node_modules \
-    '^(import|from) (asking|certificates|cli_[a-z]+|engine_clients|fake_servers|gateways|limited|redis_servers|scripted_engine|served_engine|several_processes|socket|stand_ins|stream_clients|subprocess|supervised|twistd|wheels)\b' tests)
+    '^(import|from) (asking|brunix_twisted.embedded.(converter|library)|certificates|cli_[a-z]+|engine_clients|fake_servers|gateways|language_models|limited|redis_servers|scripted_engine|served_engine|several_processes|socket|stand_ins|stream_clients|subprocess|supervised|twistd|wheels)\b' tests)
 
 # With COVERAGE=1 the tests are measured, and all that they start; the report comes at the end (see pyproject.toml).
 PYTEST := $(BIN)/$(if $(COVERAGE),coverage run -m )pytest
