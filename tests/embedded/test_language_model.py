@@ -2,9 +2,11 @@
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from brunix_twisted.embedded import language_model
 from brunix_twisted.embedded.language_model import LanguageModel, ModelError, base_url
+from certificates import Authority
 from language_models import STREAM, Call, ScriptedModel, Serve, completion, event
 from threads import Threads
 
@@ -188,6 +191,35 @@ def test_refused() -> None:
     received, reason, detail = failure(LanguageModel(f"http://127.0.0.1:{port}/v1", "llama"))
     assert (received, reason) == ([], "is unreachable")
     assert "refused" in detail
+
+
+def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over HTTPS, the certificate is verified; a call that hangs can be cancelled there as well."""
+    authority = Authority(tmp_path, "authority")
+    party = authority.sign("127.0.0.1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(party.certificate, party.key)
+    closed = threading.Event()
+
+    def serve(call: Call) -> None:
+        with suppress(OSError):
+            token_then_hang(call)
+        closed.set()
+
+    with ScriptedModel(completion("one"), serve, tls=context).running() as server:
+        model = LanguageModel(server.url, "llama")
+        _, reason, detail = failure(model)
+        assert reason == "is unreachable"
+        assert "CERTIFICATE_VERIFY_FAILED" in detail
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.party.certificate))
+        assert texts(model) == ["one"]
+        answer = model.start(QUESTION)
+        received = iter(answer)
+        assert next(received) == "one"
+        answer.cancel()
+        with pytest.raises(ModelError):
+            next(received)
+        assert closed.wait(60)
 
 
 def test_details_for_the_log(start: Start) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -51,12 +52,13 @@ def completion(*texts: str) -> bytes:
 class ScriptedModel:
     """The API. Each call takes the next of the scripts; the last one is repeated."""
 
-    def __init__(self, *scripts: bytes | Serve) -> None:
+    def __init__(self, *scripts: bytes | Serve, tls: ssl.SSLContext | None = None) -> None:
         self.calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._scripts: Sequence[bytes | Serve] = scripts
         self._count = 0
         self._server = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}/v1"
+        self._tls = tls
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.getsockname()[1]}/v1"
 
     def call(self) -> Call:
         """Wait for the next call."""
@@ -86,8 +88,11 @@ class ScriptedModel:
                 connection.settimeout(LIMIT_S)
                 threads.start(self._serve, connection)
 
-    def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
+    def _secured(self, accepted: socket.socket) -> socket.socket:
+        return accepted if self._tls is None else self._tls.wrap_socket(accepted, server_side=True)
+
+    def _serve(self, accepted: socket.socket) -> None:
+        with suppress(OSError), self._secured(accepted) as connection:
             data = b""
             while b"\r\n\r\n" not in data:
                 received = connection.recv(65536)
