@@ -31,6 +31,7 @@ from brunix_twisted.errors import StartError
 from brunix_twisted.observability.logs import twistd_observer
 from brunix_twisted.processes.shared_sockets import AdoptSocketReactor, BindOnlyReactor
 from brunix_twisted.processes.supervisor import Supervisor
+from brunix_twisted.runtime.garbage import collect_less_often
 from brunix_twisted.runtime.imports import without_collecting
 from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import Reactor, use_monotonic_clock
@@ -136,6 +137,7 @@ def makeService(options: Mapping[str, str | None]) -> IService:
     use_monotonic_clock(reactor)
     # After the reactor has installed its signal handlers.
     cast("ReactorBase", reactor).callWhenRunning(_stop_once)
+    cast("ReactorBase", reactor).callWhenRunning(collect_less_often)
     try:
         settings = Settings.read(os.environ, options)
         _check_reactor(reactor, settings)

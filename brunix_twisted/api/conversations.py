@@ -41,8 +41,8 @@ _CONTEXT_TURNS: Final = 16
 
 HEAD_KEY, NODE_KEY, TURN_KEY, ASKED_KEY = b"h", b"n", b"t", b"a"
 """
-What the keys of a session begin with. Then follows its complete conversation, any of its conversations, one of its last
-turns, or the conversation up to the question of its latest turn.
+What keys begin with: then follows a session's complete conversation, any of its conversations, one of its last turns,
+or the conversation up to the question of its latest turn.
 """
 
 # So many equal turns in a row are no coincidence, however much comes before them in the request.
@@ -161,8 +161,8 @@ class Record:
     def encode(self) -> bytes:
         """Return it as bytes."""
         flags = _NAMED * self.named | _CLAIMED * self.claimed
-        head = _HEAD.pack(_FORMAT, flags, self.token, self.caller, self.head, self.asked)
-        return head + b"".join(_NODE.pack(*attrs.astuple(node)) for node in self.nodes)
+        nodes = (_NODE.pack(node.chain, node.turn, node.before, node.kind, node.asked) for node in self.nodes)
+        return b"".join((_HEAD.pack(_FORMAT, flags, self.token, self.caller, self.head, self.asked), *nodes))
 
     @classmethod
     def decode(cls, data: bytes) -> Record:

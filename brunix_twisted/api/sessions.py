@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
-from weakref import WeakSet
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -141,7 +140,7 @@ class Sessions:
         self._exact = exact
         self._shared = shared
         self._is_working = is_working
-        self._writing: WeakSet[Deferred[Any]] = WeakSet()
+        self._writing: set[Deferred[Any]] = set()
 
     async def assign(
         self, requested: CompletionRequest, named: str | None, caller: Iterable[bytes] = ()
@@ -315,18 +314,24 @@ class Sessions:
 
     async def when_written(self) -> None:
         """Wait until everything has been written."""
-        await DeferredList([writing for writing in self._writing if not writing.called], consumeErrors=True)
+        await DeferredList(list(self._writing), consumeErrors=True)
 
     def _put(self, session_id: str, record: Record, version: int) -> Deferred[bool | None]:
         return start(self._store.put, session_id, record.encode(), record.keys(), version=version, held=record.is_held)
 
     def _write(self, turn: _Turn, change: Callable[[Record], Record]) -> None:
         """Change the record of a turn's session, after the writes before."""
-        turn.writing = start(self._changed, turn, change, turn.writing)
-        self._writing.add(turn.writing)
+        turn.writing = writing = start(self._changed, turn, change, turn.writing)
+        if not writing.called:
+            self._writing.add(writing)
+            writing.addBoth(self._written, writing)
+
+    def _written(self, result: object, writing: Deferred[Any]) -> object:
+        self._writing.discard(writing)
+        return result
 
     async def _changed(self, turn: _Turn, change: Callable[[Record], Record], before: Deferred[Any] | None) -> None:
-        if before is not None:
+        if before is not None and not before.called:
             await unless_cancelled(before)
         for _ in range(_MAX_ATTEMPTS):
             record = change(turn.record)

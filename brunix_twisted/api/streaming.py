@@ -87,7 +87,7 @@ class AnswerProducer:
         """Whether a write has raised. Then it is unknown how much of it the client receives."""
         self._begun = False
         self._echoes = b""
-        self._unsent = memoryview(b"")
+        self._unsent: bytes | memoryview = b""
         self._paused = False
         self._flush_all = False
         self._stall: IDelayedCall | None = None
@@ -220,7 +220,7 @@ class AnswerProducer:
             self._unwritable = True
         self._fault = self._fault or fault
         if self._unwritable:
-            self._unsent = memoryview(b"")
+            self._unsent = b""
         relay = self._relay
         if relay is not None:
             relay.ended = True
@@ -268,14 +268,15 @@ class AnswerProducer:
                 if not self._has_text:
                     self._has_text = True
                     self._events.on_first_text()
-                pieces.append(self._opening())
+                if self._echoes or not self._begun:
+                    pieces.append(self._opening())
                 self._add(relay, limiter.feed(text), pieces)
             ended = limiter.finish_reason is not None or (relay.call_ended and relay.call.is_empty)
             if ended and relay.failure is None:
                 self._add(relay, limiter.flush(), pieces)
         finally:
             # What precedes a failure is sent before it.
-            self._unsent = memoryview(b"".join(pieces))
+            self._unsent = b"".join(pieces)
         self._write_piece()
         if ended:
             relay.ended = True
@@ -306,8 +307,15 @@ class AnswerProducer:
         return begin + echoes
 
     def _write_piece(self) -> None:
-        self._write(bytes(self._unsent[:_PIECE_BYTES]))
-        self._unsent = self._unsent[_PIECE_BYTES:]
+        unsent = self._unsent
+        if len(unsent) <= _PIECE_BYTES:
+            self._write(bytes(unsent))
+            self._unsent = b""
+        else:
+            # Slices of a memoryview are not copies.
+            self._unsent = unsent = memoryview(unsent)
+            self._write(bytes(unsent[:_PIECE_BYTES]))
+            self._unsent = unsent[_PIECE_BYTES:]
 
     def _write(self, data_bytes: bytes) -> None:
         if not data_bytes:

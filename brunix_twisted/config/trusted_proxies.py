@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import attrs
@@ -63,6 +64,7 @@ class TrustedProxies:
         return _LOOPBACK if address.is_loopback else str(address)
 
 
+@lru_cache(1024)
 def _address(host: str) -> IPv4Address | IPv6Address | None:
     host = host.strip()
     if host.startswith("["):

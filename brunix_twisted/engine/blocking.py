@@ -121,7 +121,7 @@ class BlockingCall:
         """See :class:`brunix_twisted.engine.Call`."""
         waker = self._waker
         self._text_queue = text_queue = TextQueue(lambda: waker.schedule(arrived), buffer_bytes)
-        threads = cast("IReactorFromThreads", waker.reactor)
+        threads = cast("IReactorFromThreads", waker)
         try:
             return deferToThreadPool(threads, cast("ThreadPool", self._workers), self.run, text_queue.put)
         except RuntimeError as error:
@@ -165,12 +165,17 @@ class BlockingCall:
         retry_budget = self._retry_budget
         retry_budget.begin()
         try:
-            self._attempt(retry_budget.timeout_s, sink)
-        except GatewayError as error:
-            wait_s = retry_budget.wait_s(error)
-            if wait_s:
-                self._await_reachable(wait_s)
-            self._attempt(retry_budget.remaining_s(error), sink)
+            try:
+                self._attempt(retry_budget.timeout_s, sink)
+            except GatewayError as error:
+                wait_s = retry_budget.wait_s(error)
+                if wait_s:
+                    self._await_reachable(wait_s)
+                self._attempt(retry_budget.remaining_s(error), sink)
+        finally:
+            # gRPC's object is freed on this thread, not on the reactor's, where that would delay other answers.
+            with self._lock:
+                self._running = None
 
     def _attempt(self, timeout_s: float, sink: Sink) -> None:
         messages = self._start_unless_cancelled(lambda: self._start_rpc(timeout_s, self.trace))

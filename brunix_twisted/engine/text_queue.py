@@ -116,8 +116,8 @@ class TextQueue:
     @property
     def is_empty(self) -> bool:
         """Whether there are no texts to take. Use this on the reactor's thread."""
-        with self._lock:
-            return not self._texts
+        # Without the lock: a text that is being added is reported later.
+        return not self._texts
 
     def close(self) -> None:
         """Close the queue, discard its texts and unblock the worker. Call this on any thread, any number of times."""

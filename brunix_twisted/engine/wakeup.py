@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from twisted.logger import Logger
@@ -30,27 +31,43 @@ class ReactorWaker:
 
     def __init__(self, reactor: Reactor) -> None:
         """Wake this reactor."""
-        self.reactor = reactor
-        self._pending: deque[Callable[[], None]] = deque()
+        self._reactor = reactor
+        self._pending: deque[Callable[[], object]] = deque()
         self._scheduled = False
-        """Whether the reactor is going to run the pending functions."""
+        """Whether the reactor is going to run the pending functions at once."""
+        self._polling = False
+        """Whether the reactor is going to run them after a pause."""
 
-    def schedule(self, function: Callable[[], None]) -> None:
+    def schedule(self, function: Callable[[], object]) -> None:
         """Run a function soon on the reactor's thread. Call this on any thread."""
         self._pending.append(function)
-        # Two threads may see the flag unset at once; that costs a wake-up and nothing else. A function appended before
-        # the flag is seen set is in the queue before the flag is cleared, so none is missed.
-        if not self._scheduled:
-            self._wake(self.reactor.callFromThread, self._run_pending)
+        # Two threads may see the flags unset at once; that costs a wake-up and nothing else. A function appended before
+        # a flag is seen set is in the queue before the flag is cleared, so none is missed.
+        if not self._scheduled and not self._polling:
+            self._wake()
 
-    def _wake(self, schedule: Callable[..., object], *arguments: object) -> None:
+    def callFromThread(self, function: Callable[..., object], *arguments: object) -> None:
+        """
+        Run a function at once on the reactor's thread, together with all others. Call this on any thread.
+
+        The end of a call uses it: an answer must not wait for the pause, and another need not be reported separately.
+        """
+        self._pending.append(partial(function, *arguments))
+        if not self._scheduled:
+            self._wake()
+
+    def _wake(self) -> None:
         self._scheduled = True
         try:
-            schedule(*arguments)
+            self._reactor.callFromThread(self._run_pending)
         except BaseException:
             # Let the next text try again; otherwise no stream would continue.
             self._scheduled = False
             raise
+
+    def _poll(self) -> None:
+        self._polling = False
+        self._run_pending()
 
     def _run_pending(self) -> None:
         self._scheduled = False
@@ -61,5 +78,6 @@ class ReactorWaker:
                 pending.popleft()()
             except Exception:  # noqa: BLE001 - one stream's failure must not stop the others
                 _log.failure("Processing a stream failed")
-        if count >= _MIN_CALLS_TO_POLL and not self._scheduled:
-            self._wake(self.reactor.callLater, _PAUSE_S, self._run_pending)
+        if count >= _MIN_CALLS_TO_POLL and not self._scheduled and not self._polling:
+            self._polling = True
+            self._reactor.callLater(_PAUSE_S, self._poll)

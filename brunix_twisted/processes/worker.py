@@ -34,6 +34,7 @@ from brunix_twisted.processes.ipc import (
 )
 from brunix_twisted.processes.orphan import SupervisorWatch
 from brunix_twisted.processes.shared_sockets import SharedAcceptReactor, without_systemd
+from brunix_twisted.runtime.garbage import collect_less_often
 from brunix_twisted.runtime.private_names import check_private_names
 from brunix_twisted.runtime.reactors import use_monotonic_clock
 from brunix_twisted.runtime.shutdown import run_steps
@@ -71,6 +72,7 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
     def listens(_: IAddress) -> None:
         # The port has a duplicate, which must be the last descriptor of the socket in this process.
         os.close(SOCKET)
+        reactor.callWhenRunning(collect_less_often)
         reactor.callWhenRunning(watch.serves, settings.drain_s + _ALARM_S)
         reactor.callWhenRunning(messages.ready)
 

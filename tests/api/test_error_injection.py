@@ -40,6 +40,7 @@ _LAST_RESORT: Final = frozenset(
     {
         # Nothing stands behind it: whatever else a wake-up calls may raise, but the wake-up has to begin.
         "/engine/wakeup.py::ReactorWaker._run_pending",
+        "/engine/wakeup.py::ReactorWaker._poll",
         # The connection is gone, and its site does not learn of it. It knows one too many until it stops.
         "/http/channel.py::GatewayChannel.connectionLost",
         "/http/site.py::GatewaySite.connection_lost",
