@@ -34,6 +34,7 @@ ENDPOINTS: Final[dict[str, DialectName]] = {
     "/health/live": "none",
     "/health/sessions": "none",
     "/openapi.json": "none",
+    "/page/questions.json": "none",
     "/page/{id}": "none",
 }
 """The routes' patterns and their dialects. Any other path is ``other``."""

@@ -107,6 +107,7 @@ _ENDPOINTS: Final = (
         "Return a file of the page",
         answers=("text/javascript", "text/css", "image/svg+xml", "application/json"),
     ),
+    _Endpoint("/page/questions.json", "Return questions that the page offers"),
     _Endpoint("/health", "Return whether the gateway can answer questions", statuses=("200", "503")),
     _Endpoint("/health/live", "Return whether the process serves requests"),
     _Endpoint("/health/sessions", "Return why the caller's latest conversations did not continue in their sessions"),

@@ -13,6 +13,9 @@ from twisted.web.http import NO_BODY_CODES, datetimeToString
 _REASON_PHRASES: Final = {413: b"Content Too Large", 414: b"URI Too Long", 529: b"Overloaded"}
 
 
+_LARGE_BYTES: Final = 65_536
+
+
 @lru_cache(2)
 def http_date(time_s: int) -> bytes:
     """Return a time for a ``Date`` header. Formatting it takes longer than all other headers together."""
@@ -44,27 +47,33 @@ class ResponseRequest(server.Request):
         """Send a part of the body, the first one together with the headers."""
         if self.has_ended:
             super().write(data)  # raises an error, or does nothing
-        elif encoded := self._encode(data):
-            self.channel.write(encoded)
+        else:
+            self._send(data)
 
     def finish_with(self, data: bytes) -> None:
         """Send the last part of the body together with the end of the response."""
         if not self.has_ended:
-            encoded = self._encode(data)
-            if self.chunked:
-                encoded += b"0\r\n\r\n"
-                # Otherwise the base class sends it once more.
-                self.chunked = 0
-            self.channel.write(encoded)
+            self._send(data, last=True)
         self.finish()
 
-    def _encode(self, data: bytes) -> bytes:
-        """Return a part of the body as it is sent; the first one with the head before it."""
-        head = b"" if self.startedWriting else self._begin_response()
-        if not data or self.method == b"HEAD" or self.code in NO_BODY_CODES:
-            return head
+    def _send(self, data: bytes, *, last: bool = False) -> None:
+        head, end = b"" if self.startedWriting else self._begin_response(), b""
+        if self.method == b"HEAD" or self.code in NO_BODY_CODES:
+            data = b""
         self.sentLength += len(data)
-        return head + b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else head + data
+        if self.chunked:
+            if data:
+                head, end = head + b"%x\r\n" % len(data), b"\r\n"
+            if last:
+                end += b"0\r\n\r\n"
+                # Otherwise the base class sends it once more.
+                self.chunked = 0
+        if len(data) > _LARGE_BYTES:
+            # Not joined: there may be no memory for a copy.
+            for part in filter(None, (head, data, end)):
+                self.channel.write(part)
+        elif joined := head + data + end:
+            self.channel.write(joined)
 
     def _begin_response(self) -> bytes:
         headers = self.responseHeaders
