@@ -7,7 +7,7 @@ import attrs
 from brunix_twisted.embedded.answers import Answer, answer, is_answered
 from brunix_twisted.embedded.followups import MAX_CONTEXT_TERMS, context_of, needs_context, weighted_terms
 from brunix_twisted.embedded.history import SessionHistory, Turn
-from brunix_twisted.embedded.quoting import wants_code
+from brunix_twisted.embedded.question import considered, wants_code
 from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.tokenizer import content_terms
 
@@ -34,8 +34,9 @@ class Assistant:
         """Answer a question in its session, without remembering it yet.
 
         ``selected`` is the text selected in the user's editor. It replaces the previous turn as the context of a
-        question that needs one.
+        question that needs one. Of a long question or selection, only the beginning and the end are read.
         """
+        question = considered(question)
         context = self._selection_terms(selected) or context_of(self.sessions.turns(session_id))
         weights = weighted_terms(question)
         if context and self._may_follow_up(question, context):
@@ -63,5 +64,5 @@ class Assistant:
 
     def _selection_terms(self, selected: str) -> tuple[str, ...]:
         """Return the rarest terms of a selection that the documents contain."""
-        known = filter(self.retriever.has_term, content_terms(selected))
+        known = filter(self.retriever.has_term, content_terms(considered(selected)))
         return tuple(sorted(known, key=self.retriever.idf, reverse=True)[:MAX_CONTEXT_TERMS])

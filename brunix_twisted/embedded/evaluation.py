@@ -11,7 +11,7 @@ from brunix_twisted.embedded import metrics
 from brunix_twisted.embedded.answers import Answer, answer
 from brunix_twisted.embedded.followups import weighted_terms
 from brunix_twisted.embedded.golden import GoldenQuestion
-from brunix_twisted.embedded.quoting import wants_code
+from brunix_twisted.embedded.question import wants_code
 from brunix_twisted.embedded.retrieval import Retriever
 
 INDEX_NAME: Final = "embedded"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from brunix_twisted.embedded.history import Turn
+from brunix_twisted.embedded.index import MAX_QUERY_TERMS
 from brunix_twisted.embedded.tokenizer import content_terms, words
 
 # Maximum weight of a context term. Context decides between two passages; it does not outvote the question.
@@ -48,9 +49,10 @@ def needs_context(question: str) -> bool:
 def weighted_terms(question: str, context: Sequence[str] = ()) -> dict[str, float]:
     """Return the words to search for, with their weights: first the question's, which weigh 1, then the context's.
 
-    All context words together weigh at most half of the question's words.
+    All context words together weigh at most half of the question's words. Each word costs time in every chunk that is
+    ranked, so there are at most as many as the index searches for.
     """
-    weights = dict.fromkeys(content_terms(question), 1.0)
+    weights = dict.fromkeys(content_terms(question)[:MAX_QUERY_TERMS], 1.0)
     added = [word for word in context[:MAX_CONTEXT_TERMS] if word not in weights]
     weight = CONTEXT_WEIGHT * max(1, len(weights)) / max(1, len(added))
     return weights | dict.fromkeys(added, min(weight, CONTEXT_WEIGHT))

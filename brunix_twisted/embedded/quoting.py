@@ -1,6 +1,5 @@
 """Select what an answer quotes from a passage that was found."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Final
@@ -21,27 +20,6 @@ _MAX_ROWS: Final = 3
 
 # A table that a colon introduces is quoted whole up to this number of rows.
 _MAX_WHOLE_TABLE_ROWS: Final = 6
-
-# "How do I", "how to" and "what can I" ask how to do something; "how long" and "how does it" do not.
-_HOW_TO: Final = re.compile(
-    r"\bhow\s+(?:do\s|can\b|could\b|should\b|to\b)|\b(?:what|where|which)\b.*\b(?:do|can|should|must)\s+(?:i|we|you)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_CODE_WORDS: Final = re.compile(
-    r"\b(?:examples?|code|commands?|snippets?|scripts?|configuration|config|yaml|json|curl)\b", re.IGNORECASE
-)
-_QUESTION_START: Final = re.compile(
-    r"(?:what|which|who|whose|when|where|why|how|is|are|was|were|do|does|did|can|could|may|must|should|shall|will|would"
-    r"|has|have|and|or|but|so|then|also|my|i)\b",
-    re.IGNORECASE,
-)
-
-
-def wants_code(question: str) -> bool:
-    """Return whether a question asks how to do something, or for code; an imperative such as "Install it" does too."""
-    asked = question.strip()
-    is_imperative = not asked.endswith("?") and not _QUESTION_START.match(asked)
-    return is_imperative or bool(_HOW_TO.search(asked) or _CODE_WORDS.search(asked))
 
 
 def select_segments(indexed: IndexedChunk, shares: Mapping[str, float], *, wants_code: bool) -> list[Segment]:

@@ -226,7 +226,12 @@ class Writing:
         """Return the turn to remember when the caller has received everything."""
         values = attrs.asdict(self._reply.turn, recurse=False) | {"answered": self.answered}
         # A model that sees lists of sources in its answers writes its own.
-        return WrittenTurn(**values, question=self._question, text=_SOURCE_LINE.sub("", self._text))
+        return WrittenTurn(
+            **values,
+            # A session must not keep a megabyte for each of its turns.
+            question=_shortened(self._question, _MAX_TURN_CHARACTERS),
+            text=_SOURCE_LINE.sub("", self._text),
+        )
 
     @property
     def code(self) -> str:

@@ -5,7 +5,7 @@ from brunix_twisted.embedded.answers import NO_ANSWER, Answer, answer
 from brunix_twisted.embedded.followups import weighted_terms
 from brunix_twisted.embedded.golden import GoldenQuestion
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.quoting import wants_code
+from brunix_twisted.embedded.question import wants_code
 from brunix_twisted.embedded.retrieval import Retriever
 
 TWO_SECTIONS = "# A\n\n## Kettles\n\nA kettle boils water.\n\n## Toasters\n\nA toaster burns bread.\n"

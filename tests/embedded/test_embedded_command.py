@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -259,3 +260,21 @@ def test_two_engines_cannot_share_a_port(start: Start) -> None:
     _, errors = start(BRUNIX_ENGINE_LISTEN=address).communicate(timeout=20)
     assert "Address already in use" in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["what ", "SELECT id FROM users WHERE open = 'x';\n"])
+def test_megabytes_do_not_block_the_engine(start: Start, text: str) -> None:
+    """While questions of a megabyte arrive, other callers and health checks are served, and SIGTERM ends it."""
+    process = start()
+    question = text * (1_000_000 // len(text))
+    with grpc.insecure_channel(listening(process)[1]) as channel:
+        stub = brunix_pb2_grpc.AssistanceEngineStub(channel)
+        calls = [stub.AskAgentStream(brunix_pb2.AgentRequest(query=question), timeout=60) for _ in range(8)]
+        health: Any = health_pb2_grpc.HealthStub(channel)  # the generated stub has no annotations
+        checked = health.Check(health_pb2.HealthCheckRequest(), timeout=20)
+        assert checked.status == health_pb2.HealthCheckResponse.SERVING
+        assert list(stub.AskAgent(brunix_pb2.AgentRequest(query="What does git stash do?"), timeout=20))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        for call in calls:
+            call.cancel()

@@ -7,7 +7,7 @@ import pytest
 from brunix_twisted.embedded.answers import Answer, answer
 from brunix_twisted.embedded.followups import weighted_terms
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.quoting import wants_code
+from brunix_twisted.embedded.question import wants_code
 from brunix_twisted.embedded.retrieval import Retriever
 
 Ask = Callable[[str, str], Answer]
