@@ -120,6 +120,8 @@ class CompletionRequest:
     """The finish reason of an answer to a request without a question."""
     ignored: tuple[str, ...] = ()
     """Names of the request's parameters that have no effect."""
+    status: int = 200
+    """The HTTP status of a complete answer."""
 
 
 @attrs.frozen
@@ -156,6 +158,8 @@ class ResponseMeta:
     """Unique; each API adds its prefix."""
     created_s: float
     """Seconds since the epoch."""
+    session_id: str = ""
+    """The engine session; see :attr:`CompletedAnswer.session_id`."""
 
 
 @attrs.frozen(kw_only=True)

@@ -140,6 +140,7 @@ class Completion:
         """
         requested = await request.parsed(dialect.parse)
         request.in_progress.streamed = requested.stream
+        request.setResponseCode(requested.status)
         if requested.ignored:
             request.setHeader(b"X-Brunix-Ignored", ", ".join(requested.ignored).encode("ascii"))
         requested = self._as_side_request(request, requested)
@@ -174,14 +175,18 @@ class Completion:
 
         :raises GatewayError: the request is not valid.
         """
-        meta = ResponseMeta(id=random_id(), created_s=time.time())
-        encoder = dialect.encoder(requested, meta)
         assignment = await self._sessions.assign(requested, _named_session(request), caller_of(request, self._proxies))
         request.session_id = ", ".join(dict.fromkeys(assignment.session_ids))
+        meta = ResponseMeta(id=random_id(), created_s=time.time(), session_id=request.session_id)
         if request.session_id:
             request.in_progress.session_outcome = assignment.outcome
             request.setHeader(b"X-Session-Id", request.session_id.encode("ascii"))
             request.setHeader(b"X-Brunix-Session", assignment.outcome.encode("ascii"))
+        try:
+            encoder = dialect.encoder(requested, meta)
+        except BaseException:
+            self._sessions.release(assignment)
+            raise
         return Job(request, requested, assignment, meta, encoder)
 
     def _as_side_request(self, request: GatewayRequest, requested: CompletionRequest) -> CompletionRequest:

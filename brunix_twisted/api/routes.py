@@ -26,7 +26,17 @@ from brunix_twisted.api.completion import Completion
 from brunix_twisted.api.health import SharedCheck
 from brunix_twisted.api.mismatches import Mismatches
 from brunix_twisted.api.response_store import ResponseStore
-from brunix_twisted.dialects import ErrorFormat, Models, anthropic, anthropic_models, codings, ollama, openai, responses
+from brunix_twisted.dialects import (
+    ErrorFormat,
+    Models,
+    anthropic,
+    anthropic_models,
+    codings,
+    mcp,
+    ollama,
+    openai,
+    responses,
+)
 from brunix_twisted.dialects.endpoints import DialectName, endpoint_of, not_offered
 from brunix_twisted.dialects.framing import JSON, encode_json
 from brunix_twisted.dialects.openai import HeartbeatForm
@@ -43,6 +53,7 @@ _DIALECTS: Final[dict[DialectName, ErrorFormat]] = {
     "openai": openai,
     "anthropic": anthropic,
     "ollama": ollama,
+    "mcp": mcp,
     "none": openai,
 }
 
@@ -62,6 +73,8 @@ class Gateway:
 
     assets: Mapping[str, Asset] = MappingProxyType({})
     """The page and its files, by name; empty if the page is disabled."""
+    mcp_server: mcp.Server | None = None
+    """None if ``/mcp`` is disabled."""
     check_state: Callable[[], Deferred[str | None]] | None = None
     """Fires with the reason why the state cannot be used; with None if it can be."""
 
@@ -203,6 +216,18 @@ class Gateway:
         """Return the version of Ollama that this API is compatible with."""
         return _json(request, ollama.version_body())
 
+    # The Model Context Protocol.
+
+    @app.route("/mcp", methods=["POST"])
+    async def mcp_message(self, request: GatewayRequest) -> None:
+        """Answer one message: describe the tool, or call it."""
+        if self.mcp_server is None:
+            raise _nothing_here("/mcp")
+        values = {name: request.requestHeaders.getRawHeaders(name, ()) for name in (*mcp.HEADERS, "accept")}
+        exchange = self.mcp_server.exchange(values, ",".join(values["accept"]))
+        request.error_format = exchange
+        await self._completion.complete(request, exchange)
+
     @app.route("/", methods=["GET"])
     def root(self, request: GatewayRequest) -> bytes:
         """Return the page to browsers, and to Ollama clients the text by which they detect a server."""
@@ -312,7 +337,7 @@ def refuse(request: GatewayRequest, error: GatewayError) -> bytes:
     if error.kind is errors.UNSUPPORTED_CODING:
         # RFC 9110, 15.5.16.
         request.setHeader(b"Accept-Encoding", codings.ACCEPTED)
-    dialect = _DIALECTS[_dialect(request)]
+    dialect = request.error_format or _DIALECTS[_dialect(request)]
     request.setResponseCode(dialect.error_status(error.kind))
     return _json(request, dialect.error_body(error, request.request_id))
 

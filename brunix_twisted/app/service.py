@@ -27,6 +27,7 @@ from brunix_twisted.api.streaming import StreamTimeouts
 from brunix_twisted.app.state import State
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.settings import Settings
+from brunix_twisted.dialects import mcp
 from brunix_twisted.engine import ConnectionLimits, Engine, Tls
 from brunix_twisted.engine.aio import AioEngine
 from brunix_twisted.engine.blocking import BlockingEngine
@@ -167,6 +168,8 @@ class GatewayService(Service):
         gateway.check_state = SharedCheck(self._state.fault, self._reactor.seconds)
         if settings.page:
             gateway.assets = load_page()
+        if settings.mcp:
+            gateway.mcp_server = mcp.Server(settings.mcp_description or mcp.DEFAULT_DOMAIN)
         self._site = GatewaySite(
             Router(gateway.app, gateway.failed),
             reactor=cast("IReactorTime", self._reactor),

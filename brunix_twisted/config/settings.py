@@ -310,6 +310,19 @@ class Settings:
         "Whether `/` is a page for browsers that shows the status, asks the engine and connects clients. With `off` "
         "there is no page.",
     )
+    mcp: bool = setting(
+        "PROXY_MCP",
+        "on",
+        on_off(),
+        "Whether `/mcp` offers agents the tool `ask`, over the Model Context Protocol. With `off` it returns 404.",
+    )
+    mcp_description: str | None = setting(
+        "PROXY_MCP_DESCRIPTION",
+        "",
+        optional(matching(r"[^\x00-\x1f\x7f]{6,1000}", "one line of 6 to 1000 characters")),
+        "What the engine knows, such as `the AVAP language and its products`: the description of the tool `ask` says "
+        "so, and agents decide by it when to ask. Empty: the company's language, products and documentation.",
+    )
     max_body_bytes: int = setting(
         "PROXY_MAX_BODY_BYTES",
         "4194304",

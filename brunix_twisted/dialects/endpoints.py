@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import attrs
 
-DialectName = Literal["openai", "anthropic", "ollama", "none"]
+DialectName = Literal["openai", "anthropic", "ollama", "mcp", "none"]
 
 ENDPOINTS: Final[dict[str, DialectName]] = {
     "/v1/chat/completions": "openai",
@@ -29,6 +29,7 @@ ENDPOINTS: Final[dict[str, DialectName]] = {
     "/api/ps": "ollama",
     "/api/show": "ollama",
     "/api/version": "ollama",
+    "/mcp": "mcp",
     "/": "none",
     "/health": "none",
     "/health/live": "none",
@@ -46,6 +47,7 @@ QUESTIONS: Final = (
     "/v1/messages",
     "/api/chat",
     "/api/generate",
+    "/mcp",
 )
 """The endpoints that call the engine."""
 

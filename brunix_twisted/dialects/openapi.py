@@ -12,7 +12,13 @@ import attrs
 import msgspec
 
 from brunix_twisted import __version__
-from brunix_twisted.dialects import anthropic_requests, ollama_requests, openai_requests, responses_requests
+from brunix_twisted.dialects import (
+    anthropic_requests,
+    mcp_requests,
+    ollama_requests,
+    openai_requests,
+    responses_requests,
+)
 from brunix_twisted.dialects.framing import encode_json
 
 Json = dict[str, Any]
@@ -57,6 +63,22 @@ OLLAMA_ERROR: Final[Json] = {
     "properties": {"error": {"type": "string"}},
 }
 
+MCP_ERROR: Final[Json] = {
+    "type": "object",
+    "required": ["jsonrpc", "id", "error"],
+    "additionalProperties": False,
+    "properties": {
+        "jsonrpc": {"const": "2.0"},
+        "id": {"type": ["string", "integer", "null"]},
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "additionalProperties": False,
+            "properties": {"code": {"type": "integer"}, "message": {"type": "string"}, "data": {"type": "object"}},
+        },
+    },
+}
+
 
 @attrs.frozen
 class _Endpoint:
@@ -99,6 +121,13 @@ _ENDPOINTS: Final = (
     _Endpoint("/api/tags", "List the model"),
     _Endpoint("/api/ps", "List the model as running"),
     _Endpoint("/api/version", "Return the compatible Ollama release"),
+    _Endpoint(
+        "/mcp",
+        "Answer a message of the Model Context Protocol",
+        mcp_requests.Message,
+        _SSE,
+        statuses=("200", "202"),
+    ),
     _Endpoint(
         "/", "Return the page to a browser, and a status line to other clients", answers=("text/plain", "text/html")
     ),
@@ -158,6 +187,8 @@ def _operation(endpoint: _Endpoint, request: Json | None) -> Json:
 def _error(path: str) -> Json:
     if path.startswith("/api/"):
         return OLLAMA_ERROR
+    if path == "/mcp":
+        return MCP_ERROR
     if path.startswith("/v1/models"):
         return {"anyOf": [OPENAI_ERROR, ANTHROPIC_ERROR]}
     return ANTHROPIC_ERROR if path.startswith("/v1/messages") else OPENAI_ERROR

@@ -26,7 +26,7 @@ from twisted.web.resource import IResource
 from brunix_twisted import errors
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.cors_origins import Origins
-from brunix_twisted.dialects import codings
+from brunix_twisted.dialects import ErrorFormat, codings
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http import cors, syntax
 from brunix_twisted.http.bodies import PARSED_AT_ONCE_BYTES, Bodies
@@ -72,6 +72,8 @@ class GatewayRequest(ResponseRequest):
     """The parent of the engine calls' spans: the request's span, or the caller's if traces are off."""
     span: RequestSpan | None = None
     """None if traces are off."""
+    error_format: ErrorFormat | None = None
+    """How this request reports errors, if not in the format of its path."""
     in_progress: RequestInProgress
     """The data for the request record. Set together with the request id."""
     received_bytes = 0

@@ -84,7 +84,7 @@ SUITES: Final = [
     Suite(
         "openai-3",
         "openai responses anthropic ollama langchain-openai langchain-ollama",
-        "openai responses anthropic ollama langchain llm curl",
+        "openai responses anthropic ollama langchain llm curl mcp",
     ),
     Suite(
         "openai-2",
