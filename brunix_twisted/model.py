@@ -26,6 +26,11 @@ How a request got its session.
 SESSION_OUTCOMES: Final[tuple[SessionOutcome, ...]] = get_args(SessionOutcome)
 
 
+def tagged(name: str) -> str:
+    """Return a model's name with a tag, as Ollama lists it."""
+    return name if ":" in name else f"{name}:latest"
+
+
 @attrs.frozen
 class Model:
     """The gateway's only model: its names, and what the model lists report about it."""
@@ -34,14 +39,19 @@ class Model:
     aliases: tuple[str, ...] = ()
     """Additional names; ``*`` accepts any name."""
     capabilities: tuple[str, ...] = ("completion",)
-    context_length: int = 4096
+    context_length: int = 131_072
     """In tokens."""
     family: str = "brunix"
 
     @property
+    def listed(self) -> tuple[str, ...]:
+        """The names in the model lists: the model's and its aliases."""
+        return tuple(dict.fromkeys((self.id, *(alias for alias in self.aliases if alias != "*"))))
+
+    @property
     def tagged(self) -> str:
         """The name with a tag, as Ollama lists it: ``brunix`` becomes ``brunix:latest``."""
-        return self.id if ":" in self.id else f"{self.id}:latest"
+        return tagged(self.id)
 
     def accepts(self, name: str) -> bool:
         """Whether a request may use this name, with or without the tag ``:latest``."""

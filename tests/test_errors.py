@@ -27,6 +27,7 @@ def test_kinds() -> None:
         "BODY_TOO_LARGE": (413, "invalid_request_error", "request_too_large", False),
         "URL_TOO_LONG": (414, "invalid_request_error", "url_too_long", False),
         "UNSUPPORTED_CODING": (415, "invalid_request_error", "unsupported_content_encoding", False),
+        "NO_WEBSOCKET": (426, "invalid_request_error", "websocket_not_supported", False),
         "RATE_LIMITED": (429, "rate_limit_error", "rate_limit_exceeded", True),
         "HEADERS_TOO_LARGE": (431, "invalid_request_error", "headers_too_large", False),
         "INTERNAL": (500, "server_error", "internal_error", False),

@@ -43,6 +43,8 @@ from brunix_twisted.dialects.openai import HeartbeatForm
 from brunix_twisted.dialects.openapi import openapi_body
 from brunix_twisted.engine import Engine
 from brunix_twisted.errors import GatewayError
+from brunix_twisted.http import syntax
+from brunix_twisted.http.conditional import etag_of, is_current
 from brunix_twisted.http.site import GatewayRequest
 from brunix_twisted.limits import count_tokens
 from brunix_twisted.model import CompletedAnswer, Model, Processes
@@ -160,7 +162,7 @@ class Gateway:
     @app.route("/v1/models", methods=["GET"])
     def openai_models(self, request: GatewayRequest) -> bytes:
         """List the model."""
-        return _json(request, _models(request).models_body(self._model, self._started_s))
+        return _model_list(request, _models(request).models_body(self._model, self._started_s))
 
     @app.route("/v1/models/<path:name>", methods=["GET"])
     def openai_model(self, request: GatewayRequest, name: str) -> bytes:
@@ -198,7 +200,7 @@ class Gateway:
     @app.route("/api/tags", methods=["GET"])
     def ollama_tags(self, request: GatewayRequest) -> bytes:
         """List the model."""
-        return _json(request, ollama.tags_body(self._model, self._started_s))
+        return _model_list(request, ollama.tags_body(self._model, self._started_s))
 
     @app.route("/api/ps", methods=["GET"])
     def ollama_ps(self, request: GatewayRequest) -> bytes:
@@ -289,7 +291,14 @@ class Gateway:
         gateway_request = cast("GatewayRequest", request)
         fault = failure.value
         path = gateway_request.path.decode("ascii")
-        if isinstance(fault, MethodNotAllowed) and not_offered(path) is None:
+        if isinstance(fault, MethodNotAllowed) and syntax.is_websocket(
+            gateway_request.requestHeaders.getRawHeaders(b"Upgrade", ())
+        ):
+            # RFC 9110, 15.5.22 and 7.8. Clients then use HTTP at once; after a 405 some try again for many seconds.
+            gateway_request.setHeader(b"Upgrade", b"HTTP/1.1")
+            gateway_request.responseHeaders.addRawHeader(b"Connection", b"Upgrade")
+            fault = GatewayError(errors.NO_WEBSOCKET, "WebSocket is not supported. Send a POST request to this path.")
+        elif isinstance(fault, MethodNotAllowed) and not_offered(path) is None:
             allowed = ", ".join(sorted(fault.valid_methods or ()))
             gateway_request.setHeader(b"Allow", allowed.encode("ascii"))
             fault = GatewayError(errors.WRONG_METHOD, f"Method not allowed; this path accepts {allowed}")
@@ -346,6 +355,11 @@ def _json(request: GatewayRequest, body_bytes: bytes) -> bytes:
     return _body(request, body_bytes, JSON)
 
 
+def _model_list(request: GatewayRequest, body_bytes: bytes) -> bytes:
+    # No cache may store it, but clients such as Codex keep the list and its tag.
+    return b"" if is_current(request, etag_of(body_bytes)) else _json(request, body_bytes)
+
+
 def _body(request: GatewayRequest, body_bytes: bytes, content_type: bytes) -> bytes:
     request.setHeader(b"Content-Type", content_type)
     # Without it, the body would be sent in chunks.
@@ -356,9 +370,7 @@ def _body(request: GatewayRequest, body_bytes: bytes, content_type: bytes) -> by
 def _asset(request: GatewayRequest, asset: Asset) -> bytes:
     for name, value in asset.headers:
         request.setHeader(name, value)
-    request.setHeader(b"ETag", asset.etag)
-    if asset.is_cached(request.getHeader(b"If-None-Match")):
-        request.setResponseCode(HTTPStatus.NOT_MODIFIED)
+    if is_current(request, asset.etag):
         return b""
     return _body(request, asset.body_bytes, asset.content_type)
 

@@ -95,7 +95,8 @@ class Settings:
         "PROXY_MODEL_ALIASES",
         "",
         Rule("model names separated by commas, or * for any name", model_names),
-        "Additional model names that requests may use. A request with any other name gets 404.",
+        "Additional model names, which requests may use and all model lists contain; `*` is not listed. A request with "
+        "any other name gets 404.",
     )
     thread_workers: int = setting(
         "PROXY_THREAD_WORKERS",
@@ -275,9 +276,11 @@ class Settings:
     )
     context_length: int = setting(
         "PROXY_CONTEXT_LENGTH",
-        "4096",
+        "131072",
         whole_number(1, 1_000_000_000),
-        "Context length of the model in tokens that `/api/show` and `/api/ps` report.",
+        "Context length in tokens that the model lists, `/api/show` and `/api/ps` report. Clients shorten longer "
+        "conversations. The engine receives only the question, so the default is large: a shortened conversation may "
+        "lose its session.",
     )
     model_family: str = setting(
         "PROXY_MODEL_FAMILY",

@@ -30,8 +30,8 @@ _CAPABILITIES: Final = {
 
 def models_body(model: Model, created_s: float) -> bytes:
     """Render the list of models."""
-    data = [_described(model.id, created_s, model.context_length)]
-    return encode_json({"data": data, "has_more": False, "first_id": model.id, "last_id": model.id})
+    data = [_described(name, created_s, model.context_length) for name in model.listed]
+    return encode_json({"data": data, "has_more": False, "first_id": model.id, "last_id": model.listed[-1]})
 
 
 def model_body(model: Model, name: str, created_s: float) -> bytes:

@@ -172,6 +172,9 @@ for _group in _NOT_OFFERED:
     for _text in _group.patterns:
         _FAMILIES.setdefault(_segments(_text)[:2], []).append((_segments(_text), _group))
 
+# The first segments of OpenAI's and Anthropic's paths after their prefix.
+_AFTER_VERSION: Final = frozenset(_segments(path)[1] for path in ENDPOINTS if path.startswith("/v1/"))
+
 _NAMED: Final = [
     (_segments(pattern.replace("{id}", "{id}/**") if pattern in _WITH_SLASHES else pattern), pattern)
     for pattern in ENDPOINTS
@@ -182,6 +185,18 @@ _NAMED: Final = [
 def _not_offered(segments: Sequence[str]) -> _NotOffered | None:
     families = _FAMILIES.get(tuple(segments[:2]), ())
     return next((group for pattern, group in families if _matches(pattern, segments)), None)
+
+
+def with_version(path: str) -> str:
+    """
+    Return the path with exactly one ``/v1`` if it is OpenAI's or Anthropic's, otherwise unchanged.
+
+    Clients append their paths to a base URL, which users set with or without the prefix.
+    """
+    if not path.startswith("/v1/"):
+        return f"/v1{path}" if _segments(path)[0] in _AFTER_VERSION else path
+    rest = path.removeprefix("/v1")
+    return with_version(rest) if rest.startswith("/v1/") else path
 
 
 def not_offered(path: str) -> str | None:

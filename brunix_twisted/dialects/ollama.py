@@ -21,7 +21,7 @@ from brunix_twisted.dialects.openai import no_schema
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta
+from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta, tagged
 
 # The compatible Ollama release: the first that has /v1/responses and /v1/messages. Digits and dots only. A newer
 # release would imply endpoints that the gateway does not have.
@@ -253,13 +253,14 @@ def version_body() -> bytes:
 
 def tags_body(model: Model, modified_s: float) -> bytes:
     """``GET /api/tags``."""
-    return encode_json({"models": [_described(model) | {"modified_at": timestamp(modified_s)}]})
+    modified = {"modified_at": timestamp(modified_s)}
+    return encode_json({"models": [_described(model, name) | modified for name in model.listed]})
 
 
 def ps_body(model: Model, expires_s: float) -> bytes:
     """``GET /api/ps``: the model is always loaded."""
     running = {"expires_at": timestamp(expires_s), "size_vram": 0, "context_length": model.context_length}
-    return encode_json({"models": [_described(model) | running]})
+    return encode_json({"models": [_described(model, model.id) | running]})
 
 
 def show_body(model: Model, body_bytes: bytes, modified_s: float) -> bytes:
@@ -306,12 +307,13 @@ def _details(model: Model) -> dict[str, Any]:
 ROOT_BODY: Final = b"Ollama is running"
 
 
-def _described(model: Model) -> dict[str, Any]:
+def _described(model: Model, name: str) -> dict[str, Any]:
+    name = tagged(name)
     return {
-        "name": model.tagged,
-        "model": model.tagged,
+        "name": name,
+        "model": name,
         # There is no file of the model. The digest must only be stable and unique.
         "size": 0,
-        "digest": hashlib.sha256(model.tagged.encode()).hexdigest(),
+        "digest": hashlib.sha256(name.encode()).hexdigest(),
         "details": _details(model),
     }

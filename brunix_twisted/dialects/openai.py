@@ -8,7 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from brunix_twisted import __version__, errors
-from brunix_twisted.dialects import Encoder
+from brunix_twisted.dialects import Encoder, codex_models
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.editor import ignored_user, read_editor
 from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, SSE_DONE, encode_json, encode_text, sse
@@ -319,8 +319,17 @@ def _prompts(prompt: str | Iterable[Any] | None) -> tuple[str, ...]:
 
 
 def models_body(model: Model, created_s: float) -> bytes:
-    """Render the list of models."""
-    return encode_json({"object": "list", "data": [_described(model.id, created_s)]})
+    """Render the list of models, with the key ``models`` for Codex."""
+    return encode_json(
+        {
+            "object": "list",
+            "data": [_described(name, created_s, model.context_length) for name in model.listed],
+            "models": [
+                codex_models.described(name, priority, model.context_length)
+                for priority, name in enumerate(model.listed)
+            ],
+        }
+    )
 
 
 def model_body(model: Model, name: str, created_s: float) -> bytes:
@@ -330,8 +339,16 @@ def model_body(model: Model, name: str, created_s: float) -> bytes:
     :raises GatewayError: UNKNOWN_MODEL.
     """
     require_model(model, name)
-    return encode_json(_described(name, created_s))
+    return encode_json(_described(name, created_s, model.context_length))
 
 
-def _described(name: str, created_s: float) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": int(created_s), "owned_by": "brunix"}
+def _described(name: str, created_s: float, context_length: int) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": int(created_s),
+        "owned_by": "brunix",
+        # Not OpenAI's. Clients read OpenRouter's key or vLLM's, and without them assume from 4,000 to 32,000 tokens.
+        "context_length": context_length,
+        "max_model_len": context_length,
+    }

@@ -27,6 +27,7 @@ from brunix_twisted import errors
 from brunix_twisted.config.allowed_hosts import Hosts
 from brunix_twisted.config.cors_origins import Origins
 from brunix_twisted.dialects import ErrorFormat, codings
+from brunix_twisted.dialects.endpoints import with_version
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.http import cors, syntax
 from brunix_twisted.http.bodies import PARSED_AT_ONCE_BYTES, Bodies
@@ -138,7 +139,8 @@ class GatewayRequest(ResponseRequest):
         self.request_id = (given if _VALID_REQUEST_ID.fullmatch(given) else random_id().encode()).decode("ascii")
         self.setHeader(b"X-Request-Id", self.request_id.encode("ascii"))
         if self.path != b"*":
-            self.path = syntax.normalized_path(self.path)
+            path = syntax.normalized_path(self.path).decode("ascii")
+            self.path = with_version(path).encode("ascii")
         if traceparents := self.requestHeaders.getRawHeaders(b"traceparent"):
             self.trace = trace_context(traceparents, self.requestHeaders.getRawHeaders(b"tracestate", ()))
         if self.site.tracing is not None:

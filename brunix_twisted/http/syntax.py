@@ -187,6 +187,11 @@ def host(given: Iterable[bytes], first: RequestLine) -> str | None:
     return chosen[1].decode("ascii")
 
 
+def is_websocket(upgrade: Iterable[bytes]) -> bool:
+    """Whether the ``Upgrade`` headers of a request ask for WebSocket."""
+    return b"websocket" in {protocol.strip(b" \t") for protocol in b",".join(upgrade).lower().split(b",")}
+
+
 def normalized_path(path_bytes: bytes) -> bytes:
     """
     Return the path as the routes expect it: without scheme and host, double slashes and a trailing slash.

@@ -78,14 +78,6 @@ class Asset:
     etag: bytes
     """With quotes, as in the header."""
 
-    def is_cached(self, if_none_match: bytes | None) -> bool:
-        """Whether a client with this ``If-None-Match`` header has the file already."""
-        if if_none_match is None:
-            return False
-        # RFC 9110, 13.1.2: weak comparison. A proxy that compresses the response makes its tag weak.
-        tags = {tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")}
-        return self.etag in tags or b"*" in tags
-
 
 def load() -> Mapping[str, Asset]:
     """

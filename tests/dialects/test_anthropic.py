@@ -481,6 +481,7 @@ TOLD: Final[dict[str, tuple[int, str]]] = {
     "NOT_FOUND": (404, "not_found_error"),
     "NOT_OFFERED": (404, "not_found_error"),
     "WRONG_METHOD": (405, "invalid_request_error"),
+    "NO_WEBSOCKET": (426, "invalid_request_error"),
     "TOO_SLOW": (408, "invalid_request_error"),
     "BODY_TOO_LARGE": (413, "request_too_large"),
     "URL_TOO_LONG": (414, "invalid_request_error"),
@@ -531,12 +532,12 @@ def test_models() -> None:
     """A client finds the model in the list as it finds it by its name, and by no name that is not accepted."""
     model = json.loads(anthropic_models.model_body(MODELS, "brunix", HEAD.created_s))
     check("anthropic_model", model)
-    assert (model["id"], model["display_name"], model["max_input_tokens"]) == ("brunix", "brunix", 4096)
+    assert (model["id"], model["display_name"], model["max_input_tokens"]) == ("brunix", "brunix", 131_072)
     assert (model["created_at"], model["lifecycle"]) == ("2026-11-22T12:00:00Z", "active")
     listed = json.loads(anthropic_models.models_body(MODELS, HEAD.created_s))
-    assert listed == {"data": [model], "has_more": False, "first_id": "brunix", "last_id": "brunix"}
     named = json.loads(anthropic_models.model_body(MODELS, "old", HEAD.created_s))
     assert named == model | {"id": "old", "display_name": "old"}
+    assert listed == {"data": [model, named], "has_more": False, "first_id": "brunix", "last_id": "old"}
     with pytest.raises(GatewayError, match="The model 'gpt-4o' does not exist") as caught:
         anthropic_models.model_body(MODELS, "gpt-4o", HEAD.created_s)
     assert caught.value.kind is errors.UNKNOWN_MODEL

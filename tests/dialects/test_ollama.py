@@ -373,11 +373,12 @@ def test_tags() -> None:
     """A client's list of models is empty, refused as a whole, or has a name that is not accepted."""
     body = json.loads(ollama.tags_body(MODELS, HEAD.created_s))
     check("ollama_tags", body)
-    (listed,) = body["models"]
-    assert listed["name"] == listed["model"] == "brunix:latest"
-    assert MODELS.accepts(listed["name"])
-    assert listed["modified_at"] == "2026-11-22T12:00:00.250000Z"
-    assert (listed["size"], listed["details"]) == (0, DETAILS)
+    assert [listed["name"] for listed in body["models"]] == ["brunix:latest", "old:latest"]
+    for listed in body["models"]:
+        assert listed["name"] == listed["model"]
+        assert MODELS.accepts(listed["name"])
+        assert listed["modified_at"] == "2026-11-22T12:00:00.250000Z"
+        assert (listed["size"], listed["details"]) == (0, DETAILS)
 
 
 def test_a_digest_is_the_models_own() -> None:
@@ -395,7 +396,7 @@ def test_ps() -> None:
     check("ollama_ps", body)
     (running,) = body["models"]
     assert (running["name"], running["expires_at"]) == ("brunix:latest", "2026-11-22T12:00:00.250000Z")
-    assert (running["size"], running["size_vram"], running["context_length"]) == (0, 0, 4096)
+    assert (running["size"], running["size_vram"], running["context_length"]) == (0, 0, 131_072)
 
 
 @pytest.mark.parametrize(
@@ -422,7 +423,7 @@ def test_show(parameters: dict[str, object]) -> None:
         "model_info": {
             "general.architecture": "brunix",
             "general.basename": "brunix",
-            "brunix.context_length": 4096,
+            "brunix.context_length": 131_072,
         },
         "capabilities": ["completion"],
         "modified_at": "2026-11-22T12:00:00.250000Z",

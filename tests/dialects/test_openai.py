@@ -415,7 +415,9 @@ def test_models() -> None:
     body = json.loads(openai.models_body(MODELS, HEAD.created_s))
     check("openai_models", body)
     model = {"id": "brunix", "object": "model", "created": 1795348800, "owned_by": "brunix"}
-    assert body == {"object": "list", "data": [model]}
+    model |= {"context_length": 131_072, "max_model_len": 131_072}
+    assert (body["object"], body["data"]) == ("list", [model, model | {"id": "old"}])
+    assert [listed["slug"] for listed in body["models"]] == ["brunix", "old"]
     for name in ("brunix", "brunix:latest", "old"):
         # The bare object: from a list openai-python makes a model without an id.
         described = json.loads(openai.model_body(MODELS, name, HEAD.created_s))
