@@ -161,6 +161,14 @@ def parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
 
+    mcp = command(
+        "mcp",
+        "connect an agent that starts commands",
+        "Connect an agent that starts its tools as commands to the gateway's /mcp. Reads JSON-RPC messages from\n"
+        "standard input, one per line, writes the responses to standard output, and ends with its input.",
+    )
+    _common(mcp)
+
     run = command(
         "run",
         "run an engine and the gateway",

@@ -13,7 +13,7 @@ from cli_commands import brunix, modules_after
 from paths import ROOT
 
 PAGE = ROOT / "docs" / "command-line.md"
-COMMANDS = ("ask", "chat", "connect", "doctor")
+COMMANDS = ("ask", "chat", "connect", "mcp", "doctor")
 OPERATOR = ("run", "health")
 # What a client's machine may lack, or what takes long to import.
 HEAVY = {"twisted", "grpc", "klein", "msgspec", "google", "opentelemetry", "prometheus_client", "zope"}
