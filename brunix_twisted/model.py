@@ -114,7 +114,9 @@ class CompletionRequest:
     history: tuple[Turn, ...] | None = None
     """The turns before the question; None if an engine session cannot contain this conversation."""
     instructions: tuple[str, ...] = ()
-    """The texts of the system messages, in order. They are not sent to the engine."""
+    """The system prompt: its texts, in order. ``PROXY_SYSTEM_PROMPT`` says whether the engine receives them."""
+    reminders: tuple[str, ...] = ()
+    """Instructions that an agent adds to the question for its model. They are not sent to the engine."""
     side_request: str | None = None
     """The kind of side request; None for a user's question. See :mod:`brunix_twisted.api.side_requests`."""
     limits: Limits = Limits()

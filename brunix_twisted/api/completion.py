@@ -26,6 +26,7 @@ from brunix_twisted.api.session_ids import is_placeholder
 from brunix_twisted.api.sessions import SessionAssignment, Sessions
 from brunix_twisted.api.side_requests import SideRequests
 from brunix_twisted.api.streaming import AnswerProducer, StreamTimeouts
+from brunix_twisted.api.system_prompts import SystemPrompt, is_ignored, query_with_context
 from brunix_twisted.api.whole import WholeAnswer
 from brunix_twisted.config.trusted_proxies import TrustedProxies
 from brunix_twisted.dialects import Dialect, Encoder
@@ -109,12 +110,14 @@ class Completion:
         proxies: TrustedProxies,
         side_requests: SideRequests,
         mismatches: Mismatches,
+        system_prompt: SystemPrompt = "ignore",
     ) -> None:
         """
         Use one engine, behind one queue.
 
         :param timeouts: of a streamed answer. A whole answer has no first-token timeout and no heartbeats.
         :param proxies: the proxies that may name a caller.
+        :param system_prompt: what the engine receives of a request's system prompt.
         """
         self._reactor = reactor
         self._engine = engine
@@ -124,6 +127,7 @@ class Completion:
         self._mismatches = mismatches
         self._timeouts = timeouts
         self._proxies = proxies
+        self._system_prompt = system_prompt
         self.in_flight = InFlight(reactor, admission)
 
     async def complete(
@@ -141,8 +145,11 @@ class Completion:
         requested = await request.parsed(dialect.parse)
         request.in_progress.streamed = requested.stream
         request.setResponseCode(requested.status)
-        if requested.ignored:
-            request.setHeader(b"X-Brunix-Ignored", ", ".join(requested.ignored).encode("ascii"))
+        ignored = requested.ignored
+        if is_ignored(self._system_prompt, requested):
+            ignored = ("system", *ignored)
+        if ignored:
+            request.setHeader(b"X-Brunix-Ignored", ", ".join(ignored).encode("ascii"))
         requested = self._as_side_request(request, requested)
         with self.in_flight.entry(stream=requested.stream) as entry:
             job = await self.prepare(request, requested, dialect)
@@ -249,12 +256,13 @@ class Completion:
         """Call the engine for one query of a job, and send what it answers."""
         request, requested, in_progress = job.request, job.requested, job.request.in_progress
         query = requested.queries[index]
+        sent, editor = query_with_context(self._system_prompt, requested, query)
         question = Question(
-            query=query,
+            query=sent,
             session_id=job.assignment.session_ids[index],
             request_id=request.request_id,
             stream=requested.stream,
-            editor=requested.editor,
+            editor=editor,
         )
         call: Call = self._engine.call(question)
         limiter = OutputLimiter(requested.limits)

@@ -176,7 +176,7 @@ class SideRequests:
                     return kind.name
             if self._custom_beginnings and _head(query).startswith(self._custom_beginnings):
                 return CUSTOM
-        for instruction in requested.instructions:
+        for instruction in _instructions(requested):
             for kind in self._by_instructions.matching(instruction):
                 if _rest_matches(kind, requested):
                     return kind.name
@@ -189,4 +189,8 @@ def _rest_matches(kind: SideRequest, requested: CompletionRequest) -> bool:
         return False
     if kind.question is None or kind.instructions is None:
         return True
-    return any(map(kind.instructions.matches, requested.instructions))
+    return any(map(kind.instructions.matches, _instructions(requested)))
+
+
+def _instructions(requested: CompletionRequest) -> tuple[str, ...]:
+    return (*requested.instructions, *requested.reminders)

@@ -148,6 +148,7 @@ class GatewayService(Service):
             ),
             proxies=settings.trusted_proxies,
             mismatches=mismatches,
+            system_prompt=settings.system_prompt,
         )
         model = Model(
             id=settings.model_id,

@@ -218,6 +218,14 @@ class Settings:
         "Proxies whose `X-Forwarded-For` and `X-Forwarded-User` tell callers apart; `unix` is every client on a UNIX "
         "socket. From all others these headers are ignored.",
     )
+    system_prompt: Literal["ignore", "prepend", "extra_context"] = setting(
+        "PROXY_SYSTEM_PROMPT",
+        "ignore",
+        matching("ignore|prepend|extra_context", "ignore, prepend or extra_context"),
+        "What the engine receives of a request's system prompt. `ignore`: nothing, and the header `X-Brunix-Ignored` "
+        "lists `system`. `prepend`: its text in front of the question. `extra_context`: its text in that field, which "
+        "older engines do not read.",
+    )
     side_requests: Literal["answer", "refuse"] = setting(
         "PROXY_SIDE_REQUESTS",
         "answer",

@@ -114,7 +114,6 @@ class IgnoredByBoth(Parameters, frozen=True, kw_only=True):
     output_config: OutputConfig | None = None
     output_format: dict[str, Any] | None = None
     speed: str | None = None
-    system: Annotated[Content, Ignored("The engine has its own instructions. These are counted as tokens.")] = None
     thinking: Annotated[Thinking | None, Ignored("The engine returns no reasoning.")] = None
     tools: Annotated[list[AnthropicTool] | None, Ignored("Tools are never called.")] = None
 
@@ -147,6 +146,9 @@ class MessagesRequest(IgnoredByMessages, frozen=True, kw_only=True):
     stream: Annotated[bool | None, Honoured("Stream the answer as Server-Sent Events. Default: false.")] = None
     max_tokens: Annotated[
         Integer | None, Honoured("Maximum number of tokens in the answer. Optional; the default is no limit.")
+    ] = None
+    system: Annotated[
+        Content, Honoured("The system prompt, as `PROXY_SYSTEM_PROMPT` says; ignored by default. Counted as tokens.")
     ] = None
     stop_sequences: Annotated[list[str] | None, Honoured("The answer ends before the first of these texts.")] = None
     tool_choice: Annotated[

@@ -123,7 +123,9 @@ class IgnoredByGenerate(IgnoredByAll, frozen=True, kw_only=True):
 
     context: list[Integer] | None = None
     images: Annotated[list[str] | None, Ignored("Only text is supported.")] = None
-    system: Annotated[str | None, Ignored("The engine has its own instructions.")] = None
+    system: Annotated[str | None, Honoured("The system prompt, as `PROXY_SYSTEM_PROMPT` says; ignored by default.")] = (
+        None
+    )
     template: Annotated[str | None, Ignored("Templates are never applied.")] = None
 
 

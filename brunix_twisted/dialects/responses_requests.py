@@ -120,7 +120,8 @@ class IgnoredByResponses(Parameters, frozen=True, kw_only=True):
     frequency_penalty: float | None = None
     include: list[str] | None = None
     instructions: Annotated[
-        str | None, Ignored("The engine has its own instructions. These are counted as tokens.")
+        str | None,
+        Honoured("The system prompt, as `PROXY_SYSTEM_PROMPT` says; ignored by default. Counted as tokens."),
     ] = None
     max_tool_calls: Annotated[Integer | None, Ignored("Tools are never called.")] = None
     moderation: Moderation | None = None

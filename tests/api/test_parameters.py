@@ -497,7 +497,7 @@ def test_a_request_names_its_model(endpoint: str, required: str) -> None:
         (
             OPENAI_RESPONSES,
             {"instructions": "x", "tools": [], "include": [], "text": {}, "max_tokens": 1},
-            ("include", "instructions", "text", "tools", "max_tokens"),
+            ("include", "text", "tools", "max_tokens"),
         ),
         (
             OPENAI_RESPONSES,
@@ -506,7 +506,7 @@ def test_a_request_names_its_model(endpoint: str, required: str) -> None:
         ),
         (ANTHROPIC_MESSAGES, {"stop_sequences": ["x"], "max_tokens": 1, "stream": True, "session_id": "s"}, ()),
         (ANTHROPIC_MESSAGES, {"tool_choice": {"type": "auto"}, "thread": {"type": "create"}, "thinking": None}, ()),
-        (ANTHROPIC_MESSAGES, {"system": "x", "metadata": {}, "betas": []}, ("system", "metadata", "betas")),
+        (ANTHROPIC_MESSAGES, {"system": "x", "metadata": {}, "betas": []}, ("metadata", "betas")),
         (OLLAMA_CHAT, {"options": {"seed": 1, "num_predict": 1, "mirostat": 2}}, ("options.seed",)),
         (OLLAMA_CHAT, {"options": {}, "keep_alive": 0, "think": False}, ("think",)),
         (OLLAMA_SHOW, {"options": {"seed": 1}, "verbose": True}, ("options", "verbose")),

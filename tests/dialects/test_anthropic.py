@@ -65,10 +65,10 @@ PARAMETERS: Final[list[tuple[dict[str, object], dict[str, object]]]] = [
     ({"session_id": "s-1"}, {"session_id": "s-1"}),
     ({"session_id": ""}, {}),
     ({"model": "brunix:latest"}, {"model": "brunix:latest"}),
-    ({"system": "Be brief"}, {"prompt": "Be brief\nHi", "instructions": ("Be brief",), "ignored": ("system",)}),
+    ({"system": "Be brief"}, {"prompt": "Be brief\nHi", "instructions": ("Be brief",)}),
     (
         {"system": [text("Be"), text("brief", **CACHED)]},
-        {"prompt": "Be\nbrief\nHi", "instructions": ("Be", "brief"), "ignored": ("system",)},
+        {"prompt": "Be\nbrief\nHi", "instructions": ("Be", "brief")},
     ),
     ({"temperature": 1, "top_k": 5, "top_p": 0.7}, {"ignored": ("temperature", "top_k", "top_p")}),
     ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, {"ignored": ("thinking",)}),
@@ -133,9 +133,9 @@ CONVERSATIONS: Final[list[tuple[list[dict[str, object]], dict[str, object]]]] = 
       {"role": "user", "content": [REMINDER, REMINDER]}],
      {"queries": ("Why?",), "prompt": "\n".join(
          ["Hi", REMINDER["text"], "Hello!", REMINDER["text"], "Why?", REMINDER["text"], REMINDER["text"]]),
-      "history": (Turn("Hi", "Hello!"),), "instructions": (REMINDER["text"], REMINDER["text"])}),
+      "history": (Turn("Hi", "Hello!"),), "reminders": (REMINDER["text"], REMINDER["text"])}),
     ([USER, {"role": "assistant", "content": [CALL]}, {"role": "user", "content": [result("42"), REMINDER]}],
-     {"prompt": f"Hi\n\n{REMINDER['text']}\n42", "history": None, "instructions": (REMINDER["text"],)}),
+     {"prompt": f"Hi\n\n{REMINDER['text']}\n42", "history": None, "reminders": (REMINDER["text"],)}),
     # The user's own words are asked, whatever they look like.
     ([{"role": "user", "content": REMINDER["text"]}], {"queries": (REMINDER["text"],), "prompt": REMINDER["text"]}),
     ([{"role": "user", "content": [text("What is <system-reminder>?")]}],
@@ -211,7 +211,7 @@ def test_what_an_agent_sends() -> None:
     )
     assert ask.queries == ("<reminder>…</reminder>\nHi",)
     assert ask.history == ()
-    assert len(ask.ignored) == 15  # all but the stream, the limit, the messages
+    assert len(ask.ignored) == 14  # all but the stream, the limit, the messages, the system prompt
 
 
 def test_any_model_may_be_accepted() -> None:

@@ -116,10 +116,10 @@ REQUESTS: Final[list[tuple[Dialect, dict[str, object], dict[str, object]]]] = [
       "limits": Limits(stop=("\n\n",)), "ignored": ()}),
     (GENERATE, {"prompt": "a", "suffix": "b"}, {"queries": ("a<gap>b",), "prompt": "a<gap>b"}),
     (GENERATE, {"prompt": "a", "system": "Be brief"},
-     {"queries": ("a",), "prompt": "a", "instructions": ("Be brief",), "ignored": ("system",)}),
+     {"queries": ("a",), "prompt": "a", "instructions": ("Be brief",)}),
     (GENERATE, {"prompt": "### User:\nHi\n\n", "stream": False, "images": [], "system": "", "context": [1, 2]},
      {"queries": ("### User:\nHi\n\n",), "prompt": "### User:\nHi\n\n", "stream": False,
-      "ignored": ("context", "images", "system")}),
+      "ignored": ("context", "images")}),
 ]  # fmt: skip
 
 
