@@ -20,6 +20,7 @@ from brunix_twisted.app.service import is_loopback, limits_of, tls_of
 from brunix_twisted.app.state import report_of_state
 from brunix_twisted.config.settings import Settings, table
 from brunix_twisted.config.unknown_variables import unknown
+from brunix_twisted.connect.engine_port import advice, published_target
 from brunix_twisted.engine.affinity import why_not
 from brunix_twisted.engine.health import HealthResult, check_engine, remedy
 from brunix_twisted.engine.proxies import proxy_for
@@ -106,6 +107,11 @@ async def _engine_works(reactor: Reactor, settings: Settings, environment: Mappi
             report(f"  {todo}.")
         if result.detail:
             report(f"  gRPC says: {result.detail}")
+        published = published_target(settings.grpc_target) if "refused" in result.detail else None
+        if published is not None:
+            elsewhere = await check_engine(reactor, published, tls, ENGINE_TIMEOUT_S, limits)
+            if elsewhere.unhealthy_reason is None:
+                report(f"  {advice(published)}.")
     if (proxy := proxy_for(settings.grpc_target, environment)) is not None:
         report(f"  The connection uses the proxy {proxy}. To bypass it, add the engine's host to no_proxy.")
     if (reason := why_not(settings.grpc_target, environment)) is not None:

@@ -11,12 +11,14 @@ import attrs
 
 from brunix_twisted.cli.diagnosis import EXPECTED, Diagnosis, DiagnosisError, diagnose_exception, tls_diagnosis
 from brunix_twisted.cli.doctor import http_checks, identity, idle, mismatches, network, report
+from brunix_twisted.cli.doctor.engine_port import measure_published
 from brunix_twisted.cli.doctor.findings import Finding, exit_status
 from brunix_twisted.cli.doctor.questions import QUESTION, EngineQuestions
 from brunix_twisted.cli.doctor.time_budget import STEP_S, TimeBudget, start_thread
 from brunix_twisted.cli.http_client import Target, get
 from brunix_twisted.cli.sockets import ResolvedAddress
 from brunix_twisted.cli.terminal import INTERRUPTED, print_err, write
+from brunix_twisted.connect.engine_port import advice
 
 
 @attrs.define
@@ -44,7 +46,7 @@ class DoctorRun:
         if found is None:
             return
         yield identity.check_intermediaries(found)
-        health = identity.check_health(where, found)
+        health = self._engine_port(identity.check_health(where, found))
         yield health
         model = yield from self._model(found)
         yield from self._guarded("connection", self._round_trip)
@@ -60,6 +62,15 @@ class DoctorRun:
             yield Finding("answers", "note", "not checked: the engine would not answer")
         else:
             yield from self._ask_engine(model, processes)
+
+    def _engine_port(self, health: Finding) -> Finding:
+        """Replace the fix for an unreachable engine if it listens at the port that its compose file publishes."""
+        if health.level != "problem" or "unreachable" not in health.says:
+            return health
+        published = measure_published(self.target.address.host, self.environment, self.budget.step_s())
+        if published is None:
+            return health
+        return attrs.evolve(health, todo=f"{advice(published)}.", figures={"published": published})
 
     def _guarded(self, check: str, run: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
         """Turn a network error within a check into a finding."""
