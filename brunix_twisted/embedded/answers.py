@@ -27,13 +27,12 @@ NO_ANSWER: Final = "The documents do not answer this question: no passage in the
 
 @attrs.frozen
 class Answer:
-    """An answer in Markdown, the code in it, and the passages that it quotes, best first.
+    """An answer in Markdown, and the passages that it quotes, best first.
 
     ``quotations`` is the quoted text of each passage, without citations.
     """
 
     text: str
-    code: str
     passages: tuple[Passage, ...]
     quotations: tuple[str, ...]
 
@@ -52,7 +51,7 @@ def answer(retriever: Retriever, weights: Mapping[str, float], *, wants_code: bo
     """Answer a question, given as words with weights. Thread-safe."""
     hits = retriever.find(weights, _MAX_PASSAGES)
     if not is_answered(hits):
-        return Answer(NO_ANSWER, "", (), ())
+        return Answer(NO_ANSWER, (), ())
     remaining = retriever.term_shares(weights)
     quoted: list[tuple[Passage, list[Segment]]] = []
     text = ""
@@ -67,10 +66,8 @@ def answer(retriever: Retriever, weights: Mapping[str, float], *, wants_code: bo
         text += f"\n\n{quotation}" if text else quotation
         quoted.append((hit.passage, segments))
         remaining = {term: share for term, share in remaining.items() if term not in hit.indexed.frequencies}
-    blocks = [segment.block for _, segments in quoted for segment in segments]
     return Answer(
         text=text,
-        code="\n\n".join(block.content for block in blocks if block.kind == "code"),
         passages=tuple(passage for passage, _ in quoted),
         quotations=tuple(_markdown(segments) for _, segments in quoted),
     )

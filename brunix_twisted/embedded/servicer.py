@@ -25,6 +25,9 @@ _REQUEST_ID: Final = "x-request-id"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:/+=@-]")
 _MAX_REQUEST_ID_CHARACTERS: Final = 128
 
+LANGUAGE_VERSION: Final = "AVAP-2026"
+"""The value of ``avap_code`` in whole answers, as the Brunix Assistance Engine sends it; streams have none."""
+
 _EDITOR_FIELDS: Final = ("editor_content", "selected_text", "extra_context")
 
 
@@ -54,12 +57,12 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
         """Send the complete answer in one message."""
         with _CallLog("AskAgent", context) as call_log:
             reply, selected = self._reply(request, call_log)
-            text, code, turn = reply.answer.text, reply.answer.code, reply.turn
+            text, turn = reply.answer.text, reply.turn
             if writing := self._writing(request, selected, reply, context):
                 text = "".join(writing.pieces(is_streamed=False))
-                code, turn = writing.code, writing.turn()
+                turn = writing.turn()
                 call_log.note(writing)
-            yield brunix_pb2.AgentResponse(text=text, avap_code=code, is_final=True)
+            yield brunix_pb2.AgentResponse(text=text, avap_code=LANGUAGE_VERSION, is_final=True)
             self._remember(request, context, turn, call_log)
 
     def AskAgentStream(  # noqa: N802 - the contract's name

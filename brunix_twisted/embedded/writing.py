@@ -233,11 +233,6 @@ class Writing:
             text=_SOURCE_LINE.sub("", self._text),
         )
 
-    @property
-    def code(self) -> str:
-        """The code in the answer."""
-        return "\n\n".join(re.findall(r"^```[^\n]*\n(.*?)\n```$", self._text, re.MULTILINE | re.DOTALL))
-
     def _written(self) -> Iterator[str]:
         if self._completion is None:
             raise ModelError(self._error)

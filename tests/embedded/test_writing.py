@@ -93,13 +93,13 @@ def test_streamed_answer(start: Start) -> None:
 
 
 def test_whole_answer(start: Start) -> None:
-    """AskAgent returns the whole answer in one message, with the code in it."""
+    """AskAgent returns the whole answer in one message, with the version of the language."""
     served, _ = start(completion("Run this [1]:\n\n```sh\nPRAGMA x;\n```\n"))
     [response] = served.stub.AskAgent(brunix_pb2.AgentRequest(query=QUESTION), timeout=60)
     assert response.is_final
     assert response.text.startswith("Run this [1]:\n\n```sh\nPRAGMA x;\n```")
     assert "\n\n[1] — `sqlite.md`" in response.text
-    assert response.avap_code == "PRAGMA x;"
+    assert response.avap_code == "AVAP-2026"
 
 
 def test_sources_without_citations(start: Start) -> None:
