@@ -202,7 +202,9 @@ def check_model(names: list[str], requested: str | None, *, known: bool) -> Find
         return Finding("model", "ok", f"the model's name is {available}{tagged}", figures={"listed": names})
     figures = {"listed": names, "asked": requested}
     if known:
-        alias = "" if requested.removesuffix(":latest") in names else f" as another name of {available}"
+        # The gateway lists its aliases too, after the model.
+        model = names[0] if names else "none"
+        alias = "" if requested.removesuffix(":latest") == model else f" as another name of {model}"
         return Finding("model", "ok", f"{requested} is accepted{alias}", figures=figures)
     similar = [name for name in names if name.lower() == requested.removesuffix(":latest").lower()]
     todo = f"Use {similar[0]}; names are case-sensitive." if similar else f"Use {available} in the client."
