@@ -162,7 +162,7 @@ class Gateway:
     @app.route("/v1/models", methods=["GET"])
     def openai_models(self, request: GatewayRequest) -> bytes:
         """List the model."""
-        return _model_list(request, _models(request).models_body(self._model, self._started_s))
+        return _model_list(request, partial(_models(request).models_body, self._model), self._started_s)
 
     @app.route("/v1/models/<path:name>", methods=["GET"])
     def openai_model(self, request: GatewayRequest, name: str) -> bytes:
@@ -200,7 +200,7 @@ class Gateway:
     @app.route("/api/tags", methods=["GET"])
     def ollama_tags(self, request: GatewayRequest) -> bytes:
         """List the model."""
-        return _model_list(request, ollama.tags_body(self._model, self._started_s))
+        return _model_list(request, partial(ollama.tags_body, self._model), self._started_s)
 
     @app.route("/api/ps", methods=["GET"])
     def ollama_ps(self, request: GatewayRequest) -> bytes:
@@ -355,9 +355,10 @@ def _json(request: GatewayRequest, body_bytes: bytes) -> bytes:
     return _body(request, body_bytes, JSON)
 
 
-def _model_list(request: GatewayRequest, body_bytes: bytes) -> bytes:
-    # No cache may store it, but clients such as Codex keep the list and its tag.
-    return b"" if is_current(request, etag_of(body_bytes)) else _json(request, body_bytes)
+def _model_list(request: GatewayRequest, render: Callable[[float], bytes], created_s: float) -> bytes:
+    # No cache may store it, but clients such as Codex keep the list and its tag. The tag does not depend on the time at
+    # which a process has started: the same list has the same tag in all processes, and after a restart.
+    return b"" if is_current(request, etag_of(render(0)), weak=True) else _json(request, render(created_s))
 
 
 def _body(request: GatewayRequest, body_bytes: bytes, content_type: bytes) -> bytes:

@@ -195,8 +195,10 @@ def with_version(path: str) -> str:
     """
     if not path.startswith("/v1/"):
         return f"/v1{path}" if _segments(path)[0] in _AFTER_VERSION else path
-    rest = path.removeprefix("/v1")
-    return with_version(rest) if rest.startswith("/v1/") else path
+    # A loop, not recursion: the client decides how often the prefix is repeated.
+    while path.startswith("/v1/v1/"):
+        path = path.removeprefix("/v1")
+    return path
 
 
 def not_offered(path: str) -> str | None:

@@ -13,9 +13,14 @@ def etag_of(body_bytes: bytes) -> bytes:
     return b'"%b"' % sha256(body_bytes).hexdigest()[:32].encode("ascii")
 
 
-def is_current(request: Request, etag: bytes) -> bool:
-    """Set a response's ``ETag``; if the client has this body already, set the status 304 and return True."""
-    request.setHeader(b"ETag", etag)
+def is_current(request: Request, etag: bytes, *, weak: bool = False) -> bool:
+    """
+    Set a response's ``ETag``; if the client has this body already, set the status 304 and return True.
+
+    :param etag: a strong entity tag.
+    :param weak: whether bodies with this tag are equivalent, but may differ in bytes.
+    """
+    request.setHeader(b"ETag", b"W/" + etag if weak else etag)
     # 13.1.2: weak comparison. A proxy that compresses the response makes its tag weak.
     tags = {
         tag.strip().removeprefix(b"W/")

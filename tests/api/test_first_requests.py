@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from http.client import HTTPConnection
 from typing import Any, Final
@@ -53,7 +54,7 @@ def codex_list(reply: Reply) -> None:
     for model in body["models"]:
         for field, kind in CODEX_REQUIRES.items():
             assert isinstance(model[field], kind), field
-    assert reply.headers["etag"].startswith('"')
+    assert reply.headers["etag"].startswith('W/"')
 
 
 def listed(reply: Reply) -> None:
@@ -191,11 +192,11 @@ async def test_a_client_that_has_the_list_gets_304(gateway: RunningGateway, path
     """A client that asks at every start whether the list has changed receives it only if it has."""
     reply = await gateway.ask("GET", path, headers=version)
     tag = reply.headers["etag"]
-    for held in (tag, f"W/{tag}", f'"other", {tag}', f'W/"other",{tag}', "*"):
+    for held in (tag, tag.removeprefix("W/"), f'"other", {tag}', f'W/"other",{tag}', "*"):
         again = await gateway.ask("GET", path, headers={**version, "If-None-Match": held})
         assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag), held
         assert again.headers["vary"] == reply.headers["vary"]
-    for held in ('"other"', tag.strip('"')):
+    for held in ('"other"', tag.removeprefix("W/").strip('"')):
         again = await gateway.ask("GET", path, headers={**version, "If-None-Match": held})
         assert (again.status, again.body) == (200, reply.body), held
     split = {**version, "If-None-Match": ['"other"', tag]}
@@ -214,6 +215,23 @@ async def test_the_tag_changes_with_the_list(engine: ScriptedEngine, changed: di
         tags.append((await gateway.ask("GET", "/v1/models")).headers["etag"])
         await stop_gateway(gateway)
     assert tags[0] != tags[1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_same_list_has_the_same_tag(engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client receives the list again from each process of a gateway, and after each restart."""
+    tags = []
+    for now_s in (1_000.0, 2_000.0):
+        monkeypatch.setattr(time, "time", lambda now_s=now_s: now_s)
+        gateway = await run_gateway(grpc_target=engine.target)
+        tags += [(await gateway.ask("GET", path)).headers["etag"] for path in ("/v1/models", "/api/tags")]
+        await stop_gateway(gateway)
+    assert tags[:2] == tags[2:]
+
+
+def test_a_prefix_that_is_repeated() -> None:
+    """A long path ends the connection without a response."""
+    assert with_version("/v1" * 1_200 + "/models") == "/v1/models"
 
 
 @pytest.mark.parametrize("path", [path.replace("{id}", "a") for path in ENDPOINTS])
