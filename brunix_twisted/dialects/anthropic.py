@@ -21,7 +21,14 @@ from brunix_twisted.dialects.anthropic_requests import (
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import SSE, encode_json, encode_text, sse_event
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
-from brunix_twisted.dialects.messages import instructions, question, text_of, texts_of
+from brunix_twisted.dialects.messages import (
+    instructions,
+    is_reminder,
+    question,
+    text_of,
+    texts_of,
+    without_reminders,
+)
 from brunix_twisted.dialects.openai import HeartbeatForm, no_schema, require_model
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
@@ -294,47 +301,28 @@ class _Message:
 
 
 def _question(messages: Sequence[Message]) -> tuple[str, tuple[Turn, ...] | None]:
-    """
-    Return the question and the turns before it, like :func:`question`.
-
-    Claude Code adds reminders for its model to the user's messages. They are not part of the conversation, so they are
-    left out.
-    """
-    return question([_Message(_role(message), _without_reminders(message)) for message in messages])
+    """Return the question and the turns before it, like :func:`question`."""
+    return question([_Message(_role(message), message.content) for message in messages])
 
 
 def _role(message: Message) -> str:
     """
     Return the role of a message's author.
 
-    A user message with only a tool's result is the tool's: the question is in an earlier message. One with only
-    reminders is the client's, like a system message.
+    A user message with only a tool's result is the tool's: the question is in an earlier message.
     """
     if message.role != "user":
         return message.role
-    blocks = _blocks(message.content)
-    if blocks and all(map(_is_reminder, blocks)):
-        return "system"
-    only_tools = any(map(_is_tool_block, blocks)) and not text_of(_without_reminders(message)).strip()
+    only_tools = (
+        any(map(_is_tool_block, _blocks(message.content))) and not text_of(without_reminders(message.content)).strip()
+    )
     return "tool" if only_tools else "user"
-
-
-def _without_reminders(message: Message) -> Content:
-    if message.role != "user" or not isinstance(message.content, list):
-        return message.content
-    return [block for block in message.content if not _is_reminder(block)]
 
 
 def _reminders(messages: Sequence[Message]) -> Iterator[str]:
     """Yield the reminders of an agent in the last message, which are instructions for its model."""
     if messages and messages[-1].role == "user":
-        yield from (block.text for block in _blocks(messages[-1].content) if block.text and _is_reminder(block))
-
-
-def _is_reminder(block: Block) -> bool:
-    """Whether a block is a reminder of an agent for its model, not text of the user."""
-    text = (block.text or "").strip()
-    return text.startswith("<system-reminder>") and text.endswith("</system-reminder>")
+        yield from (block.text for block in _blocks(messages[-1].content) if block.text and is_reminder(block))
 
 
 def _blocks(content: Content) -> list[Block]:

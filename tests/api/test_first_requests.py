@@ -29,6 +29,8 @@ WEBSOCKET: Final = {
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
 
+REMINDER: Final = {"type": "text", "text": "<system-reminder>\nToday is Friday.\n</system-reminder>"}
+
 # The fields without which Codex 0.169.0 rejects the whole list ("failed to decode models response").
 CODEX_REQUIRES: Final = {
     "slug": str,
@@ -118,6 +120,19 @@ ROWS: Final = [
     Row("Jan", "GET", "/models", listed),
     asks("Jan", "/chat/completions", CHAT),
     asks("Home Assistant", "/chat/completions/", CHAT),
+    Row(
+        "Qwen Code",
+        "POST",
+        CHAT,
+        answered(CHAT),
+        json={
+            "model": "brunix",
+            "messages": [
+                {"role": "system", "content": "You are Qwen Code."},
+                {"role": "user", "content": [REMINDER, REMINDER, {"type": "text", "text": "hello"}]},
+            ],
+        },
+    ),
     asks("a wrong base URL", "/completions", COMPLETIONS),
     asks("a wrong base URL", "/responses", RESPONSES),
     asks("a wrong base URL", "/messages", MESSAGES),

@@ -245,8 +245,8 @@ def test_a_client_is_told_well(of: Client) -> None:
     assert of.api in {"openai", "ollama", "responses", "anthropic"}
     assert of.snippets
     assert any("@URL@" in text.code for text in of.snippets)
-    # By the language a test asks for the one it wants.
-    assert len({text.language for text in of.snippets}) == len(of.snippets)
+    # By the language a test asks for the one it wants; a reader needs the file too.
+    assert len({(text.language, text.file) for text in of.snippets}) == len(of.snippets)
     for text in of.snippets:
         assert re.search(r"[^\s]\n\Z", text.code)
         assert not re.search(r"[ \t]$|\t", text.code, re.MULTILINE)

@@ -13,6 +13,7 @@ from brunix_twisted.model import Turn
 IMAGE = Part(type="image_url")
 SYSTEM = Message(role="system", content="Be brief")
 DEVELOPER = Message(role="developer", content="Be kind")
+REMINDER = Part(type="text", text="<system-reminder>\nToday is Friday.\n</system-reminder>")
 HI = Message(role="user", content="Hi")
 HELLO = Message(role="assistant", content="Hello!")
 WHY = Message(role="user", content="Why?")
@@ -54,6 +55,14 @@ def test_text(content: Content, text: str) -> None:
         ([SYSTEM, DEVELOPER, HI], "Hi", ()),
         ([SYSTEM, HI, DEVELOPER, HELLO, SYSTEM, WHY], "Why?", (Turn("Hi", "Hello!"),)),
         ([HI, SYSTEM], "Hi", ()),
+        # So are an agent's reminders, next to the user's text and alone.
+        ([Message(role="user", content=[REMINDER, Part(type="text", text="Hi")])], "Hi", ()),
+        ([Message(role="user", content=[REMINDER]), HI, Message(role="user", content=[REMINDER])], "Hi", ()),
+        (
+            [Message(role="user", content=[Part(type="text", text="Hi"), REMINDER]), HELLO, WHY],
+            "Why?",
+            (Turn("Hi", "Hello!"),),
+        ),
         ([HI, HELLO, WHY, DEVELOPER, SYSTEM], "Why?", (Turn("Hi", "Hello!"),)),
         # Parts are read in earlier turns too.
         (
