@@ -54,7 +54,7 @@ async def test_ignored_parameters(client: Responses) -> None:
             model="brunix", input=QUESTION, instructions="Be brief", temperature=0.5, tools=[tool]
         )
     )
-    assert set(raw.headers["x-brunix-ignored"].split(", ")) == {"instructions", "temperature", "tools"}
+    assert set(raw.headers["x-brunix-ignored"].split(", ")) == {"system", "temperature", "tools"}
     assert KEY_FACT in (await resolve(raw.parse())).output_text
 
 
