@@ -6,6 +6,7 @@ with it.
 
 import logging
 import os
+import signal
 import sys
 from contextlib import suppress
 from queue import Full, Queue
@@ -26,7 +27,13 @@ class BackgroundHandler(logging.Handler):
         self._descriptor = descriptor
         self._lines: Queue[bytes] = Queue(MAX_LINES)
         self._dropped = 0
-        Thread(target=self._run, name="log", daemon=True).start()
+        # The thread keeps this mask: a stop signal is for the main thread, which may not wait for it yet. Here it would
+        # kill the process.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            Thread(target=self._run, name="log", daemon=True).start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a line. Called with the handler's lock held."""

@@ -1,12 +1,14 @@
 """The engine as a separate process."""
 
 import fcntl
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
+from fake_reactor import LIMIT_S
 from isolation import CLEAN
+from twistd import free_port
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -27,7 +31,7 @@ def start(corpus: Path, questions_file: Path, tmp_path: Path) -> Iterator[Start]
     """Return a function that starts the engine on a free port, with the given options and variables changed."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(*argv: str, ignoring: str = "", **environ: str) -> "subprocess.Popen[str]":
+    def run(*argv: str, ignoring: str = "", stdout: int = subprocess.PIPE, **environ: str) -> "subprocess.Popen[str]":
         usual = {
             "BRUNIX_ENGINE_LISTEN": "localhost:0",
             "BRUNIX_DOCS": str(corpus),
@@ -38,7 +42,7 @@ def start(corpus: Path, questions_file: Path, tmp_path: Path) -> Iterator[Start]
             [*ignorant, sys.executable, "-m", "brunix_twisted.embedded", *argv],
             env=CLEAN | usual | environ,
             cwd=tmp_path,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -113,6 +117,26 @@ def test_start_answer_stop(start: Start, stop: signal.Signals) -> None:
     assert process.returncode == 0
     assert out == ""
     assert re.fullmatch(r"\S+ \S+ INFO AskAgentStream request=- outcome=OK tokens=\d+ ms=[\d.]+\n", errors)
+
+
+def test_a_stop_signal_before_the_engine_waits_for_one(start: Start) -> None:
+    """SIGTERM stops an engine that has not printed its address yet, with status 0."""
+    address = f"127.0.0.1:{free_port()}"
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as output:
+        os.set_blocking(writer, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, bytes(4096))
+        os.set_blocking(writer, True)
+        # The engine serves on its other threads, while the main one cannot print.
+        process = start("--listen", address, stdout=writer)
+        os.close(writer)
+        with grpc.insecure_channel(address) as channel:
+            grpc.channel_ready_future(channel).result(LIMIT_S)
+        process.terminate()
+        assert b"embedded engine listening" in output.read()
+    assert process.wait(LIMIT_S) == 0
 
 
 def test_stop_during_a_stream(start: Start) -> None:
