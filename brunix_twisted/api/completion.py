@@ -29,7 +29,7 @@ from brunix_twisted.api.streaming import AnswerProducer, StreamTimeouts
 from brunix_twisted.api.system_prompts import SystemPrompt, is_ignored, query_with_context
 from brunix_twisted.api.whole import WholeAnswer
 from brunix_twisted.config.trusted_proxies import TrustedProxies
-from brunix_twisted.dialects import Dialect, Encoder
+from brunix_twisted.dialects import Dialect
 from brunix_twisted.dialects.endpoints import endpoint_of
 from brunix_twisted.engine import Call, Engine
 from brunix_twisted.errors import GatewayError
@@ -52,7 +52,7 @@ class Job:
     requested: CompletionRequest
     assignment: SessionAssignment
     meta: ResponseMeta
-    encoder: Encoder
+    dialect: Dialect
 
 
 @attrs.frozen
@@ -189,12 +189,7 @@ class Completion:
             request.in_progress.session_outcome = assignment.outcome
             request.setHeader(b"X-Session-Id", request.session_id.encode("ascii"))
             request.setHeader(b"X-Brunix-Session", assignment.outcome.encode("ascii"))
-        try:
-            encoder = dialect.encoder(requested, meta)
-        except BaseException:
-            self._sessions.release(assignment)
-            raise
-        return Job(request, requested, assignment, meta, encoder)
+        return Job(request, requested, assignment, meta, dialect)
 
     def _as_side_request(self, request: GatewayRequest, requested: CompletionRequest) -> CompletionRequest:
         """
@@ -221,12 +216,13 @@ class Completion:
         timeouts = self._timeouts
         began = partial(self._sessions.began, assignment)
         events = _Events(request, self._reactor.seconds, timeouts.stall_timeout_s, began)
+        encoder = job.dialect.encoder(requested, job.meta)
         answer: Answer
         if requested.stream:
-            answer = AnswerProducer(self._reactor, request, job.encoder, timeouts, events)
+            answer = AnswerProducer(self._reactor, request, encoder, timeouts, events)
         else:
             max_bytes, buffer_bytes = timeouts.max_answer_bytes, timeouts.buffer_bytes
-            answer = WholeAnswer(request, job.encoder, events, buffer_bytes=buffer_bytes, max_bytes=max_bytes)
+            answer = WholeAnswer(request, encoder, events, buffer_bytes=buffer_bytes, max_bytes=max_bytes)
         try:
             entry.begin(answer)
             choices = [await self._call_engine(job, answer, index) for index in range(len(requested.queries))]

@@ -12,6 +12,7 @@ from typing import Protocol
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from brunix_twisted import errors
@@ -19,6 +20,8 @@ from brunix_twisted.engine import Call
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import OutputLimiter
 from brunix_twisted.model import Choice, CompletionEnd
+
+_log = Logger("brunix.gateway")
 
 Run = Callable[[Callable[[], Deferred[None]]], Deferred[None]]
 """
@@ -118,12 +121,15 @@ class Relay:
         )
 
     def stop(self) -> None:
-        """End the call, whether it waits in the queue, for the engine, or for room in the buffer."""
-        self.cancel_first_token_timer()
-        if self.started:
-            self.call.cancel()
-        elif self.waiting is not None:
-            self.waiting.cancel()
+        """End the call, whether it waits in the queue, for the engine, or for room in the buffer. Raises nothing."""
+        try:
+            self.cancel_first_token_timer()
+            if self.started:
+                self.call.cancel()
+            elif self.waiting is not None:
+                self.waiting.cancel()
+        except Exception:  # noqa: BLE001 - the other steps of a stop follow
+            _log.failure("An engine call could not be cancelled")
 
     def cancel_first_token_timer(self) -> None:
         """Note that the first token has arrived, or is not needed."""

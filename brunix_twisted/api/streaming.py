@@ -165,7 +165,7 @@ class AnswerProducer:
         if not relay.call_ended:
             relay.call_ended = True
             relay.failure = Failure(error)
-            self._stop(relay)
+            relay.stop()
         # Otherwise a client that has stopped reading would delay the end without limit. The rest is at most the buffer.
         self._flush_all = True
         self.resumeProducing()
@@ -193,13 +193,7 @@ class AnswerProducer:
         self._gone = True
         self._cancel_timers()
         if self._relay is not None:
-            self._stop(self._relay)
-
-    def _stop(self, relay: Relay) -> None:
-        try:
-            relay.stop()
-        except Exception:  # noqa: BLE001 - the other steps of the stop follow
-            _log.failure("An engine call could not be cancelled")
+            self._relay.stop()
 
     def _stalled(self) -> None:
         self.stopProducing()
@@ -224,7 +218,7 @@ class AnswerProducer:
         relay = self._relay
         if relay is not None:
             relay.ended = True
-            self._stop(relay)
+            relay.stop()
         self._drain()
 
     def _drain(self) -> None:

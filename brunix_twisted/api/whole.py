@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from brunix_twisted.api.relay import Relay, Run
@@ -20,8 +19,6 @@ from brunix_twisted.engine import Call
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import OutputLimiter
 from brunix_twisted.model import Choice, CompletionEnd
-
-_log = Logger("brunix.gateway")
 
 
 class WholeAnswer:
@@ -106,7 +103,7 @@ class WholeAnswer:
         relay.ended = True
         self._relay = None
         self._relayed_bytes += len(relay.text_bytes)
-        self._stop(relay)
+        relay.stop()
         if relay.failure is None:
             relay.done.callback(relay.choice())
         else:
@@ -143,10 +140,4 @@ class WholeAnswer:
         """See :class:`brunix_twisted.api.relay.Answer`."""
         self._gone = True
         if self._relay is not None:
-            self._stop(self._relay)
-
-    def _stop(self, relay: Relay) -> None:
-        try:
-            relay.stop()
-        except Exception:  # noqa: BLE001 - the other steps of the stop follow
-            _log.failure("An engine call could not be cancelled")
+            self._relay.stop()

@@ -79,5 +79,6 @@ class ReactorWaker:
             except Exception:  # noqa: BLE001 - one stream's failure must not stop the others
                 _log.failure("Processing a stream failed")
         if count >= _MIN_CALLS_TO_POLL and not self._scheduled and not self._polling:
-            self._polling = True
             self._reactor.callLater(_PAUSE_S, self._poll)
+            # Last: if the timer cannot be set, the next text wakes the reactor.
+            self._polling = True

@@ -176,7 +176,16 @@ def test_identity(health: FullResponse, models: FullResponse, word: str) -> None
 )
 def test_health(health: FullResponse, level: str) -> None:
     """A gateway that is stopping, or has lost its engine or a process, is not reported as healthy."""
-    assert check_health(WHERE, Identity(health, page(), page())).level == level
+    assert check_health(WHERE, Identity(health, page(), page()), lambda: None).level == level
+
+
+@pytest.mark.parametrize("published", [None, "localhost:50052"])
+def test_an_engine_at_its_published_port(published: str | None) -> None:
+    """A user starts the engine with its compose file, and is not told that its port is another one."""
+    health = page(503, b'{"status": "unavailable", "version": "0", "reason": "why"}')
+    finding = check_health(WHERE, Identity(health, page(), page()), lambda: published)
+    assert ("BRUNIX_GRPC_TARGET=localhost:50052" in finding.todo) is (published is not None)
+    assert finding.figures.get("published") == published
 
 
 @pytest.mark.parametrize(

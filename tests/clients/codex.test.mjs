@@ -35,6 +35,11 @@ test("codex: the engine receives only the user's question", options, async () =>
   assert.equal(output.trim(), "one two three");
 });
 
+test("codex: it knows the model from the gateway's list", options, async () => {
+  const { output } = await codex("model", 'codex exec "one two three" 2>&1', { url: SCRIPTED_URL });
+  assert.doesNotMatch(output, /Model metadata .* not found/);
+});
+
 test("codex: with openai_base_url it continues over HTTP after its WebSocket is refused", options, async () => {
   const files = { ".codex/config.toml": `${BEFORE}model = "brunix"\nopenai_base_url = "${SCRIPTED_URL}/v1"\n${AFTER}` };
   const env = { OPENAI_API_KEY: "unused", CODEX_API_KEY: "unused" };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from brunix_twisted.cli.address import GatewayAddress
 from brunix_twisted.cli.diagnosis import Diagnosis, diagnose_response
 from brunix_twisted.cli.doctor.findings import Finding
 from brunix_twisted.cli.http_client import FullResponse, Target, get
+from brunix_twisted.connect.engine_port import advice
 
 
 @attrs.frozen
@@ -101,8 +103,13 @@ def _access_denied(where: GatewayAddress, found: Identity) -> Diagnosis | None:
     return None
 
 
-def check_health(where: GatewayAddress, found: Identity) -> Finding:
-    """Check whether the gateway reports a healthy engine."""
+def check_health(where: GatewayAddress, found: Identity, find_published: Callable[[], str | None]) -> Finding:
+    """
+    Check whether the gateway reports a healthy engine.
+
+    :param find_published: returns the target at which an engine can be reached that the gateway cannot reach, if any;
+        see :func:`brunix_twisted.cli.doctor.engine_port.measure_published`.
+    """
     health = _health(found)
     state = health.get("status")
     if found.health.ok and state == "ok":
@@ -136,12 +143,15 @@ def check_health(where: GatewayAddress, found: Identity) -> Finding:
             "Start it again, or wait for its replacement.",
         )
     if state == "unavailable":
+        todo = "Check the engine and BRUNIX_GRPC_TARGET. `twistd brunix --check` on the gateway's machine shows more."
+        published = find_published()
         return Finding(
             "engine",
             "problem",
             f"the gateway runs, but its engine is unreachable: {health.get('reason') or 'no reason given'}",
             "Every question fails with 503 until the engine is back. The gateway needs no restart.",
-            "Check the engine and BRUNIX_GRPC_TARGET. `twistd brunix --check` on the gateway's machine shows more.",
+            todo if published is None else f"{advice(published)}.",
+            {} if published is None else {"published": published},
         )
     return Finding(
         "engine",

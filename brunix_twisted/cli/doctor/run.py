@@ -18,7 +18,6 @@ from brunix_twisted.cli.doctor.time_budget import STEP_S, TimeBudget, start_thre
 from brunix_twisted.cli.http_client import Target, get
 from brunix_twisted.cli.sockets import ResolvedAddress
 from brunix_twisted.cli.terminal import INTERRUPTED, print_err, write
-from brunix_twisted.connect.engine_port import advice
 
 
 @attrs.define
@@ -46,7 +45,7 @@ class DoctorRun:
         if found is None:
             return
         yield identity.check_intermediaries(found)
-        health = self._engine_port(identity.check_health(where, found))
+        health = identity.check_health(where, found, self._published_engine)
         yield health
         model = yield from self._model(found)
         yield from self._guarded("connection", self._round_trip)
@@ -63,14 +62,8 @@ class DoctorRun:
         else:
             yield from self._ask_engine(model, processes)
 
-    def _engine_port(self, health: Finding) -> Finding:
-        """Replace the fix for an unreachable engine if it listens at the port that its compose file publishes."""
-        if health.level != "problem" or "unreachable" not in health.says:
-            return health
-        published = measure_published(self.target.address.host, self.environment, self.budget.step_s())
-        if published is None:
-            return health
-        return attrs.evolve(health, todo=f"{advice(published)}.", figures={"published": published})
+    def _published_engine(self) -> str | None:
+        return measure_published(self.target.address.host, self.environment, self.budget.step_s())
 
     def _guarded(self, check: str, run: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
         """Turn a network error within a check into a finding."""
