@@ -9,8 +9,8 @@ def described(name: str, priority: int, context_length: int) -> dict[str, Any]:
     """
     Describe the model under one of its names, as Codex 0.169.0 requires it (``struct ModelInfo``).
 
-    Codex reads it from its provider's ``model_catalog_url``. Without a description it warns that it does not know the
-    model.
+    Codex reads it from its provider's ``model_catalog_url`` if it has a token. Without a description it warns that it
+    does not know the model.
 
     :param priority: its position in the list; the lowest is the default.
     """
