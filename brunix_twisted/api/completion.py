@@ -74,7 +74,9 @@ class _Events:
         set_header = self._request.setHeader
         if timing := self._request.in_progress.server_timing(self._seconds()):
             set_header(b"Server-Timing", timing)
-        set_header(b"Content-Type", content_type)
+        # Not without a body: a client may try to parse what is not there.
+        if length_bytes != 0:
+            set_header(b"Content-Type", content_type)
         if length_bytes is None:
             self._began()
         else:

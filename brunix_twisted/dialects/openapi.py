@@ -173,7 +173,11 @@ def _operation(endpoint: _Endpoint, request: Json | None) -> Json:
     operation: Json = {
         "summary": endpoint.summary,
         "responses": {
-            **{status: {"description": endpoint.summary} | good for status in endpoint.statuses},
+            # 202 has no body: it accepts a notification.
+            **{
+                status: {"description": endpoint.summary} | ({} if status == "202" else good)
+                for status in endpoint.statuses
+            },
             "default": {"description": "Error"} | error,
         },
     }

@@ -101,7 +101,7 @@ async def test_older_clients_complete_their_handshake(gateway: RunningGateway, v
     assert begun["serverInfo"]["name"] == "brunix"
     assert "mcp-session-id" not in reply.headers
     noted = await post(gateway, {"jsonrpc": "2.0", "method": "notifications/initialized"}, headers)
-    assert (noted.status, noted.body) == (202, b"")
+    assert (noted.status, noted.body, noted.headers.get("content-type")) == (202, b"", None)
     assert result(await post(gateway, *older("ping", version))) == {}
     listed = result(await post(gateway, *older("tools/list", version)))
     assert [tool["name"] for tool in listed["tools"]] == ["ask"]
