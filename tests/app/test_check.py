@@ -30,7 +30,7 @@ from certificates import Authority
 from fake_reactor import LIMIT_S
 from isolation import CLEAN
 from scripted_engine import ScriptedEngine
-from twistd import TWISTD, free_port, get, twistd, wait_for_port
+from twistd import TWISTD, free_port, get, twistd, until_ok, wait_for_port
 
 READY = "The gateway is ready to start."
 NOT_WELL = "The gateway can start, but returns errors until the engine is healthy."
@@ -291,10 +291,10 @@ def test_a_state_database_in_use(check: Check, tmp_path: Path, engine: ScriptedE
     settings = {"PROXY_STATE": f"sqlite:{path}", "BRUNIX_GRPC_TARGET": engine.target}
     with twistd(tmp_path, **settings) as process:
         port = wait_for_port(process)
-        assert json.loads(get(port, "/health")[1])["state"] == "ok"
+        until_ok(lambda: json.loads(get(port, "/health")[1])["state"])
         found = check(**settings)
         assert (found.status, found.lines[-1]) == (0, READY)
-        assert json.loads(get(port, "/health")[1])["state"] == "ok"
+        until_ok(lambda: json.loads(get(port, "/health")[1])["state"])
 
 
 @pytest.mark.parametrize("broken", ["database", "secret", "folder"])

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from several_processes import (
     supervised,
     watched,
 )
-from twistd import TWISTD, free_port
+from twistd import TWISTD, free_port, until_ok
 
 
 def children(pid: int) -> list[int]:
@@ -764,9 +765,8 @@ def test_the_private_state_is_removed(tmp_path: Path, engine: ScriptedEngine) ->
     folder.mkdir()
     with serving(tmp_path, engine, TMPDIR=str(folder)) as gateway:
         for number in (0, 1):
-            connection = gateway.connect(number)
-            assert health(connection)["state"] == "ok"
-            connection.close()
+            with closing(gateway.connect(number)) as connection:
+                until_ok(lambda connection=connection: health(connection)["state"])  # type: ignore[misc]
         (private,) = folder.iterdir()
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
         assert "state.sqlite" in {file.name for file in private.iterdir()}
@@ -795,9 +795,8 @@ def test_one_secret(tmp_path: Path, engine: ScriptedEngine) -> None:
     with serving(tmp_path, engine, PROXY_STATE=f"sqlite:{path}") as gateway:
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600
         before = secret.read_text()
-        connection = gateway.connect(1)
-        assert health(connection)["state"] == "ok"
-        connection.close()
+        with closing(gateway.connect(1)) as connection:
+            until_ok(lambda: health(connection)["state"])
         gateway.stop()
         # A gateway without the private database leaves none.
         assert before.strip() not in gateway.rest()

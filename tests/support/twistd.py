@@ -7,7 +7,8 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Final
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+from fake_reactor import LIMIT_S
 from isolation import CLEAN as CLEAN  # noqa: PLC0414 - also for those who take it from here
 
 TWISTD = Path(sys.executable).with_name("twistd")
@@ -33,6 +35,13 @@ def free_port() -> int:
         port = _PORTS[next(_ports) % len(_PORTS)]
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def until_ok(read: Callable[[], object]) -> None:
+    """Read the state of a gateway until it is "ok". On a busy machine, a call may take longer than it is given."""
+    give_up_s = time.monotonic() + LIMIT_S
+    while (state := read()) != "ok":
+        assert time.monotonic() < give_up_s, state
 
 
 @contextmanager
