@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, settings
 
 from brunix_twisted.runtime.imports import without_collecting
 from isolation import PortGuard, isolate
-from leftovers import MARKER, Leftovers, new_marker, running
+from leftovers import MARKER, Leftovers, keep, new_marker, running
+from preloaded import Preloaded
 
 if TYPE_CHECKING:
     from gateways import RunningGateway
@@ -61,6 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     leftovers = Leftovers(Path(__file__).parent, marker, guard)
     leftovers.install()
     config.pluginmanager.register(leftovers, "leftovers")
+    preloaded = Preloaded(keep)
+    preloaded.install()
+    config.add_cleanup(preloaded.close)
 
 
 def pytest_unconfigure() -> None:

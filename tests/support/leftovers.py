@@ -30,6 +30,13 @@ _LOOK_S: Final = 0.005
 # Frames of the standard library between a test and Thread.start.
 _LIBRARY: Final = ("/threading.py", "/concurrent/futures/thread.py", "/socketserver.py", "/tests/support/threads.py")
 
+_serving_all_tests = set[int]()
+
+
+def keep(pid: int) -> None:
+    """Count a process as a part of this one: :func:`running` leaves it out, and so does :func:`end`."""
+    _serving_all_tests.add(pid)
+
 
 def new_marker() -> dict[str, str]:
     """Return the variable for everything that this process starts."""
@@ -84,6 +91,8 @@ def running(marker: str) -> set[Process]:
 
     A daemon has another parent than the one who started it, and is found by its environment; a process that was given
     another environment is found by its parent. None on systems other than Linux.
+
+    Processes that serve all tests are left out, and what they start for a moment; see :func:`keep`.
     """
     wanted = f"{MARKER}={marker}".encode()
     pids = set[int]()
@@ -93,7 +102,8 @@ def running(marker: str) -> set[Process]:
                 if folder.name.isdigit() and wanted in _environment(folder).split(b"\0"):
                     pids.add(int(folder.name))
     pids.discard(os.getpid())
-    return {process for process in map(_process, pids) if process is not None} | descendants(os.getpid())
+    found = {process for process in map(_process, pids) if process is not None} | descendants(os.getpid())
+    return {process for process in found if _serving_all_tests.isdisjoint((process.pid, process.parent))}
 
 
 def _environment(folder: Path) -> bytes:
