@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from http import HTTPStatus
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -117,7 +118,7 @@ class Completion:
         """
         Use one engine, behind one queue.
 
-        :param timeouts: of a streamed answer. A whole answer has no first-token timeout and no heartbeats.
+        :param timeouts: of a streamed answer. A whole answer has no first-token timeout.
         :param proxies: the proxies that may name a caller.
         :param system_prompt: what the engine receives of a request's system prompt.
         """
@@ -223,8 +224,17 @@ class Completion:
         if requested.stream:
             answer = AnswerProducer(self._reactor, request, encoder, timeouts, events)
         else:
-            max_bytes, buffer_bytes = timeouts.max_answer_bytes, timeouts.buffer_bytes
-            answer = WholeAnswer(request, encoder, events, buffer_bytes=buffer_bytes, max_bytes=max_bytes)
+            answer = WholeAnswer(
+                self._reactor,
+                request,
+                encoder,
+                events,
+                buffer_bytes=timeouts.buffer_bytes,
+                max_bytes=timeouts.max_answer_bytes,
+                # In HTTP/1.0 the end of the connection is the end of the body, so a failed answer would look complete.
+                heartbeat_s=timeouts.whole_heartbeat_s if request.clientproto == b"HTTP/1.1" else 0,
+                errors_are_answers=_errors_are_answers(request),
+            )
         try:
             entry.begin(answer)
             choices = [await self._call_engine(job, answer, index) for index in range(len(requested.queries))]
@@ -304,6 +314,11 @@ def _as_gateway_error(request: GatewayRequest, fault: Exception) -> GatewayError
         return fault
     _log.failure("Request {request_id} failed", request_id=request.request_id)
     return GatewayError(errors.INTERNAL, "The gateway failed; see its log")
+
+
+def _errors_are_answers(request: GatewayRequest) -> bool:
+    error_format = request.error_format
+    return error_format is not None and error_format.error_status(errors.ENGINE_ERROR) == HTTPStatus.OK
 
 
 def _named_session(request: GatewayRequest) -> str | None:

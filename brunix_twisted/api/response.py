@@ -22,6 +22,9 @@ class Response(Protocol):
     def finish_with(self, data: bytes) -> None:
         """Send the last part of the answer, together with its end."""
 
+    def truncate(self, data: bytes) -> None:
+        """Send a part of the answer, and close the connection without the answer's end."""
+
     def disconnect(self) -> None:
         """Abort the connection, so that the client notices that the answer is truncated."""
 

@@ -47,6 +47,8 @@ class StreamTimeouts:
     """Send a heartbeat after this time without bytes."""
     first_token_timeout_s: float = 0
     """Maximum time until the first text from the engine."""
+    whole_heartbeat_s: float = 0
+    """Send a heartbeat after this time without bytes in an answer that is not streamed."""
     stall_timeout_s: float = 0
     """Disconnect a client that has read nothing for this long while bytes wait for it."""
     buffer_bytes: int = BUFFER_BYTES

@@ -138,6 +138,7 @@ class GatewayService(Service):
             self._sessions,
             StreamTimeouts(
                 heartbeat_s=settings.heartbeat_s,
+                whole_heartbeat_s=settings.whole_heartbeat_s,
                 first_token_timeout_s=settings.first_token_timeout_s,
                 stall_timeout_s=settings.stall_timeout_s,
                 buffer_bytes=settings.buffer_bytes,

@@ -178,6 +178,13 @@ class Settings:
         "Send a heartbeat in a stream after this long without data, so that clients and proxies do not time out. 0: "
         "never.",
     )
+    whole_heartbeat_s: float = setting(
+        "PROXY_WHOLE_HEARTBEAT_S",
+        "0",
+        seconds(0, 86_400),
+        "Send a space before an answer that is not streamed after this long without data, so that clients and proxies "
+        "do not time out. After the first one the status is 200, so an answer that then fails is truncated. 0: never.",
+    )
     heartbeat_form: Literal["comment", "delta"] = setting(
         "PROXY_HEARTBEAT_FORM",
         "comment",

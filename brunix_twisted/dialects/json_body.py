@@ -41,7 +41,7 @@ class JsonBodyEncoder:
         return b""
 
     def heartbeat(self) -> bytes:
-        """Return nothing: a JSON body cannot contain heartbeats."""
+        """Return nothing: heartbeats are white space before the body, and not in it."""
         return b""
 
     def finish(self, end: CompletionEnd) -> bytes:

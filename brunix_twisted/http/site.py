@@ -107,6 +107,13 @@ class GatewayRequest(ResponseRequest):
         """Abort the connection at once, so that the client notices that the response is truncated."""
         cast("GatewayChannel", self.channel).forceAbortClient()
 
+    def truncate(self, data: bytes) -> None:
+        """Send a part of the body, and close the connection without the end of the body (RFC 9112, 8)."""
+        self.write(data)
+        # The router ends the response, but without the last chunk.
+        self.chunked = 0
+        cast("GatewayChannel", self.channel).loseConnection()
+
     def refuse(self, error: GatewayError) -> None:
         """Send an error response to a request that the channel has rejected."""
         self._begin()

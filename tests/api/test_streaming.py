@@ -260,6 +260,9 @@ class RecordingRequest:
     def finish_with(self, data_bytes: bytes) -> None:
         self._events.append(f"finish_with {data_bytes.decode()}")
 
+    def truncate(self, data_bytes: bytes) -> None:
+        self._events.append(f"truncate {data_bytes.decode()}")
+
     def disconnect(self) -> None:
         self._events.append("disconnect")
 
@@ -323,8 +326,10 @@ class Seam:
             self,
         )
 
-    def whole_answer(self, max_bytes: int = 1000) -> WholeAnswer:
-        return WholeAnswer(self.request, whole(), self, buffer_bytes=BUFFER_BYTES, max_bytes=max_bytes)
+    def whole_answer(self, max_bytes: int = 1000, **more: Any) -> WholeAnswer:  # noqa: ANN401 - as in WholeAnswer
+        return WholeAnswer(
+            self.reactor.as_reactor, self.request, whole(), self, buffer_bytes=BUFFER_BYTES, max_bytes=max_bytes, **more
+        )
 
     def on_headers(self, content_type: bytes, length_bytes: int | None) -> None:
         self.events.append(f"headers of {content_type.decode()}, {length_bytes} bytes")
@@ -438,6 +443,38 @@ def test_whole_answer_that_fails(seam: Seam) -> None:
     assert seam.results == [BROKEN]
     assert seam.new_events() == ["cancel", "relayed"]
     assert not answer.started
+
+
+def test_whole_answer_after_heartbeats(seam: Seam) -> None:
+    """A whole answer whose engine is silent is announced without its length, and then one JSON value."""
+    answer = seam.whole_answer(heartbeat_s=10)
+    call, _ = seam.relay_call(answer)
+    assert seam.new_events() == []
+    seam.reactor.advance(10)
+    seam.reactor.advance(10)
+    opening = "headers of application/json; charset=utf-8, None bytes"
+    assert seam.new_events() == [opening, "write  ", "write  "]
+    call.say("Hello")
+    call.leave()
+    seam.reactor.advance(30)
+    assert seam.new_events() == ["cancel", "relayed"]
+    answer.finish(ending(*seam.results))
+    assert seam.new_events() == ["finish_with Hello| stop"]
+
+
+def test_whole_answer_that_fails_after_heartbeats(seam: Seam) -> None:
+    """An error after the status 200 must not be taken for an answer."""
+    answer = seam.whole_answer(heartbeat_s=10)
+    call, _ = seam.relay_call(answer)
+    seam.reactor.advance(10)
+    call.leave(BROKEN)
+    seam.new_events()
+    assert answer.started
+    answer.fail(BROKEN)
+    answer.fail(BROKEN)
+    assert seam.new_events() == [f"truncate !{BROKEN.message}"]
+    seam.reactor.advance(30)
+    assert seam.new_events() == []
 
 
 def test_whole_answer_that_is_too_large(seam: Seam) -> None:
