@@ -123,6 +123,8 @@ class CompletionRequest:
     include_usage: bool = False
     echo: bool = False
     """Whether the answer begins with the prompt."""
+    wants_sources: bool = False
+    """Whether the client expects sources in a stream. Only read in APIs where other clients would not ignore them."""
     echoed_params: Mapping[str, Any] = attrs.Factory(dict)
     """The request's parameters that the answer repeats, unchanged."""
     stored: bool = False
@@ -174,6 +176,20 @@ class ResponseMeta:
     """The engine session; see :attr:`CompletedAnswer.session_id`."""
 
 
+@attrs.frozen
+class Source:
+    """A source that an answer's text cites, as the engine reports it."""
+
+    url: str
+    """An absolute URL, or one relative to the documents."""
+    title: str
+    start: int
+    """Where the citation begins in the text, in characters."""
+    end: int
+    """Where it ends."""
+    cited_text: str = ""
+
+
 @attrs.frozen(kw_only=True)
 class Choice:
     """One completed choice of the answer."""
@@ -185,6 +201,8 @@ class Choice:
     """Whether one of the caller's limits truncated the text."""
     stop: str | None = None
     """The stop sequence that ended the text, if any."""
+    sources: tuple[Source, ...] = ()
+    """The sources that the text cites. Most engines report none."""
 
 
 @attrs.frozen(kw_only=True)

@@ -112,12 +112,14 @@ class Relay:
     def choice(self) -> Choice:
         """Return how the text ended, when it has."""
         limiter = self.limiter
+        text = self.text_bytes.decode()
         return Choice(
             finish_reason=limiter.finish_reason or "stop",
             completion_tokens=limiter.tokens,
-            text=self.text_bytes.decode(),
+            text=text,
             cut=limiter.finish_reason is not None,
             stop=limiter.stop,
+            sources=tuple(source for source in self.call.sources if source.end <= len(text)),
         )
 
     def stop(self) -> None:

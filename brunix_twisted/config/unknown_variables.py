@@ -20,6 +20,7 @@ ELSEWHERE: Final = frozenset(
         "BRUNIX_ENGINE_LISTEN",
         "BRUNIX_ENGINE_TOKENS_PER_SECOND",
         "BRUNIX_DOCS",
+        "BRUNIX_DOCS_URL",
         "BRUNIX_GOLDEN",
         "BRUNIX_LLM_URL",
         "BRUNIX_LLM_MODEL",

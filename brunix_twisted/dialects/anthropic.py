@@ -33,7 +33,7 @@ from brunix_twisted.dialects.openai import HeartbeatForm, no_schema, require_mod
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import Choice, CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta, Turn
+from brunix_twisted.model import Choice, CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta, Source, Turn
 
 # "The API is temporarily overloaded". This API has no 503.
 _OVERLOADED: Final = 529
@@ -107,6 +107,7 @@ class Messages:
             limits=_limits(request),
             ignored=ignored(request, body_bytes),
             stream=bool(request.stream),
+            wants_sources=any((tool.type or "").startswith("web_search") for tool in request.tools or ()),
         )
 
     def encoder(self, request: CompletionRequest, meta: ResponseMeta) -> Encoder:
@@ -117,7 +118,7 @@ class Messages:
         def body(texts: Sequence[str], end: CompletionEnd) -> bytes:
             (choice,) = end.choices
             # One block, also for an empty answer, because clients read content[0] without a check.
-            content = [_text("".join(texts))]
+            content = [_text("".join(texts), choice.sources)]
             usage = _usage(end.prompt_tokens, choice.completion_tokens)
             return encode_json(_message(request, meta, content, usage) | _stop(choice))
 
@@ -166,6 +167,8 @@ class _Stream:
     ) -> None:
         """Prepare an answer to a question of ``input_tokens`` tokens."""
         self._request_id = request_id
+        # Clients that have not asked for them take every delta for a text.
+        self._wants_sources = request.wants_sources
         self._message = _message(request, meta, [], _usage(input_tokens, 0)) | {
             "stop_reason": None,
             "stop_sequence": None,
@@ -191,8 +194,19 @@ class _Stream:
 
     def finish(self, end: CompletionEnd) -> bytes:
         (choice,) = end.choices
+        citations = [
+            _event(
+                {
+                    "type": "content_block_delta",
+                    "index": 0,
+                    "delta": {"type": "citations_delta", "citation": _citation(source)},
+                }
+            )
+            for source in (choice.sources if self._wants_sources else ())
+        ]
         return b"".join(
             [
+                *citations,
                 _event({"type": "content_block_stop", "index": 0}),
                 _event(
                     {
@@ -210,9 +224,20 @@ class _Stream:
         return sse_event("error", error_body(error, self._request_id))
 
 
-def _text(text: str) -> dict[str, Any]:
+def _text(text: str, sources: Sequence[Source] = ()) -> dict[str, Any]:
     # The published types have "citations" as a list or null. The Vercel AI SDK rejects a null.
-    return {"type": "text", "text": text, "citations": []}
+    return {"type": "text", "text": text, "citations": [_citation(source) for source in sources]}
+
+
+def _citation(source: Source) -> dict[str, Any]:
+    # Not the newer search_result_location: the Vercel AI SDK (anthropic 3.0.139) rejects a message that contains one.
+    return {
+        "type": "web_search_result_location",
+        "cited_text": source.cited_text,
+        "encrypted_index": "",
+        "title": source.title,
+        "url": source.url,
+    }
 
 
 def _message(

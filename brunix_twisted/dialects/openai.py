@@ -23,7 +23,7 @@ from brunix_twisted.dialects.openai_requests import (
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.stops import stop_sequences
 from brunix_twisted.errors import GatewayError, Kind
-from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta
+from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta, Source
 
 # "The backend configuration that the model runs with": the gateway's release.
 _FINGERPRINT = f"fp_brunix_{__version__}"
@@ -98,8 +98,9 @@ class Chat:
                 _fields(_CHAT.prefix, "chat.completion.chunk", request, meta), _CHAT, request, self.heartbeat
             )
 
-        def choice(text: str) -> dict[str, Any]:
-            return {"message": {"role": "assistant", "content": text, "refusal": None, "annotations": []}}
+        def choice(text: str, sources: Sequence[Source]) -> dict[str, Any]:
+            message = {"role": "assistant", "content": text, "refusal": None, "annotations": _annotations(sources)}
+            return {"message": message}
 
         return _json_body(_fields(_CHAT.prefix, "chat.completion", request, meta), choice, request)
 
@@ -134,7 +135,7 @@ class Completions:
         fields = _fields(_TEXT.prefix, "text_completion", request, meta)
         if request.stream:
             return _Stream(fields, _TEXT, request, self.heartbeat)
-        return _json_body(fields, lambda text: {"text": text}, request)
+        return _json_body(fields, lambda text, _: {"text": text}, request)
 
 
 @attrs.frozen
@@ -149,10 +150,18 @@ class _Shape:
     """The JSON before and after the string of a delta."""
     closing: dict[str, Any]
     """The last chunk of a choice, after all text."""
+    annotated: bool
+    """Whether a choice may have annotations."""
 
 
-_CHAT = _Shape("chatcmpl", {"delta": {"role": "assistant", "content": ""}}, ('"delta":{"content":', "}"), {"delta": {}})
-_TEXT = _Shape("cmpl", None, ('"text":', ""), {"text": ""})
+_CHAT = _Shape(
+    "chatcmpl",
+    {"delta": {"role": "assistant", "content": ""}},
+    ('"delta":{"content":', "}"),
+    {"delta": {}},
+    annotated=True,
+)
+_TEXT = _Shape("cmpl", None, ('"text":', ""), {"text": ""}, annotated=False)
 
 
 class _Stream:
@@ -200,9 +209,11 @@ class _Stream:
         return SSE_COMMENT if self._heartbeat == "comment" else self.delta(0, "")
 
     def finish(self, end: CompletionEnd) -> bytes:
-        chunks = [
-            self._chunk(index, self._shape.closing, choice.finish_reason) for index, choice in enumerate(end.choices)
-        ]
+        chunks = []
+        for index, choice in enumerate(end.choices):
+            if self._shape.annotated and choice.sources:
+                chunks.append(self._chunk(index, {"delta": {"annotations": _annotations(choice.sources)}}, None))
+            chunks.append(self._chunk(index, self._shape.closing, choice.finish_reason))
         if self._include_usage:
             chunks.append(sse(encode_json({**self._fields, "choices": [], "usage": _usage(end)})))
         return b"".join(chunks) + SSE_DONE
@@ -215,7 +226,7 @@ class _Stream:
 def _json_body(fields: dict[str, Any], choice: Any, request: CompletionRequest) -> JsonBodyEncoder:  # noqa: ANN401 - renders a choice's text
     def body(texts: Sequence[str], end: CompletionEnd) -> bytes:
         choices = [
-            {"index": index, **choice(text), "logprobs": None, "finish_reason": ended.finish_reason}
+            {"index": index, **choice(text, ended.sources), "logprobs": None, "finish_reason": ended.finish_reason}
             for index, (text, ended) in enumerate(zip(texts, end.choices, strict=True))
         ]
         return encode_json({**fields, "choices": choices, "usage": _usage(end)})
@@ -231,6 +242,15 @@ def _fields(prefix: str, kind: str, request: CompletionRequest, meta: ResponseMe
         "model": request.model,
         "system_fingerprint": _FINGERPRINT,
     }
+
+
+def _annotations(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    return [{"type": "url_citation", "url_citation": url_citation(source)} for source in sources]
+
+
+def url_citation(source: Source) -> dict[str, Any]:
+    """Render a source as OpenAI's APIs do."""
+    return {"start_index": source.start, "end_index": source.end, "url": source.url, "title": source.title}
 
 
 def _usage(end: CompletionEnd) -> dict[str, int]:

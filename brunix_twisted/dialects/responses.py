@@ -18,11 +18,11 @@ from brunix_twisted.dialects.editor import ignored_user, read_editor
 from brunix_twisted.dialects.framing import SSE, SSE_COMMENT, encode_json, encode_text, sse_event
 from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.dialects.messages import all_text, instructions, question
-from brunix_twisted.dialects.openai import HeartbeatForm, error_body, no_schema, require_model
+from brunix_twisted.dialects.openai import HeartbeatForm, error_body, no_schema, require_model, url_citation
 from brunix_twisted.dialects.parameters import ignored
 from brunix_twisted.dialects.responses_requests import Item, ResponsesRequest, ResponseToolChoice, requires_tool
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta, Turn
+from brunix_twisted.model import CompletionEnd, CompletionRequest, Limits, Model, ResponseMeta, Source, Turn
 
 _ANSWER = "resp_"
 _MESSAGE = "msg_"
@@ -179,8 +179,16 @@ class _Stream:
         response = _finished(self._request, self._meta, end)
         (item,) = response["output"]
         (part,) = item["content"]
+        annotations = [
+            self._event(
+                "response.output_text.annotation.added",
+                {**self._part, "annotation_index": index, "annotation": annotation},
+            )
+            for index, annotation in enumerate(part["annotations"])
+        ]
         return b"".join(
             [
+                *annotations,
                 self._event("response.output_text.done", {**self._part, "text": part["text"], "logprobs": []}),
                 self._event("response.content_part.done", {**self._part, "part": part}),
                 self._event("response.output_item.done", {"output_index": 0, "item": item}),
@@ -239,7 +247,7 @@ def _finished(request: CompletionRequest, meta: ResponseMeta, end: CompletionEnd
     return _response(request, meta, status) | {
         "completed_at": None if truncated else int(end.finished_s),
         "incomplete_details": {"reason": "max_output_tokens"} if truncated else None,
-        "output": [_item(meta, status, [_text(choice.text)])],
+        "output": [_item(meta, status, [_text(choice.text, choice.sources)])],
         "usage": {
             "input_tokens": end.prompt_tokens,
             "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
@@ -254,8 +262,9 @@ def _item(meta: ResponseMeta, status: str, content: list[dict[str, Any]]) -> dic
     return {"id": _MESSAGE + meta.id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
-def _text(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _text(text: str, sources: Sequence[Source] = ()) -> dict[str, Any]:
+    annotations = [{"type": "url_citation", **url_citation(source)} for source in sources]
+    return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
 
 
 def _require_supported(request: ResponsesRequest) -> None:

@@ -78,7 +78,7 @@ class _Engine:
         self._snapshot = snapshot
         self._assistant = Assistant(snapshot.retriever, SessionHistory())
         writer = Writer(options.model) if options.model and not options.evaluate else None
-        self._servicer = Servicer(self._assistant, golden, Pace(options.tokens_per_second), writer)
+        self._servicer = Servicer(self._assistant, golden, Pace(options.tokens_per_second), writer, options.docs_url)
         self._server = _start_server(self._servicer, options, self._sample_questions)
         self.address = self._server.address
 

@@ -15,6 +15,7 @@ from brunix_twisted.embedded.server import ListenAddress
 VARIABLES: Final = {
     "listen": "BRUNIX_ENGINE_LISTEN",
     "docs": "BRUNIX_DOCS",
+    "docs_url": "BRUNIX_DOCS_URL",
     "tokens_per_second": "BRUNIX_ENGINE_TOKENS_PER_SECOND",
     "golden": "BRUNIX_GOLDEN",
     "llm_url": "BRUNIX_LLM_URL",
@@ -53,6 +54,8 @@ class Options:
 
     listen: ListenAddress
     docs: Path
+    docs_url: str
+    """The address of the documents, with a slash at its end; empty if they have none."""
     tokens_per_second: float
     golden: Path
     model: LanguageModel | None
@@ -87,6 +90,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
 
     url = value("llm_url", "", _url, "it must be the base URL of an API, such as http://localhost:11434/v1")
     name = value("llm_model", "", str.strip, "it must be the name of a model")
+    docs_url = value("docs_url", "", _docs_url, "it must be the URL of the documents, such as https://docs.example/")
     key = value("llm_key", "", _key, "it must be printable ASCII")
     timeout_s = value(
         "llm_timeout_s", "30", _timeout, f"it must be a number of seconds, more than 0 and at most {MAX_TOTAL_S:g}"
@@ -96,6 +100,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
     return Options(
         listen=value("listen", "localhost:50051", _address, "it must be host:port, with a port from 0 (any) to 65535"),
         docs=value("docs", str(default_docs()), folder, "it must be a folder"),
+        docs_url=docs_url,
         tokens_per_second=value("tokens_per_second", "0", _rate, "it must be a number, 0 (no limit) or more"),
         golden=value("golden", str(_PACKAGE / "golden.jsonl"), Path, "it must be a file"),
         model=LanguageModel(url, name, key, timeout_s) if url else None,
@@ -124,6 +129,11 @@ def _parser() -> argparse.ArgumentParser:
         "--docs",
         metavar="FOLDER",
         help="folder of documents to answer from (BRUNIX_DOCS; default: the project's documentation)",
+    )
+    parser.add_argument(
+        "--docs-url",
+        metavar="URL",
+        help="address of the documents, to link the sources of answers (BRUNIX_DOCS_URL; default: none)",
     )
     parser.add_argument(
         "--tokens-per-second",
@@ -166,6 +176,13 @@ def _address(text: str) -> ListenAddress:
 
 def _url(text: str) -> str:
     return base_url(text) if text else ""
+
+
+def _docs_url(text: str) -> str:
+    text = text.strip()
+    if text and not re.fullmatch(r"https?://[!-~]{1,2000}", text):
+        raise ValueError(text)
+    return text if not text or text.endswith("/") else f"{text}/"
 
 
 def _key(text: str) -> str:

@@ -17,6 +17,7 @@ from brunix_twisted.embedded.golden import GoldenQuestion
 from brunix_twisted.embedded.history import Turn
 from brunix_twisted.embedded.language_model import ModelError
 from brunix_twisted.embedded.pacing import Pace
+from brunix_twisted.embedded.sources import metadata, sources_of
 from brunix_twisted.embedded.writing import Writer, Writing
 
 log: Final = logging.getLogger("brunix.embedded")
@@ -40,12 +41,18 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
         golden: tuple[GoldenQuestion, ...],
         pace: Pace,
         writer: Writer | None = None,
+        docs_url: str = "",
     ) -> None:
-        """Answer with the assistant at the given pace, or with a writer; evaluate with the golden questions."""
+        """
+        Answer with the assistant at the given pace, or with a writer; evaluate with the golden questions.
+
+        ``docs_url`` is the address of the documents, for the sources of an answer.
+        """
         self._assistant = assistant
         self._golden = golden
         self._pace = pace
         self._writer = writer
+        self._docs_url = docs_url
 
     def use(self, assistant: Assistant) -> None:
         """Answer with another assistant from now on; running calls keep theirs. Any thread may call it."""
@@ -62,6 +69,7 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
                 text = "".join(writing.pieces(is_streamed=False))
                 turn = writing.turn()
                 call_log.note(writing)
+            context.set_trailing_metadata(self._sources(reply, writing, text))
             yield brunix_pb2.AgentResponse(text=text, avap_code=LANGUAGE_VERSION, is_final=True)
             self._remember(request, context, turn, call_log)
 
@@ -93,6 +101,8 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
                     writing.cancel()
                     call_log.note(writing)
             if not ended.is_set():
+                text = writing.text if writing else reply.answer.text
+                context.set_trailing_metadata(self._sources(reply, writing, text))
                 yield brunix_pb2.AgentResponse(is_final=True)
                 self._remember(request, context, writing.turn() if writing else reply.turn, call_log)
 
@@ -106,6 +116,11 @@ class Servicer(brunix_pb2_grpc.AssistanceEngineServicer):
             response = evaluate(self._assistant.retriever, self._golden, request, context.is_active)
             call_log.outcome = response.status if context.is_active() else "CANCELLED"
             return response
+
+    def _sources(self, reply: Reply, writing: Writing | None, text: str) -> tuple[tuple[str, bytes], ...]:
+        """Return the metadata with the sources of an answer."""
+        files = {passage.source for passage in reply.answer.passages} | (writing.files if writing else set())
+        return metadata(sources_of(text, files, self._docs_url))
 
     def _writing(
         self, request: brunix_pb2.AgentRequest, selected: str, reply: Reply, context: grpc.ServicerContext

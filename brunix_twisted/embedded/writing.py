@@ -189,6 +189,8 @@ class Writing:
         self._reply = reply
         self._error = error
         self._text = ""
+        self.text = ""
+        """The text that was sent."""
         self.detail = ""
         """What went wrong, for the log."""
         self.answered = reply.answer.answered
@@ -209,10 +211,10 @@ class Writing:
         try:
             if is_streamed:
                 for piece in written:
-                    self._text += piece
+                    self._text = self.text = self._text + piece
                     yield piece
             else:
-                self._text = "".join(written)
+                self._text = self.text = "".join(written)
                 yield self._text
         except ModelError as error:
             self.detail = f"{error}: {error.detail}"
@@ -220,7 +222,13 @@ class Writing:
                 raise
             self.answered = self._reply.answer.answered
             self._text = self._reply.answer.text
-            yield f"*The language model {error}. These are quotations instead.*\n\n{self._text}"
+            self.text = f"*The language model {error}. These are quotations instead.*\n\n{self._text}"
+            yield self.text
+
+    @property
+    def files(self) -> set[str]:
+        """The documents that the model was given."""
+        return {source.passage.source for source in self._sources}
 
     def turn(self) -> Turn:
         """Return the turn to remember when the caller has received everything."""

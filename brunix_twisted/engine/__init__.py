@@ -16,7 +16,7 @@ import attrs
 from twisted.internet.defer import Deferred
 
 from brunix_twisted.engine import affinity
-from brunix_twisted.model import Question, TraceContext
+from brunix_twisted.model import Question, Source, TraceContext
 
 # gRPC writes to standard error directly, for example when a TLS handshake fails. That bypasses the log, and blocks
 # gRPC's threads if standard error is not read. The status of a call has the same information. grpc reads the variable
@@ -73,6 +73,10 @@ class Call(Protocol):
     The name of each attempt's gRPC status, in order. An attempt that has not ended has CANCELLED, because only
     cancelling can end it without another status.
     """
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources of the answer, once the call has ended. Most engines report none."""
 
     def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
         """

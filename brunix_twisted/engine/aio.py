@@ -25,10 +25,11 @@ from brunix_twisted.engine import ConnectionLimits, Tls, keeps_sessions
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.retry import RetryBudget
 from brunix_twisted.engine.sample_questions import sample_questions
+from brunix_twisted.engine.sources import sources
 from brunix_twisted.engine.status_mapping import failure, status_name, truncated, unhealthy_reason
 from brunix_twisted.engine.text_queue import TextBuffer
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Question, TraceContext
+from brunix_twisted.model import Question, Source, TraceContext
 
 Sink = Callable[[str], Awaitable[None] | None]
 """Takes a text, never empty; returns what to await before the next text, or None."""
@@ -68,6 +69,7 @@ class AioCall:
         self._texts = TextBuffer()
         self._room: asyncio.Future[None] | None = None
         """Set while the buffer is full."""
+        self.sources: tuple[Source, ...] = ()
         self.statuses: list[str] = []
 
     def start(self, arrived: Callable[[], None], buffer_bytes: int) -> Deferred[None]:
@@ -164,6 +166,7 @@ class AioCall:
             complete = complete or message.is_final
             if message.text and (room := sink(message.text)) is not None:
                 await room
+        self.sources = sources(await messages.trailing_metadata())
         return complete
 
     async def _await_reachable(self, timeout_s: float) -> None:

@@ -24,11 +24,12 @@ from brunix_twisted.engine import ConnectionLimits, Tls, keeps_sessions
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.retry import RetryBudget
 from brunix_twisted.engine.sample_questions import sample_questions
+from brunix_twisted.engine.sources import sources
 from brunix_twisted.engine.status_mapping import failure, status_name, truncated, unhealthy_reason
 from brunix_twisted.engine.text_queue import TextQueue
 from brunix_twisted.engine.wakeup import ReactorWaker
 from brunix_twisted.errors import GatewayError
-from brunix_twisted.model import Question, TraceContext
+from brunix_twisted.model import Question, Source, TraceContext
 from brunix_twisted.runtime.reactors import Reactor
 from brunix_twisted.runtime.workers import Workers
 
@@ -113,6 +114,7 @@ class BlockingCall:
         self._running: _Cancellable | None = None
         self._cancelled = False
         self._text_queue: TextQueue | None = None
+        self.sources: tuple[Source, ...] = ()
         self.statuses: list[str] = []
 
     # On the reactor's thread.
@@ -205,6 +207,7 @@ class BlockingCall:
         self.statuses[-1] = "OK"
         if not complete:
             raise truncated()
+        self.sources = sources(messages.trailing_metadata())
 
     def _await_reachable(self, timeout_s: float) -> None:
         probe = self._start_unless_cancelled(lambda: self._start_probe(timeout_s))

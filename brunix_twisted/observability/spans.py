@@ -38,7 +38,7 @@ from brunix_twisted.dialects.endpoints import endpoint_of
 from brunix_twisted.engine import Call
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import OutputLimiter, count_tokens
-from brunix_twisted.model import CompletionRequest, Question, TraceContext
+from brunix_twisted.model import CompletionRequest, Question, Source, TraceContext
 from brunix_twisted.observability.request_record import RequestRecord, masked, session_digest
 
 _PROMPTS: Final = frozenset({"/v1/completions", "/api/generate"})
@@ -246,6 +246,11 @@ class TracedCall:
     def is_empty(self) -> bool:
         """See :class:`brunix_twisted.engine.Call`."""
         return self._call.is_empty
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """See :class:`brunix_twisted.engine.Call`."""
+        return self._call.sources
 
     def cancel(self) -> None:
         """See :class:`brunix_twisted.engine.Call`."""

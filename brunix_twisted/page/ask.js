@@ -21,7 +21,7 @@ export class Failure extends Error {
 // onText(delta)  called with each part of the answer
 // clock()        the time in milliseconds
 //
-// Returns { finish, requestId, firstMs, streamMs, tokens }, with null for unknown values. Throws a Failure, or the
+// Returns { finish, requestId, firstMs, streamMs, tokens, annotations }, with null for unknown values. Throws a Failure, or the
 // signal's AbortError.
 export async function ask({
   question, model, session, signal, onSession, onText, fetch = globalThis.fetch, clock = () => performance.now(),
@@ -54,7 +54,7 @@ export async function ask({
   const id = response.headers.get("X-Session-Id");
   if (id) onSession?.(id);
 
-  const result = { finish: null, requestId, firstMs: null, streamMs: null, tokens: null };
+  const result = { finish: null, requestId, firstMs: null, streamMs: null, tokens: null, annotations: [] };
   let first = null;
   try {
     for await (const data of events(response.body)) {
@@ -68,6 +68,7 @@ export async function ask({
       if (chunk.usage) result.tokens = chunk.usage.completion_tokens;
       const choice = chunk.choices?.[0];
       if (choice?.finish_reason) result.finish = choice.finish_reason;
+      result.annotations.push(...(choice?.delta?.annotations ?? []));
       const delta = choice?.delta?.content;
       if (!delta) continue;
       first ??= clock();

@@ -14,5 +14,21 @@ export function citation(paragraph) {
   return found && { file: found[1], headings: found[2] ?? "", lines: found[3] };
 }
 
+// Returns the sources to list below an answer, as { file, headings, lines, href }. The text's citations come first, with
+// the addresses that the engine reports for them; if there are no citations, everything that the engine reports.
+export function listed(citations, annotations = []) {
+  const reported = annotations.map((each) => each?.url_citation ?? {});
+  if (!citations.length) {
+    return reported.map(({ title, url }) => ({ file: title ?? "", headings: "", lines: "", href: web(url) }));
+  }
+  return citations.map((each) => {
+    const title = [each.file, each.headings, each.lines].filter(Boolean).join(", ").replaceAll("`", "");
+    return { ...each, href: web(reported.find((one) => one.title === title)?.url) };
+  });
+}
+
+// An engine's addresses may be relative to its documents, which the page cannot open.
+const web = (url) => (/^https?:\/\//.test(url ?? "") ? url : "");
+
 // Whether an incomplete paragraph may become a citation.
 export const mayBecomeCitation = (paragraph) => BEGINNING.test(paragraph);

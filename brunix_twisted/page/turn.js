@@ -4,6 +4,7 @@ import { copyButton } from "./copy.js";
 import { element } from "./dom.js";
 import { inline, Prose } from "./markdown.js";
 import { describeFailure, describeTiming } from "./messages.js";
+import { listed } from "./sources.js";
 
 export class Turn {
   #text = "";
@@ -58,7 +59,7 @@ export class Turn {
 
   // Shows that the answer is complete.
   done(result) {
-    this.#end();
+    this.#end(result.annotations);
     if (!this.#text) this.after.append(element("p", { class: "notice" }, "The engine returned an empty answer."));
     if (result.finish === "length") this.after.append(element("p", { class: "notice" }, "The answer was truncated at its maximum length."));
     this.#showFooter(describeTiming(result));
@@ -90,11 +91,11 @@ export class Turn {
     return `${title} ${advice}`;
   }
 
-  #end() {
+  #end(annotations = []) {
     cancelAnimationFrame(this.#due);
     this.waiting.remove();
     this.#show(true);
-    this.#showSources();
+    this.#showSources(annotations);
   }
 
   #showFooter(parts) {
@@ -109,15 +110,17 @@ export class Turn {
     );
   }
 
-  #showSources() {
-    const { sources } = this.prose;
+  #showSources(annotations) {
+    const sources = listed(this.prose.sources, annotations);
     if (!sources.length) return;
     const list = element("ol");
-    sources.forEach(({ file, headings, lines }, index) => {
+    sources.forEach(({ file, headings, lines, href }, index) => {
       const where = element("span", { class: "where" });
       if (headings) where.append(inline(headings), ", ");
       where.append(lines);
-      list.append(element("li", { id: this.anchor(index + 1) }, element("code", {}, file), " ", where));
+      const name = element("code", {}, file);
+      const linked = href ? element("a", { href, rel: "noopener noreferrer", target: "_blank" }, name) : name;
+      list.append(element("li", { id: this.anchor(index + 1) }, linked, " ", where));
     });
     this.after.append(element("section", { class: "sources" }, element("h3", {}, "Sources"), list));
   }

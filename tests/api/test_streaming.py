@@ -23,7 +23,7 @@ from brunix_twisted.dialects.json_body import JsonBodyEncoder
 from brunix_twisted.engine.text_queue import TextQueue
 from brunix_twisted.errors import GatewayError
 from brunix_twisted.limits import OutputLimiter
-from brunix_twisted.model import Choice, CompletionEnd, Limits, TraceContext
+from brunix_twisted.model import Choice, CompletionEnd, Limits, Source, TraceContext
 from fake_reactor import LIMIT_S, FakeReactor
 from log_lines import log_lines
 
@@ -271,6 +271,7 @@ class RecordingCall:
     """One engine call, led by the test."""
 
     trace: TraceContext | None = None
+    sources: tuple[Source, ...] = ()
 
     def __init__(self, events: list[str], reactor: FakeReactor) -> None:
         self._events = events

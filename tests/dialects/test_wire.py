@@ -217,8 +217,20 @@ MESSAGE_STREAM: Final[list[dict[str, Any]]] = [
     {"type": "message_stop"},
 ]
 
-GOOD: Final[dict[str, list[dict[str, Any]]]] = {
+URL_CITATION: Final = {"start_index": 3, "end_index": 9, "url": "guide.md#loops", "title": "Guide"}
+CITATION: Final = {
+    "type": "web_search_result_location",
+    "cited_text": "",
+    "encrypted_index": "",
+    "title": "Guide",
+    "url": "guide.md#loops",
+}
+GOOD: Final[dict[str, list[Any]]] = {
     "openai_usage": [USAGE],
+    "openai_url_citation": [URL_CITATION],
+    "openai_chat_annotations": [[{"type": "url_citation", "url_citation": URL_CITATION}], []],
+    "openai_response_annotation": [{"type": "url_citation"} | URL_CITATION],
+    "anthropic_citation": [CITATION],
     "openai_chat_completion": [
         {
             "id": "chatcmpl-1",
@@ -342,6 +354,10 @@ GONE: Final = object()
 
 # A schema, the place in its first good body, and what to put there.
 BAD: Final[list[tuple[str, str, object]]] = [
+    ("openai_url_citation", "url", GONE),
+    ("openai_chat_annotations", "0.type", "file_citation"),
+    ("openai_response_annotation", "url_citation", {}),
+    ("anthropic_citation", "title", GONE),
     ("openai_chat_completion", "usage", GONE),
     ("openai_chat_completion", "usage.total_tokens", GONE),
     ("openai_chat_completion", "usage.total_tokens", 2.0),

@@ -26,12 +26,14 @@ def test_environment() -> None:
         {
             "BRUNIX_ENGINE_LISTEN": "[::1]:0",
             "BRUNIX_DOCS": "/some/docs",
+            "BRUNIX_DOCS_URL": "https://docs.example/guide",
             "BRUNIX_ENGINE_TOKENS_PER_SECOND": "20.5",
             "BRUNIX_GOLDEN": "/some/golden.jsonl",
         },
     )
     assert options.listen == ListenAddress("::1", 0)
     assert options.docs == Path("/some/docs")
+    assert options.docs_url == "https://docs.example/guide/"
     assert options.tokens_per_second == 20.5
     assert options.golden == Path("/some/golden.jsonl")
 
@@ -46,6 +48,15 @@ def test_command_line_beats_environment() -> None:
 def test_empty_variable() -> None:
     """An empty environment variable counts as unset."""
     assert parse([], {"BRUNIX_ENGINE_LISTEN": "", "BRUNIX_DOCS": ""}) == parse([], {})
+
+
+@pytest.mark.parametrize("text", ["docs.example", "ftp://docs.example", "https://", "https://a b"])
+def test_invalid_address_of_the_documents(text: str) -> None:
+    """An address that no link can have is reported."""
+    with pytest.raises(
+        OptionError, match=r"^BRUNIX_DOCS_URL \(--docs-url\) is .*: it must be the URL of the documents"
+    ):
+        parse(["--docs-url", text], {})
 
 
 @pytest.mark.parametrize(

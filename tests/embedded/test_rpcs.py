@@ -108,6 +108,9 @@ class FakeContext:
     def is_active(self) -> bool:
         return True
 
+    def set_trailing_metadata(self, metadata: object) -> None:
+        pass
+
 
 @pytest.mark.parametrize("rpc", ["AskAgent", "AskAgentStream"])
 def test_turn_is_remembered_after_its_last_message(

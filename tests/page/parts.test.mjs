@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { ask, Failure } from "../../brunix_twisted/page/ask.js";
 import { filled, groups, values } from "../../brunix_twisted/page/connect.js";
-import { citation, mayBecomeCitation } from "../../brunix_twisted/page/sources.js";
+import { citation, listed, mayBecomeCitation } from "../../brunix_twisted/page/sources.js";
 import { events } from "../../brunix_twisted/page/sse.js";
 import { StatusMonitor } from "../../brunix_twisted/page/status.js";
 import { describeFailure, describeStatus, describeTiming } from "../../brunix_twisted/page/messages.js";
@@ -90,6 +90,38 @@ test("a source would be seen as text while it comes", () => {
   for (const other of ["[1] a", "[x", "[1] — a", "— that is to say", "a — `b`", "–", "— `a`\nb"]) assert.ok(!mayBecomeCitation(other), other);
 });
 
+const reported = (title, url) => ({ type: "url_citation", url_citation: { title, url, start_index: 0, end_index: 1 } });
+
+test("a source links to the address that the engine reports for it", () => {
+  const cited = [
+    { file: "a.md", headings: "The `stop` order", lines: "line 1" },
+    { file: "b.md", headings: "", lines: "line 2" },
+    { file: "c.md", headings: "", lines: "line 3" },
+  ];
+  const links = [
+    reported("b.md, line 2", "b.md"),
+    reported("a.md, The stop order, line 1", "https://docs.example/a.md#the-stop-order"),
+    reported("c.md, line 3", "javascript:alert(1)"),
+  ];
+  assert.deepEqual(listed(cited, links).map((each) => each.href), ["https://docs.example/a.md#the-stop-order", "", ""]);
+  assert.deepEqual(listed(cited).map((each) => [each.file, each.href]), [["a.md", ""], ["b.md", ""], ["c.md", ""]]);
+});
+
+test("sources that the text does not cite are listed by their title", () => {
+  assert.deepEqual(listed([], [reported("Guide", "https://docs.example/guide"), {}]), [
+    { file: "Guide", headings: "", lines: "", href: "https://docs.example/guide" },
+    { file: "", headings: "", lines: "", href: "" },
+  ]);
+  assert.deepEqual(listed([], undefined), []);
+});
+
+test("the annotations of an answer are kept with it", async () => {
+  const one = reported("Guide", "https://docs.example/guide");
+  const stream = bytes(chunk({ content: "a" }), chunk({ annotations: [one] }), chunk({}, "stop"), USAGE, "data: [DONE]\n\n");
+  const { told } = await asked(new Response(stream, { headers: STREAM }));
+  assert.deepEqual(told.annotations, [one]);
+});
+
 const chunk = (delta, finish_reason = null) => `data: ${JSON.stringify({ choices: [{ delta, finish_reason }] })}\n\n`;
 const USAGE = `data: ${JSON.stringify({ choices: [], usage: { completion_tokens: 12 } })}\n\n`;
 const STREAM = { "Content-Type": "text/event-stream; charset=utf-8", "X-Request-Id": "r1", "X-Session-Id": "s1" };
@@ -118,7 +150,7 @@ async function asked(response, options = {}) {
 test("an answer would be lost, or its figures", async () => {
   const stream = bytes(chunk({ role: "assistant", content: "" }), chunk({ content: "a" }), chunk({ content: "b" }), chunk({}, "stop"), USAGE, "data: [DONE]\n\n");
   const { told, heard } = await asked(new Response(stream, { headers: STREAM }), { session: "s0" });
-  assert.deepEqual(told, { finish: "stop", requestId: "r1", firstMs: 100, streamMs: 150, tokens: 12 });
+  assert.deepEqual(told, { finish: "stop", requestId: "r1", firstMs: 100, streamMs: 150, tokens: 12, annotations: [] });
   assert.deepEqual([heard.text, heard.session, heard.sent.path], ["ab", "s1", "v1/chat/completions"]);
   assert.equal(heard.sent.headers["X-Session-Id"], "s0");
   assert.deepEqual(heard.sent.body, {

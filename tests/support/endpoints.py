@@ -151,7 +151,7 @@ ENDPOINTS: Final = {
         question="messages",
         converses=True,
         events=message_events,
-        text=lambda event: str(event["delta"]["text"]) if event["type"] == "content_block_delta" else "",
+        text=lambda event: str(event["delta"].get("text", "")) if event["type"] == "content_block_delta" else "",
         ends=lambda event: event["type"] == "message_stop",
         failed=_error_itself,
         whole=_said_in_message,

@@ -16,6 +16,7 @@ message, as the real engine does:
 ``{"letters": 1000}``      send one message of so many letters
 ``{"raw": "6869"}``        send these bytes, in hexadecimal, as the message
 ``{"first": {…}}``         do this step only for the first call that asks this
+``{"sources": […]}``       report these sources at the end, as the embedded engine does; text: these bytes
 ``{"die": true}``          end the process, as soon as a line is on its standard input, so only for one of its own:
                            ``python tests/support/scripted_engine.py``
 =========================  ==========================================================================
@@ -39,6 +40,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from brunix_twisted._pb import brunix_pb2
+from brunix_twisted.engine.sources import METADATA as SOURCES
 
 
 def script(*steps: object) -> str:
@@ -206,6 +208,9 @@ class ScriptedEngine:
             yield brunix_pb2.AgentResponse(text="x" * value)
         elif order == "raw":
             yield bytes.fromhex(value)
+        elif order == "sources":
+            encoded = value if isinstance(value, str) else json.dumps(value)
+            context.set_trailing_metadata(((SOURCES, encoded.encode()),))
         elif order == "die":
             # What has been said before is on its way only, and would be lost with the process.
             sys.stdin.readline()

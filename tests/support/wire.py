@@ -135,7 +135,7 @@ def _read_named(frame: str) -> dict[str, Any] | str:
 _RESPONSE_EVENTS = re.compile(
     r"response\.created,response\.in_progress,response\.output_item\.added,response\.content_part\.added,"
     r"(response\.output_text\.delta,)*"
-    r"(response\.output_text\.done,response\.content_part\.done,response\.output_item\.done,"
+    r"((response\.output_text\.annotation\.added,)*response\.output_text\.done,response\.content_part\.done,response\.output_item\.done,"
     r"response\.(completed|incomplete),|error,response\.failed,)"
 )
 

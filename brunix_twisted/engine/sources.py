@@ -1,0 +1,46 @@
+"""The sources of an answer, as the embedded engine reports them in a call's trailing metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from brunix_twisted.model import Source
+
+# The embedded engine has the same name: it shares no code with the gateway.
+METADATA: Final = "brunix-sources-bin"
+
+_MAX_SOURCES: Final = 50
+_MAX_CHARACTERS: Final = 2_000
+
+
+def sources(trailing_metadata: Iterable[tuple[str, str | bytes]] | None) -> tuple[Source, ...]:
+    """Return the sources in the metadata of a call; none for other engines, or if they are malformed."""
+    for name, value in trailing_metadata or ():
+        if name == METADATA:
+            return _decoded(value)
+    return ()
+
+
+def _decoded(value: str | bytes) -> tuple[Source, ...]:
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return ()
+    if not isinstance(found, list):
+        return ()
+    return tuple(source for each in found[:_MAX_SOURCES] if (source := _source(each)) is not None)
+
+
+def _source(entry: Any) -> Source | None:  # noqa: ANN401 - whatever JSON contains
+    if not isinstance(entry, dict):
+        return None
+    texts = [entry.get("url"), entry.get("title"), entry.get("cited_text", "")]
+    start, end = entry.get("start"), entry.get("end")
+    if not all(isinstance(text, str) and len(text) <= _MAX_CHARACTERS for text in texts):
+        return None
+    if type(start) is not int or type(end) is not int or not 0 <= start <= end:
+        return None
+    url, title, cited_text = texts
+    return Source(url, title, start, end, cited_text)
