@@ -41,6 +41,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from brunix_twisted._pb import brunix_pb2
 from brunix_twisted.engine.sources import METADATA as SOURCES
+from ports import free_port
 
 
 def script(*steps: object) -> str:
@@ -105,6 +106,10 @@ class ScriptedEngine:
         if with_health:
             health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
             self.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        host, _, port = address.rpartition(":")
+        if port == "0":
+            # One of the system's choice could be another test's as soon as this engine has stopped.
+            address = f"{host}:{free_port()}"
         if credentials is None:
             self.port = self._server.add_insecure_port(address)
         else:

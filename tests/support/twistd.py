@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import random
 import re
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import count
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from fake_reactor import LIMIT_S
 from isolation import CLEAN as CLEAN  # noqa: PLC0414 - also for those who take it from here
+from ports import free_port as free_port  # noqa: PLC0414 - also for those who take it from here
 
 TWISTD = Path(sys.executable).with_name("twistd")
-
-
-# Below those that the system gives to whoever wants any, each of which may be taken again a moment after it was free.
-_PORTS: Final = range(20_000, 32_000)
-
-
-_ports: Final = count(random.randrange(len(_PORTS)))  # noqa: S311 - so that the tests of two workers seldom meet
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on now, another one each time."""
-    while True:
-        port = _PORTS[next(_ports) % len(_PORTS)]
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 def until_ok(read: Callable[[], object]) -> None:
