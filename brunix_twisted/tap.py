@@ -143,7 +143,7 @@ def makeService(options: Mapping[str, str | None]) -> IService:
         _check_reactor(reactor, settings)
         _check_traces(os.environ, settings)
         check_state_package(settings)
-        check_private_names(settings.engine_client)
+        check_private_names()
         sharing = BindOnlyReactor(reactor) if settings.processes > 1 else None
         endpoint = _endpoint(AdoptSocketReactor(reactor) if sharing is None else sharing, settings.listen)
         metrics = settings.metrics_listen
@@ -211,7 +211,7 @@ def _check(options: Mapping[str, str | None]) -> None:
         _check_reactor(reactor, settings)
         _check_traces(os.environ, settings)
         check_state_package(settings)
-        check_private_names(settings.engine_client)
+        check_private_names()
         # Only systemd has this socket, and --check rarely runs as a systemd service.
         endpoint = None if settings.listen.startswith("systemd:") else _endpoint(reactor, settings.listen)
         if settings.metrics_listen is not None:

@@ -12,17 +12,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import grpc
-import grpc.experimental
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
 from brunix_twisted import errors
-from brunix_twisted._pb import brunix_pb2, brunix_pb2_grpc
+from brunix_twisted._pb import brunix_pb2
 from brunix_twisted.engine import ConnectionLimits, Tls, keeps_sessions
 from brunix_twisted.engine.connection import as_metadata, as_request, open_channel
 from brunix_twisted.engine.retry import RetryBudget
+from brunix_twisted.engine.rpc import Messages, drain, is_tested, server_streaming
 from brunix_twisted.engine.sample_questions import sample_questions
 from brunix_twisted.engine.sources import sources
 from brunix_twisted.engine.status_mapping import failure, status_name, truncated, unhealthy_reason
@@ -50,26 +51,10 @@ T = TypeVar("T", bound="_Cancellable")
 if TYPE_CHECKING:
     from twisted.python.threadpool import ThreadPool
 
-    # What a stub returns; grpc has no public name for it.
-    Messages = grpc._CallIterator[brunix_pb2.AgentResponse]  # noqa: SLF001 - the only name there is
-    Watched = grpc._CallIterator[health_pb2.HealthCheckResponse]  # noqa: SLF001 - likewise
+_log = Logger("brunix.engine")
 
-# Read a stream on the calling thread. By default gRPC passes each message over from a thread of its pool, which costs
-# four times as much per token. The option is experimental in grpc.
-_READ_ON_ONE_THREAD = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
-
-
-def _consume_status(messages: Any) -> None:  # noqa: ANN401 - not in grpc's types
-    """
-    Consume the status of a cancelled call, on the worker that has read its messages.
-
-    With the option above, the channel releases a call only when its status has been consumed. Iterating over a
-    cancelled call does not consume it, so each client that disconnects would leak about 20 kB. grpc has no public API
-    for this. It does not block, because the call has been cancelled.
-    """
-    consume = getattr(messages, "_consume_next_event", None)
-    while consume is not None and messages._state.due:  # noqa: SLF001 - see above
-        consume()
+_ASK = f"/{brunix_pb2.DESCRIPTOR.services_by_name['AssistanceEngine'].full_name}"
+_WATCH = f"/{health_pb2.DESCRIPTOR.services_by_name['Health'].full_name}/Watch"
 
 
 class _Cancellable(Protocol):
@@ -90,8 +75,8 @@ class BlockingCall:
 
     def __init__(
         self,
-        start_rpc: Callable[[float, TraceContext | None], Messages],
-        start_probe: Callable[[float], Watched],
+        start_rpc: Callable[[float, TraceContext | None], Messages[brunix_pb2.AgentResponse]],
+        start_probe: Callable[[float], Messages[health_pb2.HealthCheckResponse]],
         timeout_s: float,
         workers: Workers,
         waker: ReactorWaker,
@@ -191,18 +176,17 @@ class BlockingCall:
                 complete = complete or message.is_final
                 if message.text and not sink(message.text, last=message.is_final):
                     self.cancel()
-                    _consume_status(messages)
+                    drain(messages)
                     return
         except grpc.RpcError as error:
             if self._cancelled:
-                _consume_status(messages)
                 return
             self.statuses[-1] = status_name(error)
             raise failure(error) from error
         except BaseException:
             # The gateway failed, for example with MemoryError, so the rest of the answer is not needed.
             messages.cancel()
-            _consume_status(messages)
+            drain(messages)
             raise
         self.statuses[-1] = "OK"
         if not complete:
@@ -216,7 +200,7 @@ class BlockingCall:
             with suppress(grpc.RpcError, StopIteration):
                 next(probe)
             probe.cancel()
-            _consume_status(probe)
+            drain(probe)
 
     def _start_unless_cancelled(self, start: Callable[[], T]) -> T | None:
         """Start an rpc that :meth:`cancel` cancels; return None if the call was cancelled already."""
@@ -257,9 +241,17 @@ class BlockingEngine:
         self._reactor = reactor
         self._timeout_s = timeout_s
         self._keeps_sessions = keeps_sessions(target)
-        self._channel: grpc.Channel = open_channel(grpc, target, tls, _READ_ON_ONE_THREAD, limits=limits)
-        # Created once: creating a stub on a closed channel crashes the process.
-        self._stub = brunix_pb2_grpc.AssistanceEngineStub(self._channel)
+        self._channel: grpc.Channel = open_channel(grpc, target, tls, limits=limits)
+        if not is_tested():
+            _log.warn(
+                "grpcio {version} is not a release that the gateway has been tested with; "
+                "answers are read through its public interface, which is slower",
+                version=grpc.__version__,
+            )
+        # Created once: see server_streaming().
+        self._ask = server_streaming(self._channel, f"{_ASK}/AskAgent", brunix_pb2.AgentResponse)
+        self._ask_stream = server_streaming(self._channel, f"{_ASK}/AskAgentStream", brunix_pb2.AgentResponse)
+        self._watch = server_streaming(self._channel, _WATCH, health_pb2.HealthCheckResponse)
         # Its type has no methods.
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
         self._workers = Workers(workers)
@@ -268,24 +260,21 @@ class BlockingEngine:
 
     def call(self, question: Question) -> BlockingCall:
         """See :class:`brunix_twisted.engine.Engine`."""
-        rpc = self._stub.AskAgentStream if question.stream else self._stub.AskAgent
+        start = self._ask_stream if question.stream else self._ask
         request = as_request(question)
         with_session = self._keeps_sessions
         return BlockingCall(
-            lambda timeout_s, trace: rpc(
-                request, timeout=timeout_s, metadata=as_metadata(question, trace, with_session=with_session)
-            ),
+            lambda timeout_s, trace: start(request, timeout_s, as_metadata(question, trace, with_session=with_session)),
             self._start_probe,
             self._timeout_s,
             self._workers,
             self._waker,
         )
 
-    def _start_probe(self, timeout_s: float) -> Watched:
+    def _start_probe(self, timeout_s: float) -> Messages[health_pb2.HealthCheckResponse]:
         # The only call that waits for a connection. A question must not, because it would not fail in time without one.
         # Watch is a stream, so the worker reads it itself and needs no other thread: see check().
-        request = health_pb2.HealthCheckRequest()
-        return cast("Watched", self._health.Watch(request, timeout=timeout_s, wait_for_ready=True))
+        return self._watch(health_pb2.HealthCheckRequest(), timeout_s, wait_for_ready=True)
 
     def check(self, timeout_s: float) -> Deferred[str | None]:
         """

@@ -55,7 +55,7 @@ def serve(setup: Setup, watch: SupervisorWatch) -> int:
     try:
         settings = Settings.read({}, setup.settings)
         # The supervisor has checked this, but packages may have been upgraded since it started.
-        check_private_names(settings.engine_client)
+        check_private_names()
         counts = ConnectionCounts(CONNECTION_COUNTS, setup.processes.number, setup.processes.configured)
         endpoint = _endpoint(SharedAcceptReactor(reactor, SOCKET, counts), settings.listen)
         service = GatewayService(reactor, settings, endpoint)

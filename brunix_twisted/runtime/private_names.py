@@ -53,7 +53,6 @@ def _all_of(package: str, owner: str, purpose: str, *names: str) -> tuple[Privat
 
 
 _CHANNEL: Final = "twisted.web.http:HTTPChannel"
-_GRPC_CLIENT: Final = "to release the memory of cancelled streams"
 
 NAMES: Final = (
     *_all_of("twisted", "twisted.internet.tcp:Connection", "to send at once", "_tempDataBuffer", "_writeDisconnected"),
@@ -71,21 +70,18 @@ NAMES: Final = (
     *_all_of("twisted", "twisted.internet.unix:Port", "to share a socket", "_preexistingSocket"),
     *_all_of("twisted", "twisted.internet.unix:Port", "to share a socket", "_fromListeningDescriptor"),
     *_all_of("twisted", "twisted.internet.task:react", "to run --check", "_reactor"),
-    *_all_of("grpcio", "grpc._channel:_SingleThreadedRendezvous", _GRPC_CLIENT, "_consume_next_event", "_state"),
-    *_all_of("grpcio", "grpc._channel:_RPCState", _GRPC_CLIENT, "due"),
 )
 
 
-def check_private_names(engine_client: str, names: Iterable[PrivateName] = NAMES) -> None:
+def check_private_names(names: Iterable[PrivateName] = NAMES) -> None:
     """
     Check that the installed packages have the private names that the gateway uses.
 
-    :param engine_client: the value of ``PROXY_ENGINE_CLIENT``; only ``blocking`` uses private names of grpc.
+    Those of grpc are not among them: without them, its public interface is used (:mod:`brunix_twisted.engine.rpc`).
+
     :raises StartError: a name is missing; the message names the first.
     """
     for name in names:
-        if name.package == "grpcio" and engine_client != "blocking":
-            continue
         if not name.exists():
             raise StartError(f"twistd brunix: {_error_message(name)}")
 
@@ -94,10 +90,7 @@ def _error_message(name: PrivateName) -> str:
     owner = name.owner.replace(":", ".")
     release = f"{name.package} {_version(name.package)}"
     fault = f"{release} has no {owner}.{name.name}, which the gateway needs {name.purpose}"
-    fix = f"Install a supported release: pip install '{_requirement(name.package)}'"
-    if name.package == "grpcio":
-        fix += ", or set PROXY_ENGINE_CLIENT=aio and start twistd with --reactor=asyncio"
-    return f"{fault}. {fix}"
+    return f"{fault}. Install a supported release: pip install '{_requirement(name.package)}'"
 
 
 def _version(package: str) -> str:

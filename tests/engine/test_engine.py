@@ -250,7 +250,10 @@ def test_cancel_while_the_engine_is_silent(
     assert said.empty()
 
 
-def test_cancelled_calls_are_forgotten(client: Client, engine: ScriptedEngine, worker: ThreadPoolExecutor) -> None:
+@pytest.mark.parametrize("by_sink", [False, True], ids=["cancelled", "no more wanted"])
+def test_cancelled_calls_are_forgotten(
+    client: Client, engine: ScriptedEngine, worker: ThreadPoolExecutor, *, by_sink: bool
+) -> None:
     """Each client that goes away would cost the gateway memory that it never gets back."""
 
     def leave(number: int) -> None:
@@ -258,13 +261,14 @@ def test_cancelled_calls_are_forgotten(client: Client, engine: ScriptedEngine, w
 
         def sink(_: str) -> bool:
             said.set()
-            return True
+            return not by_sink
 
         call = client.call(question(script("text", HANG)))
         running = worker.submit(call.run, sink)
         engine.call(number)
         assert said.wait(LIMIT_S)
-        call.cancel()
+        if not by_sink:
+            call.cancel()
         assert running.result(LIMIT_S) is None
 
     def kept() -> int:

@@ -1,4 +1,4 @@
-"""What the gateway uses of Twisted and grpc that is private: listed, bounded, and looked for at the start."""
+"""What the gateway uses of Twisted that is private: listed, bounded, and looked for at the start."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from isolation import CLEAN
 from paths import ROOT
 
 NOT_OF_OTHER_PACKAGES = {
+    "_channel",  # of a grpc release that has been tested; any other is used without it
     "_exit",  # os._exit, which is public
     "_log",  # the gateway's own logger; that Twisted's classes have one as well is no matter
     "_accept",  # the gateway's own method; in Twisted it is a function
@@ -35,16 +36,14 @@ def test_every_private_name_is_in_the_table() -> None:
 
 def test_the_installed_releases_have_them() -> None:
     """The gateway starts with the releases that it is tested with."""
-    for client in ("blocking", "aio"):
-        check_private_names(client)
+    check_private_names()
 
 
 @pytest.mark.parametrize(
-    ("name", "client", "told"),
+    ("name", "told"),
     [
         (
             PrivateName("twisted", "twisted.web.http:HTTPChannel", "_gone", "to answer malformed requests"),
-            "aio",
             (
                 r"twistd brunix: twisted [0-9.]+ has no twisted\.web\.http\.HTTPChannel\._gone, which the gateway "
                 r"needs to answer malformed requests\. Install a supported release: pip install 'twisted<27,>=26\.10'"
@@ -52,32 +51,17 @@ def test_the_installed_releases_have_them() -> None:
         ),
         (
             PrivateName("twisted", "twisted.web.http:Gone", "_buffer", ""),
-            "aio",
             r".* has no twisted\.web\.http\.Gone\._",
         ),
-        (PrivateName("twisted", "twisted.gone:Gone", "_buffer", ""), "aio", r".* has no twisted\.gone\.Gone\._buffer"),
-        (PrivateName("twisted", "twisted.internet.task:react", "_gone", ""), "aio", r".*task\.react\._gone"),
-        (
-            PrivateName("grpcio", "grpc._channel:_RPCState", "gone", "to save memory"),
-            "blocking",
-            (
-                r".*pip install 'grpcio<1\.86,>=1\.85\.1', or set PROXY_ENGINE_CLIENT=aio and start twistd with "
-                r"--reactor=asyncio"
-            ),
-        ),
+        (PrivateName("twisted", "twisted.gone:Gone", "_buffer", ""), r".* has no twisted\.gone\.Gone\._buffer"),
+        (PrivateName("twisted", "twisted.internet.task:react", "_gone", ""), r".*task\.react\._gone"),
     ],
-    ids=["attribute", "class", "module", "parameter", "grpc"],
+    ids=["attribute", "class", "module", "parameter"],
 )
-def test_a_name_that_is_missing(name: PrivateName, client: str, told: str) -> None:
+def test_a_name_that_is_missing(name: PrivateName, told: str) -> None:
     """A missing name is reported with the installed release, what it is needed for, and what to install."""
     with pytest.raises(StartError, match=told):
-        check_private_names(client, [name])
-
-
-def test_grpcs_private_names_are_for_threads_only() -> None:
-    """A grpc without its private names does not keep the client from starting that does not use them."""
-    name = PrivateName("grpcio", "grpc._channel:_RPCState", "gone", "")
-    check_private_names("aio", [name])
+        check_private_names([name])
 
 
 # twistd, with a Twisted in which one of the names is called otherwise.
