@@ -295,7 +295,10 @@ class Completion:
             return result
 
         in_progress.queued(self._reactor.seconds())
-        return await answer.relay_call(index, call, limiter, lambda begin: self._admission.run(lambda: start(begin)))
+        caller = job.assignment.caller
+        return await answer.relay_call(
+            index, call, limiter, lambda begin: self._admission.run(caller, lambda: start(begin))
+        )
 
     def _end(self, job: Job, choices: list[Choice]) -> CompletionEnd:
         load_s, prompt_s, text_s = job.request.in_progress.durations_s(self._reactor.seconds())

@@ -112,6 +112,7 @@ class GatewayService(Service):
             places=settings.thread_workers,
             queue_size=4 * settings.thread_workers if settings.queue_size is None else settings.queue_size,
             queue_timeout_s=settings.queue_timeout_s,
+            queue_per_caller=settings.queue_per_caller,
         )
         self._admission = admission
         self._sessions = Sessions(

@@ -165,6 +165,13 @@ class Settings:
         "Maximum length of the queue, per gateway process; further requests are rejected with 503. `auto` is four per "
         "worker.",
     )
+    queue_per_caller: int | None = setting(
+        "PROXY_QUEUE_PER_CALLER",
+        "auto",
+        or_auto(whole_number(1, 1_000_000)),
+        "Maximum number of questions of one caller in the queue; further ones are rejected with 429. `auto`: as many "
+        "as fit. Workers and the queue are shared fairly between callers in any case.",
+    )
     queue_timeout_s: float = setting(
         "PROXY_QUEUE_TIMEOUT_S",
         "30",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
@@ -24,10 +24,14 @@ def stopping() -> GatewayError:
 class Gate:
     """An admission, and everything that happens to those who come to it, in one list of events."""
 
-    def __init__(self, places: int, queue_size: int) -> None:
+    def __init__(self, places: int, queue_size: int, queue_per_caller: int | None = None) -> None:
         self.reactor = FakeReactor()
         self.admission = Admission(
-            self.reactor.as_reactor, places=places, queue_size=queue_size, queue_timeout_s=QUEUE_TIMEOUT_S
+            self.reactor.as_reactor,
+            places=places,
+            queue_size=queue_size,
+            queue_timeout_s=QUEUE_TIMEOUT_S,
+            queue_per_caller=queue_per_caller,
         )
         self.places = places
         self.under_way: list[Deferred[Any]] = []
@@ -40,7 +44,9 @@ class Gate:
         self.under_way.append(Deferred())
         return self.under_way[-1]
 
-    def come(self, name: str, begin: Callable[[], Deferred[Any]] | None = None) -> Deferred[None]:
+    def come(
+        self, name: str, begin: Callable[[], Deferred[Any]] | None = None, *, caller: str = "one"
+    ) -> Deferred[None]:
         """Wait for a place, use it for a call, and tell of it."""
         begin = begin or self.call
 
@@ -57,7 +63,7 @@ class Gate:
                 how = f"failed: {result.value}" if isinstance(result, Failure) else f"out: {result}"
                 self.events.append(f"{name} {how}")
 
-        return self.admission.run(start).addBoth(out)
+        return self.admission.run(caller.encode(), start).addBoth(out)
 
     def leave(self, result: object = None) -> None:
         """Let the oldest call end."""
@@ -181,7 +187,7 @@ def test_cancel_leaves_the_queue(gate: Gate, leaver: int) -> None:
 
 def test_a_place_is_free_when_the_call_has_ended(gate: Gate) -> None:
     """More questions than there are places never reach the engine at once, not even when callers give up."""
-    results = [gate.admission.run(gate.call) for _ in range(2)]
+    results = [gate.admission.run(b"one", gate.call) for _ in range(2)]
     gate.come("c")
     results[0].cancel()
     assert gate.new_events() == []
@@ -272,3 +278,88 @@ def test_when_idle(gate: Gate) -> None:
     gate.come("d")
     gate.leave()
     assert gate.new_events() == ["d in", "d out: None"]
+
+
+# Several callers.
+
+
+@pytest.mark.parametrize("hogging", [2, 40])
+def test_a_light_caller_next_to_a_hog(hogging: int) -> None:
+    """One caller with many connections would keep out everybody else for as long as it likes."""
+    gate = Gate(2, 100)
+    for number in range(2 + hogging):
+        gate.come(f"hog {number}", caller="hog")
+    gate.come("light", caller="light")
+    gate.come("second of light", caller="light")
+    gate.new_events()
+    gate.leave()
+    assert gate.new_events()[0] == "light in"
+    # Now both have one call, and the light one was served last.
+    gate.leave()
+    assert gate.new_events()[0] == "hog 2 in"
+    gate.leave()
+    assert gate.new_events()[0] == "second of light in"
+    gate.admission.refuse(stopping)
+
+
+def test_callers_take_turns() -> None:
+    """Of several callers who wait, each gets the next place in turn, and each one's questions keep their order."""
+    gate = Gate(1, 100)
+    gate.come("0", caller="0")
+    for caller in "abc":
+        for number in range(3):
+            gate.come(f"{caller}{number}", caller=caller)
+    gate.new_events()
+    order = []
+    for _ in range(9):
+        gate.leave()
+        order.append(gate.new_events()[0].removesuffix(" in"))
+    assert order == ["a0", "b0", "c0", "a1", "b1", "c1", "a2", "b2", "c2"]
+    gate.leave()
+
+
+def test_who_fills_the_queue_makes_room() -> None:
+    """A hog that has filled the queue would have everybody else rejected."""
+    gate = Gate(1, 3)
+    for number in range(4):
+        gate.come(f"hog {number}", caller="hog")
+    gate.new_events()
+    gate.come("light", caller="light")
+    assert gate.new_events() == ["hog 3 refused"]
+    assert gate.admission.waiting == 3
+    # Two of one and one of the other: nobody has too much.
+    gate.come("another", caller="light")
+    gate.come("hog 4", caller="hog")
+    assert gate.new_events() == ["another refused", "hog 4 refused"]
+    gate.come("third", caller="third")
+    assert gate.new_events() == ["hog 2 refused"]
+    gate.come("fourth", caller="fourth")
+    assert gate.new_events() == ["fourth refused"]
+    assert [cast("GatewayError", refusal.value).kind for refusal in gate.refusals] == [errors.OVERLOADED] * 5
+    gate.admission.refuse(stopping)
+    assert gate.admission.waiting == 0
+    assert gate.reactor.delayed_calls() == []
+
+
+def test_a_limit_for_each_caller() -> None:
+    """An operator who limits a caller would see one caller fill the queue."""
+    gate = Gate(1, 3, queue_per_caller=1)
+    for caller in ("a", "a", "a", "b", "b"):
+        gate.come(caller, caller=caller)
+    assert gate.new_events() == ["a in", "a refused", "b refused"]
+    assert [cast("GatewayError", refusal.value).kind for refusal in gate.refusals] == [errors.RATE_LIMITED] * 2
+    assert "You have a question waiting in the queue" in str(gate.refusals[0].value)
+    gate.leave()
+    gate.leave()
+    gate.leave()
+    assert gate.admission.busy == 0
+
+
+def test_nothing_is_kept_of_callers() -> None:
+    """A gateway with many callers would grow with each of them."""
+    gate = Gate(1, 2)
+    for caller in "abc":
+        gate.come(caller, caller=caller)
+    for _ in "abc":
+        gate.leave()
+    assert (gate.admission._queues, gate.admission._running) == ({}, {})  # noqa: SLF001 - it shows in nothing else

@@ -198,13 +198,13 @@ async def test_client_leaves_the_queue(
 ) -> None:
     """The question of a client that did not wait for its turn is never put to the engine."""
     gateway = await serve(thread_workers=1, queue_size=1)
-    waiting = gateway.service._admission._waiting  # noqa: SLF001 - a client that waits shows in nothing else
+    admission = gateway.service._admission  # noqa: SLF001 - a client that waits shows in nothing else
     first = clients(gateway).ask(CHAT, asking(CHAT, script({"wait": "go"}, "first")))
     await call(engine)
     second = clients(gateway).ask(CHAT, asking(CHAT, script("second"), stream=stream))
-    await until(lambda: len(waiting) == 1)
+    await until(lambda: admission.waiting == 1)
     leave(second)
-    await until(lambda: not waiting)
+    await until(lambda: not admission.waiting)
     engine.go("go")
     assert b"[DONE]" in await first.read_all()
     await expect_answer(gateway)
@@ -371,6 +371,41 @@ async def test_queue_is_full(
     assert len(engine.calls) == 1
 
 
+@streamed_and_whole
+@pytest_twisted.ensureDeferred
+async def test_a_light_caller_next_to_a_hog(
+    serve: Serve, engine: ScriptedEngine, clients: Clients, *, stream: bool
+) -> None:
+    """One caller with a hundred connections would have everybody else wait behind them, or rejected."""
+    gateway = await serve(thread_workers=2, queue_size=80)
+    for number in range(100):
+        question = asking(CHAT, script({"wait": f"hog {number}"}, "text"), stream=stream)
+        clients(gateway).ask(CHAT, question, key="hog")
+    admission = gateway.service._admission  # noqa: SLF001 - it is what has to be full
+    await until(lambda: admission.waiting == admission.queue_size)
+    await call(engine, 1)
+    light = clients(gateway).ask(CHAT, asking(CHAT, script("light"), stream=stream), key="light")
+    await until(lambda: len(admission._queues) == 2)  # noqa: SLF001 - likewise
+    engine.go("hog 0")
+    engine.go("hog 1")
+    assert b"light" in await light.read_all()
+    assert "light" in (await call(engine, 2)).request.query + (await call(engine, 3)).request.query
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_caller_with_too_many_questions(serve: Serve, engine: ScriptedEngine, clients: Clients) -> None:
+    """A limit for each caller is told apart from a gateway that is busy."""
+    gateway = await serve(thread_workers=1, queue_per_caller=1)
+    for number in range(2):
+        clients(gateway).ask(CHAT, asking(CHAT, script(HANG)))
+        await until(lambda: gateway.service._admission.waiting == number)  # noqa: B023, SLF001 - at once, and likewise
+    reply = await gateway.ask("POST", CHAT, json=asking(CHAT, "hello"))
+    assert (reply.status, reply.headers["retry-after"]) == (429, "1")
+    assert reply.json()["error"]["message"].startswith("You have a question waiting in the queue of the gateway")
+    await call(engine)
+    assert len(engine.calls) == 1
+
+
 @pytest_twisted.ensureDeferred
 async def test_queue_takes_too_long(serve: Serve, engine: ScriptedEngine, clients: Clients) -> None:
     """A question that waits too long for its turn is turned away in the same manner."""
@@ -487,7 +522,7 @@ async def test_stopping_turns_the_queue_away(serve: Serve, engine: ScriptedEngin
     first = clients(gateway).ask(GENERATE, asking(GENERATE, script("one", {"wait": "go"}, "two")))
     await first.read(b"one")
     second = clients(gateway).ask(GENERATE, asking(GENERATE, "hello"))
-    await until(lambda: gateway.service._admission._waiting)  # noqa: SLF001 - shows in nothing else
+    await until(lambda: gateway.service._admission.waiting)  # noqa: SLF001 - shows in nothing else
     stopping = stop(gateway)
     assert (await second.read_all()).startswith(b"HTTP/1.1 503 ")
     assert not stopping.called
@@ -532,7 +567,7 @@ async def test_stopping_between_two_prompts(serve: Serve, engine: ScriptedEngine
     await client.read(b"one")
     stopping = await begin_to_stop(gateway)
     other: Deferred[None] = Deferred()
-    ended = admission.run(lambda: other)
+    ended = admission.run(b"one", lambda: other)
     engine.go("go")
     await until(lambda: not answers)
     other.callback(None)

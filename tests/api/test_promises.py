@@ -85,7 +85,7 @@ async def test_told_while_every_worker_hangs(serve: Serve, engine: ScriptedEngin
     for _ in range(5):
         clients(gateway).ask(CHAT, asking(CHAT, script(HANG)))
     await call(engine, 2)
-    await until(lambda: len(gateway.service._admission._waiting) == 2)  # noqa: SLF001 - who waits shows in nothing else
+    await until(lambda: gateway.service._admission.waiting == 2)  # noqa: SLF001 - who waits shows in nothing else
     for path in ("/health", "/health/live", "/v1/models", "/v1/models/brunix", "/api/tags", "/api/ps", "/api/version"):
         reply = await gateway.ask("GET", path)
         assert reply.status == 200, path

@@ -133,7 +133,7 @@ async def test_the_gateway_stops_although_a_slot_is_never_free(
     gateway = await run_gateway(grpc_target=engine.target, drain_s=0.0)
     # Kept: a call that nothing can end any more is garbage, and when it is collected its place is free.
     never: Deferred[None] = Deferred()
-    gateway.service._admission.run(lambda: never)  # noqa: SLF001 - nothing else has a call that never ends
+    gateway.service._admission.run(b"one", lambda: never)  # noqa: SLF001 - nothing else has a call that never ends
     await gateway.service.stopService().addTimeout(LIMIT_S, cast("Any", reactor))
     (line,) = log.errors
     assert line.startswith("Stopping: could not await the engine calls; continuing with the next step\n")

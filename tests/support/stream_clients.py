@@ -68,11 +68,12 @@ class Client:
         self._socket.connect((host, int(port)))
         self.received = b""
 
-    def ask(self, path: str, body: dict[str, object], *, close: bool = True) -> Client:
+    def ask(self, path: str, body: dict[str, object], *, close: bool = True, key: str | None = None) -> Client:
         body_bytes = json.dumps(body).encode()
         connection = "close" if close else "keep-alive"
+        authorization = f"Authorization: Bearer {key}\r\n" if key else ""
         self._socket.sendall(
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n{authorization}"
             f"Content-Length: {len(body_bytes)}\r\n\r\n".encode()
             + body_bytes
         )
