@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from types import FrameType
@@ -21,6 +22,8 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 from twisted.python.usage import Options as BaseOptions
 
+import twisted
+from brunix_twisted import __version__
 from brunix_twisted.app.systemd import Notifier, NotifyingService
 from brunix_twisted.config.rules import SettingError
 from brunix_twisted.config.settings import Settings, table
@@ -58,6 +61,11 @@ class Options(BaseOptions):
     optFlags: ClassVar[list[list[str | None]]] = [
         ["check", None, "Check whether the gateway can start with these settings; exit with status 0 or 1."]
     ]
+
+    def opt_version(self) -> None:
+        """Print the version of the gateway and of Twisted, and exit."""
+        sys.stdout.write(f"brunix {__version__} (Twisted {twisted.__version__})\n")
+        raise SystemExit(0)
 
     def postOptions(self) -> None:
         """Run ``--check``, if given, before twistd becomes a daemon or writes a file."""

@@ -7,12 +7,12 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import attrs
 
 from brunix_twisted.app.rendezvous import DEFAULT_PORT, meet
+from brunix_twisted.app.serve import gateway_command
 
 BAD_VARIABLE: Final = 64
 NOT_FOUND: Final = 127
@@ -53,20 +53,9 @@ def read_plan(environment: Mapping[str, str], python: str = sys.executable) -> P
     drain_grace_s = _whole_number(environment, "BRUNIX_DRAIN_GRACE_S", "30")
     # A failure ends everything within ten seconds.
     kill_grace_s = _whole_number(environment, "BRUNIX_KILL_GRACE_S", "5")
-    reactor = "asyncio" if environment.get("PROXY_ENGINE_CLIENT") == "aio" else "default"
-    twistd = Path(python).with_name("twistd")
     commands = _Commands(environment)
     engine = commands.read("BRUNIX_ENGINE_COMMAND", [python, "-m", "brunix_twisted.embedded"])
-    gateway = commands.read(
-        "BRUNIX_GATEWAY_COMMAND",
-        [
-            str(twistd) if twistd.exists() else "twistd",
-            f"--reactor={reactor}",
-            "--nodaemon",
-            "--pidfile=",
-            "brunix",
-        ],
-    )
+    gateway = commands.read("BRUNIX_GATEWAY_COMMAND", gateway_command(environment, python))
     summary = "starting " + " and ".join(f"the {name} ({text})" for name, text in commands.texts.items())
     if not environment.get("BRUNIX_ENGINE_COMMAND"):
         environment, moved = _meet(environment)

@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     whole = _Parser(
         prog="brunix",
         description="Run and ask a Brunix gateway, connect clients to it, and diagnose problems.",
-        epilog=f"To start the gateway alone: `twistd brunix`.\n\n{_ENVIRONMENT}\n{_STATUSES}",
+        epilog=f"{_ENVIRONMENT}\n{_STATUSES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -169,6 +169,12 @@ def parser() -> argparse.ArgumentParser:
     )
     _common(mcp)
 
+    # For the list of commands only: its options are those of `twistd brunix`, see run().
+    command(
+        "serve",
+        "run the gateway in front of your engine",
+        "Run the gateway in the foreground.",
+    )
     run = command(
         "run",
         "run an engine and the gateway",
@@ -256,6 +262,10 @@ def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         # `brunix run` starts its commands even if the standard output is closed.
         if arguments[:1] != ["run"]:
             terminal.prepare()
+        if arguments[:1] == ["serve"]:
+            from brunix_twisted.app.serve import serve  # noqa: PLC0415 - see _run()
+
+            return serve(arguments[1:], environment)
         whole = parser()
         options = whole.parse_args(arguments)
         if options.command is None:
