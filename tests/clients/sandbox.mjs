@@ -12,6 +12,13 @@ import { run } from "./questions.mjs";
 export const MODULES = fileURLToPath(new URL("node_modules", import.meta.url));
 export const PLATFORM = `${process.platform}-${process.arch}`;
 
+// Some programs need a newer Node than these tests.
+const NEWER_NODE = join(MODULES, `node-${PLATFORM}/bin/node`);
+export const NODE = existsSync(NEWER_NODE) ? NEWER_NODE : process.execPath;
+export const needsNewerNode = {
+  skip: NODE === process.execPath && parseInt(process.versions.node) < 22 && "needs Node 22",
+};
+
 // Skips a test if a program is not available for this platform.
 export const needs = (bin) => ({ skip: !(bin && existsSync(bin)) && `not available for ${PLATFORM}` });
 
