@@ -9,6 +9,7 @@ const APIS = {
   ollama: "Ollama’s API",
   responses: "OpenAI’s Responses API",
   anthropic: "Anthropic’s API",
+  mcp: "a tool over MCP",
 };
 
 // The same rule as in the gateway's connect package: only characters that need no escaping in any of the languages.

