@@ -41,6 +41,7 @@ UNSUPPORTED_CODING = Kind(415, "invalid_request_error", "unsupported_content_enc
 NO_WEBSOCKET = Kind(426, "invalid_request_error", "websocket_not_supported", retry=False)
 RATE_LIMITED = Kind(429, "rate_limit_error", "rate_limit_exceeded", retry=True)
 HEADERS_TOO_LARGE = Kind(431, "invalid_request_error", "headers_too_large", retry=False)
+CANCELLED = Kind(499, "invalid_request_error", "cancelled", retry=False)
 INTERNAL = Kind(500, "server_error", "internal_error", retry=False)
 NOT_IMPLEMENTED = Kind(501, "invalid_request_error", "not_implemented", retry=False)
 ENGINE_ERROR = Kind(502, "server_error", "engine_error", retry=False)

@@ -136,6 +136,10 @@ class CompletionRequest:
     """Names of the request's parameters that have no effect."""
     status: int = 200
     """The HTTP status of a complete answer."""
+    call_id: str | None = None
+    """The id by which a later request can cancel this one, unique among all clients."""
+    cancels: str | None = None
+    """The :attr:`call_id` of the request that this one cancels."""
 
 
 @attrs.frozen

@@ -30,6 +30,7 @@ def test_kinds() -> None:
         "NO_WEBSOCKET": (426, "invalid_request_error", "websocket_not_supported", False),
         "RATE_LIMITED": (429, "rate_limit_error", "rate_limit_exceeded", True),
         "HEADERS_TOO_LARGE": (431, "invalid_request_error", "headers_too_large", False),
+        "CANCELLED": (499, "invalid_request_error", "cancelled", False),
         "INTERNAL": (500, "server_error", "internal_error", False),
         "NOT_IMPLEMENTED": (501, "invalid_request_error", "not_implemented", False),
         "ENGINE_ERROR": (502, "server_error", "engine_error", False),

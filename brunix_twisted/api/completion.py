@@ -154,7 +154,9 @@ class Completion:
         if ignored:
             request.setHeader(b"X-Brunix-Ignored", ", ".join(ignored).encode("ascii"))
         requested = self._as_side_request(request, requested)
-        with self.in_flight.entry(stream=requested.stream) as entry:
+        if requested.cancels is not None:
+            self.in_flight.cancel(requested.cancels)
+        with self.in_flight.entry(stream=requested.stream, call_id=requested.call_id) as entry:
             job = await self.prepare(request, requested, dialect)
             try:
                 await self.run(job, entry, keep)

@@ -20,24 +20,25 @@ class Entry:
     """A request for an answer that is in flight."""
 
     stream: bool
+    call_id: str | None = None
     answer: Answer | None = None
-    _is_aborted: bool = False
+    _error: GatewayError | None = None
 
     def begin(self, answer: Answer) -> None:
         """
         Note that the answer begins.
 
-        :raises GatewayError: it is too late, because the gateway is stopping.
+        :raises GatewayError: it has been aborted before.
         """
         self.answer = answer
-        if self._is_aborted:
-            raise _stopping()
+        if self._error is not None:
+            raise self._error
 
-    def abort(self) -> None:
+    def abort(self, error: GatewayError) -> None:
         """End the answer with an error."""
-        self._is_aborted = True
+        self._error = error
         if self.answer is not None:
-            self.answer.abort(_stopping())
+            self.answer.abort(error)
 
 
 class InFlight:
@@ -63,15 +64,16 @@ class InFlight:
         return sum(entry.stream for entry in self.entries)
 
     @contextmanager
-    def entry(self, *, stream: bool) -> Iterator[Entry]:
+    def entry(self, *, stream: bool, call_id: str | None = None) -> Iterator[Entry]:
         """
         Count a request while it is in flight: a drain waits for it.
 
+        :param call_id: the id by which its client can :meth:`cancel` it.
         :raises GatewayError: the gateway is stopping.
         """
         if self.draining:
             raise _stopping()
-        entry = Entry(stream)
+        entry = Entry(stream, call_id)
         self.entries[entry] = None
         try:
             yield entry
@@ -79,6 +81,12 @@ class InFlight:
             del self.entries[entry]
             if self.draining and not self.entries:
                 self._drained.callback(None)
+
+    def cancel(self, call_id: str) -> None:
+        """End the answers with this id, if they are in flight in this process."""
+        for entry in tuple(self.entries):
+            if entry.call_id == call_id:
+                entry.abort(GatewayError(errors.CANCELLED, "The client cancelled the call"))
 
     def drain(self, timeout_s: float) -> Deferred[None]:
         """
@@ -95,7 +103,7 @@ class InFlight:
             # An answer with several prompts may have returned to the queue.
             self._admission.refuse(_stopping)
             for entry in tuple(self.entries):
-                entry.abort()
+                entry.abort(_stopping())
 
         return cancel_when_fired(self._drained, self._reactor.callLater(timeout_s, abort))
 

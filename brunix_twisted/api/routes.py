@@ -49,6 +49,7 @@ from brunix_twisted.http.site import GatewayRequest
 from brunix_twisted.limits import count_tokens
 from brunix_twisted.model import CompletedAnswer, Model, Processes
 from brunix_twisted.page import HTML, QUESTIONS, Asset, questions, wants_page
+from brunix_twisted.runtime.random_ids import random_id
 
 # The dialect that renders an error. Paths of no API use the one that most clients understand.
 _DIALECTS: Final[dict[DialectName, ErrorFormat]] = {
@@ -228,6 +229,8 @@ class Gateway:
         values = {name: request.requestHeaders.getRawHeaders(name, ()) for name in (*mcp.HEADERS, "accept")}
         exchange = self.mcp_server.exchange(values, ",".join(values["accept"]))
         request.error_format = exchange
+        if not values["mcp-protocol-version"] and not values["mcp-session-id"]:
+            request.setHeader(b"Mcp-Session-Id", random_id().encode("ascii"))  # a handshake of the older versions
         await self._completion.complete(request, exchange)
 
     @app.route("/", methods=["GET"])

@@ -2,7 +2,8 @@
 The Model Context Protocol over Streamable HTTP: one tool, ``ask``, which asks the engine.
 
 Protocol 2026-07-28 has neither a handshake nor sessions. The two versions before it begin with ``initialize``; the
-gateway answers that without remembering it. Every message is one request for a completion. Messages other than a tool
+gateway answers that without remembering it. It sends an id for the protocol session, but only to recognize which call a
+client cancels. Every message is one request for a completion. Messages other than a tool
 call have no question for the engine, so their answer is complete at once.
 """
 
@@ -18,9 +19,10 @@ import attrs
 import msgspec
 
 from brunix_twisted import __version__, errors
-from brunix_twisted.dialects import Encoder
+from brunix_twisted.dialects import Encoder, mcp_errors
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import JSON, SSE, encode_json, sse
+from brunix_twisted.dialects.mcp_errors import error_object
 from brunix_twisted.dialects.mcp_requests import AskArguments, Message
 from brunix_twisted.errors import GatewayError, Kind
 from brunix_twisted.model import CompletionEnd, CompletionRequest, EditorContext, ResponseMeta
@@ -43,24 +45,6 @@ _CACHE: Final[Json] = {"ttlMs": 3_600_000, "cacheScope": "public"}
 # A notification for each token would be as large as the answer.
 _PROGRESS_CHARACTERS: Final = 1024
 
-_PARSE_ERROR: Final = Kind(400, "invalid_request_error", "parse_error", retry=False)
-_INVALID_MESSAGE: Final = Kind(400, "invalid_request_error", "invalid_message", retry=False)
-_UNKNOWN_METHOD: Final = Kind(404, "invalid_request_error", "method_not_found", retry=False)
-_INVALID_PARAMS: Final = Kind(400, "invalid_request_error", "invalid_params", retry=False)
-_HEADER_MISMATCH: Final = Kind(400, "invalid_request_error", "header_mismatch", retry=False)
-_UNSUPPORTED_VERSION: Final = Kind(400, "invalid_request_error", "unsupported_protocol_version", retry=False)
-
-_CODES: Final = {
-    _PARSE_ERROR: -32700,
-    _INVALID_MESSAGE: -32600,
-    _UNKNOWN_METHOD: -32601,
-    _INVALID_PARAMS: -32602,
-    _HEADER_MISMATCH: -32020,
-    _UNSUPPORTED_VERSION: -32022,
-}
-_INVALID_REQUEST_CODE: Final = -32600
-_INTERNAL_ERROR_CODE: Final = -32603
-
 # Optional indentation, a fence of backticks or tildes, the language, the code, and the same fence.
 _CODE_BLOCK: Final = re.compile(
     r"^ {0,3}(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[^\s`]*)[^\n`]*\n"
@@ -72,18 +56,12 @@ _BASE64: Final = re.compile(r"=\?base64\?(?P<encoded>.*)\?=")
 
 def error_body(error: GatewayError, request_id: str | None = None) -> bytes:  # noqa: ARG001 - see ErrorFormat
     """Render an error of a request whose message was not read."""
-    return encode_json({"jsonrpc": "2.0", "id": None, "error": _error(error)})
+    return encode_json({"jsonrpc": "2.0", "id": None, "error": error_object(error)})
 
 
 def error_status(kind: Kind) -> int:
     """Return the HTTP status of an error."""
     return kind.status
-
-
-def _error(error: GatewayError, data: Json | None = None) -> Json:
-    client_error = error.kind.status < errors.INTERNAL.status
-    code = _CODES.get(error.kind, _INVALID_REQUEST_CODE if client_error else _INTERNAL_ERROR_CODE)
-    return {"code": code, "message": error.message} | ({} if data is None else {"data": data})
 
 
 def code_blocks(answer: str) -> list[Json]:
@@ -160,8 +138,8 @@ class Server:
         return Exchange(self, headers, "text/event-stream" in accept.lower())
 
 
-HEADERS: Final = ("mcp-protocol-version", "mcp-method", "mcp-name")
-"""The headers that repeat parts of the message."""
+HEADERS: Final = ("mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id")
+"""The headers that repeat parts of the message, and the protocol session of the older versions."""
 
 
 @attrs.define(eq=False)
@@ -195,7 +173,8 @@ class Exchange:
         meta = meta if isinstance(meta, dict) else {}
         self._select_version(meta)
         if message.id is msgspec.UNSET:
-            return _no_question(status=202)
+            cancels = message.method == "notifications/cancelled" and not self._modern
+            return _no_question(status=202, cancels=self._call_id(params.get("requestId")) if cancels else None)
         self._id = message.id
         if self._modern:
             self._require_envelope(message, params, meta)
@@ -203,7 +182,7 @@ class Exchange:
             return self._tool_call(params, meta)
         self._result = self._result_of(message.method, params)
         if self._result is None:
-            raise GatewayError(_UNKNOWN_METHOD, f"Method not found: {message.method}")
+            raise GatewayError(mcp_errors.UNKNOWN_METHOD, f"Method not found: {message.method}")
         return _no_question()
 
     def _read(self, body_bytes: bytes) -> Message | None:
@@ -215,21 +194,30 @@ class Exchange:
             try:
                 value = msgspec.json.decode(body_bytes)
             except (msgspec.DecodeError, RecursionError):
-                raise GatewayError(_PARSE_ERROR, error.message) from None
+                raise GatewayError(mcp_errors.PARSE_ERROR, error.message) from None
             if isinstance(value, list):
                 reason = "Batches are not part of this protocol version; send each message in its own request"
-                raise GatewayError(_INVALID_MESSAGE, reason) from None
+                raise GatewayError(mcp_errors.INVALID_MESSAGE, reason) from None
             if isinstance(value, dict):
                 if isinstance(identifier := value.get("id"), str | int) and not isinstance(identifier, bool):
                     self._id = identifier
                 is_response = "method" not in value and ("result" in value or "error" in value)
                 if is_response and self._header("mcp-protocol-version") not in MODERN_VERSIONS:
                     return None
-            raise GatewayError(_INVALID_MESSAGE, error.message) from None
+            raise GatewayError(mcp_errors.INVALID_MESSAGE, error.message) from None
 
     def _header(self, name: str) -> str | None:
         values = self._headers.get(name, ())
         return ", ".join(values) if values else None
+
+    def _call_id(self, identifier: object) -> str | None:
+        """
+        Return a request's id that differs from those of other clients; None if the client did not shake hands.
+
+        Clients of the newest version close the connection to cancel a request, and have no protocol session.
+        """
+        session_id = self._header("mcp-session-id")
+        return None if self._modern or session_id is None else encode_json([session_id, identifier]).decode()
 
     def _select_version(self, meta: Json) -> None:
         header = self._header("mcp-protocol-version")
@@ -241,7 +229,7 @@ class Exchange:
         """Check what each message of 2026-07-28 declares, and that its headers agree with it."""
         missing = [f"{_META}{key}" for key in ("protocolVersion", "clientCapabilities") if f"{_META}{key}" not in meta]
         if missing:
-            raise GatewayError(_INVALID_PARAMS, f"params._meta is missing {' and '.join(missing)}")
+            raise GatewayError(mcp_errors.INVALID_PARAMS, f"params._meta is missing {' and '.join(missing)}")
         version = meta[f"{_META}protocolVersion"]
         expected = {"mcp-protocol-version": version, "mcp-method": message.method}
         if message.method == "tools/call" and "name" in params:
@@ -250,16 +238,18 @@ class Exchange:
             shown = "-".join({"mcp": "Mcp"}.get(part, part.capitalize()) for part in name.split("-"))
             header = self._header(name)
             if header is None:
-                raise GatewayError(_HEADER_MISMATCH, f"Header mismatch: the header {shown} is missing")
+                raise GatewayError(mcp_errors.HEADER_MISMATCH, f"Header mismatch: the header {shown} is missing")
             if _decoded(header) != value:
-                raise GatewayError(_HEADER_MISMATCH, f"Header mismatch: {shown} differs from the message's value")
+                reason = f"Header mismatch: {shown} differs from the message's value"
+                raise GatewayError(mcp_errors.HEADER_MISMATCH, reason)
         if version not in MODERN_VERSIONS:
             self._reject_version(version)
 
     def _reject_version(self, requested: str | None) -> NoReturn:
         self._error_data = {"supported": list(MODERN_VERSIONS), "requested": requested}
         versions = ", ".join((*MODERN_VERSIONS, *HANDSHAKE_VERSIONS))
-        raise GatewayError(_UNSUPPORTED_VERSION, f"Unsupported protocol version; the gateway supports {versions}")
+        reason = f"Unsupported protocol version; the gateway supports {versions}"
+        raise GatewayError(mcp_errors.UNSUPPORTED_VERSION, reason)
 
     def _result_of(self, method: str, params: Json) -> Json | None:
         """Return the result of a message that does not ask the engine; None for an unknown method."""
@@ -289,7 +279,7 @@ class Exchange:
     def _tool_call(self, params: Json, meta: Json) -> CompletionRequest:
         name, arguments = params.get("name"), params.get("arguments")
         if name != TOOL:
-            raise GatewayError(_INVALID_PARAMS, f"Unknown tool: {name}. The only tool is '{TOOL}'.")
+            raise GatewayError(mcp_errors.INVALID_PARAMS, f"Unknown tool: {name}. The only tool is '{TOOL}'.")
         token = meta.get("progressToken")
         if self._accepts_sse and isinstance(token, str | int) and not isinstance(token, bool):
             self._progress_token = token
@@ -305,6 +295,7 @@ class Exchange:
             stream=self._progress_token is not None,
             prompt=f"{context}\n{asked.question}" if context else asked.question,
             session_id=asked.session_id or None,
+            call_id=self._call_id(self._id),
             editor=EditorContext(selected_text=base64.b64encode(context.encode()).decode() if context else None),
         )
 
@@ -316,12 +307,12 @@ class Exchange:
         """Render an error: of the tool as its result, of the protocol as JSON-RPC's error."""
         if self._asks:
             return self._response({"content": [{"type": "text", "text": error.message_with_param}], "isError": True})
-        return encode_json({"jsonrpc": "2.0", "id": self._id, "error": _error(error, self._error_data)})
+        return encode_json({"jsonrpc": "2.0", "id": self._id, "error": error_object(error, self._error_data)})
 
     def error_status(self, kind: Kind) -> int:
         """Return the HTTP status of an error."""
         # Clients of the older versions take 404 for the end of their protocol session.
-        return 200 if self._asks or (kind is _UNKNOWN_METHOD and not self._modern) else kind.status
+        return 200 if self._asks or (kind is mcp_errors.UNKNOWN_METHOD and not self._modern) else kind.status
 
     def whole(self, request: CompletionRequest, answer: str, session_id: str) -> bytes:
         """Render the response to a message; empty for a notification."""
@@ -342,8 +333,8 @@ class Exchange:
         return encode_json({"jsonrpc": "2.0", "id": self._id, "result": result})
 
 
-def _no_question(status: int = 200) -> CompletionRequest:
-    return CompletionRequest(model="", queries=(), stream=False, prompt="", status=status)
+def _no_question(status: int = 200, cancels: str | None = None) -> CompletionRequest:
+    return CompletionRequest(model="", queries=(), stream=False, prompt="", status=status, cancels=cancels)
 
 
 def _decoded(header: str) -> str:

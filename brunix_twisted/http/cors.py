@@ -10,7 +10,8 @@ from brunix_twisted.config.cors_origins import Origins
 
 _METHODS: Final = b"GET, HEAD, POST, DELETE, OPTIONS"
 _EXPOSED_HEADERS: Final = (
-    b"X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Session, X-Brunix-Ignored, Retry-After, Server-Timing"
+    b"X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Session, X-Brunix-Ignored, Retry-After, Server-Timing, "
+    b"Mcp-Session-Id"
 )
 
 

@@ -37,7 +37,7 @@ Reason = Literal[
 Why a request ended.
 
 - ``complete``: the whole answer; ``cut``: up to a stop sequence or the caller's limit
-- ``client_gone``: the client disconnected; ``stalled``: it stopped reading
+- ``client_gone``: the client disconnected or cancelled; ``stalled``: it stopped reading
 - the others are failures; ``refused`` is an error of the caller
 """
 
@@ -54,6 +54,7 @@ _REASONS: Final[dict[Kind, Reason]] = {
     errors.TOO_SLOW: "timeout",
     errors.OVERLOADED: "overloaded",
     errors.STOPPING: "draining",
+    errors.CANCELLED: "client_gone",
     errors.INTERNAL: "internal",
 }
 

@@ -13,6 +13,7 @@ import treq
 from twisted.internet.defer import ensureDeferred
 
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
+from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script
 from stream_clients import until
 
@@ -99,9 +100,10 @@ async def test_older_clients_complete_their_handshake(gateway: RunningGateway, v
     assert begun["protocolVersion"] == version
     assert begun["capabilities"] == {"tools": {}}
     assert begun["serverInfo"]["name"] == "brunix"
-    assert "mcp-session-id" not in reply.headers
+    headers["Mcp-Session-Id"] = reply.headers["mcp-session-id"]
     noted = await post(gateway, {"jsonrpc": "2.0", "method": "notifications/initialized"}, headers)
     assert (noted.status, noted.body, noted.headers.get("content-type")) == (202, b"", None)
+    assert "mcp-session-id" not in noted.headers
     assert result(await post(gateway, *older("ping", version))) == {}
     listed = result(await post(gateway, *older("tools/list", version)))
     assert [tool["name"] for tool in listed["tools"]] == ["ask"]
@@ -219,15 +221,103 @@ async def test_no_stream_without_a_token_or_the_media_type(gateway: RunningGatew
     assert result(await post(gateway, message, headers, accept))["isError"] is False
 
 
+@pytest.mark.parametrize("newest", [True, False], ids=["2026-07-28", "2025-11-25"])
 @pytest_twisted.ensureDeferred
-async def test_a_disconnect_cancels_the_engine_call(engine: ScriptedEngine, gateway: RunningGateway) -> None:
-    """When the agent closes the connection, the engine stops working."""
-    message, headers = asking(script({"hang": True}))
+async def test_a_disconnect_cancels_the_engine_call(
+    engine: ScriptedEngine, gateway: RunningGateway, *, newest: bool
+) -> None:
+    """When the agent closes the connection, the engine stops working: a response cannot be resumed in any version."""
+    question = script({"hang": True})
+    message, headers = asking(question) if newest else asking_older(question, await handshake(gateway))
     asked = ensureDeferred(gateway.send("POST", "/mcp", json=message, headers=headers))
     call = await in_thread(engine.call)
     asked.addErrback(lambda _: None)
     asked.cancel()
     await until(call.ended.is_set)
+
+
+def cancelled(request_id: object, session_id: str | None) -> tuple[Json, dict[str, str]]:
+    """Return the notification by which clients of the older versions cancel a request, and its headers."""
+    message = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": request_id}}
+    return message, {"MCP-Protocol-Version": OLDER[0]} | ({} if session_id is None else {"Mcp-Session-Id": session_id})
+
+
+async def handshake(gateway: RunningGateway) -> str:
+    """Return the id of a protocol session."""
+    return (await post(gateway, older("initialize", protocolVersion=OLDER[0])[0], {})).headers["mcp-session-id"]
+
+
+def asking_older(question: str, session_id: str, **meta: object) -> tuple[Json, dict[str, str]]:
+    message, headers = older("tools/call", name="ask", arguments={"question": question}, _meta=meta)
+    return message, headers | {"Mcp-Session-Id": session_id}
+
+
+@pytest.mark.parametrize("meta", [{}, {"progressToken": 1}], ids=["whole", "with progress"])
+@pytest_twisted.ensureDeferred
+async def test_older_clients_cancel_a_call_by_a_notification(
+    engine: ScriptedEngine, gateway: RunningGateway, meta: Json
+) -> None:
+    """The engine stops working, and the call's response says why it has no answer."""
+    session_id = await handshake(gateway)
+    message, headers = asking_older(script("some text", {"hang": True}), session_id, **meta)
+    with log_lines() as log:
+        headers |= {"Accept": "application/json, text/event-stream"}
+        asked = ensureDeferred(gateway.send("POST", "/mcp", json=message, headers=headers))
+        call = await in_thread(engine.call)
+        # With progress, the response begins before the call is cancelled.
+        response = await asked if meta else None
+        noted = await post(gateway, *cancelled(7, session_id))
+        assert (noted.status, noted.body) == (202, b"")
+        response = response or await asked
+        body = await treq.content(response)
+    await until(call.ended.is_set)
+    reply = Reply(response.code, {"content-type": "text/event-stream"}, body)
+    last = events(reply)[-1] if meta else reply.json()
+    assert last["id"] == 7
+    assert last["result"]["isError"] is True
+    assert "cancelled" in last["result"]["content"][0]["text"]
+    assert [line for line in log.texts if "ended=client_gone" in line]
+
+
+@pytest_twisted.ensureDeferred
+async def test_older_clients_cancel_a_call_in_the_queue(engine: ScriptedEngine) -> None:
+    """A call that waits for a worker ends at once, and the engine is not asked."""
+    gateway = await run_gateway(grpc_target=engine.target, thread_workers=1)
+    try:
+        session_id = await handshake(gateway)
+        first = ensureDeferred(post(gateway, *asking(script({"wait": "go"}, "first"))))
+        await in_thread(engine.call)
+        second = ensureDeferred(post(gateway, *asking_older("second", session_id)))
+        entries = gateway.service._completion.in_flight.entries  # noqa: SLF001 - a queued call shows nowhere else
+        await until(lambda: len(entries) == 2 and all(entry.answer for entry in entries))
+        await post(gateway, *cancelled(7, session_id))
+        assert result(await second)["isError"] is True
+        engine.go("go")
+        assert result(await first)["isError"] is False
+    finally:
+        await stop_gateway(gateway)
+    assert len(engine.calls) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_client_cancels_the_call_of_another(engine: ScriptedEngine, gateway: RunningGateway) -> None:
+    """Clients count their requests from 0, so the id of a request alone says nothing."""
+    session_id, other_session_id = await handshake(gateway), await handshake(gateway)
+    assert session_id != other_session_id
+    asked = ensureDeferred(post(gateway, *asking_older(script({"wait": "go"}, "answer"), session_id)))
+    await in_thread(engine.call)
+    modern_headers = {"MCP-Protocol-Version": MODERN, "Mcp-Session-Id": session_id}
+    for message, headers in (
+        cancelled(7, other_session_id),
+        cancelled(7, None),
+        cancelled("7", session_id),
+        cancelled(8, session_id),
+        cancelled({"7": []}, session_id),
+        (cancelled(7, session_id)[0], modern_headers),
+    ):
+        assert (await post(gateway, message, headers)).status == 202
+    engine.go("go")
+    assert result(await asked)["structuredContent"]["answer"] == "answer"
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,6 @@ for (const [transport, mode] of EACH) {
       assert.match(content[0].text, /question/);
     }));
 
-  // Over HTTP, older clients do not disconnect when they cancel.
-  if (transport === "http" && mode === "legacy") continue;
   test(name("cancelling a call cancels the engine call"), () =>
     connected(transport, mode, SCRIPTED_URL, async (_, ask) => {
       const word = tag();

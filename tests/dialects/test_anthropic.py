@@ -488,6 +488,7 @@ TOLD: Final[dict[str, tuple[int, str]]] = {
     "UNSUPPORTED_CODING": (415, "invalid_request_error"),
     "RATE_LIMITED": (429, "rate_limit_error"),
     "HEADERS_TOO_LARGE": (431, "invalid_request_error"),
+    "CANCELLED": (499, "invalid_request_error"),
     "INTERNAL": (500, "api_error"),
     "NOT_IMPLEMENTED": (501, "invalid_request_error"),
     "ENGINE_ERROR": (502, "api_error"),

@@ -78,7 +78,8 @@ def assert_readable(reply: Reply, origin: str) -> None:
     """Hold that a browser lets a page of this origin read the answer and what its headers tell."""
     assert reply.headers["access-control-allow-origin"] == origin
     assert reply.headers["access-control-expose-headers"] == (
-        "X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Session, X-Brunix-Ignored, Retry-After, Server-Timing"
+        "X-Request-Id, Request-Id, X-Session-Id, X-Brunix-Session, X-Brunix-Ignored, Retry-After, Server-Timing, "
+        "Mcp-Session-Id"
     )
     assert reply.headers["vary"].partition(", ")[0] == "Origin"
     assert "access-control-allow-credentials" not in reply.headers
