@@ -28,7 +28,7 @@ from log_lines import log_lines
 from paths import TESTS
 from scripted_engine import ScriptedEngine, script
 from stream_clients import until
-from wire import check
+from wire import check, sse_events
 
 INSIDE: Final = "secret internals of the engine"
 """What the scripted engine says of itself when it fails."""
@@ -121,11 +121,14 @@ _PARTIAL_MESSAGE: Final = {"raw": (b"\x0a\x07" + PARTIAL.encode()).hex()}
 OF_EACH_KIND: Final = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "no final message", "U+2028")
 """Told by a status of the engine's, asked again, without a status, and no failure."""
 
+MCP: Final = "/mcp"
+MCP_VERSION: Final = "2026-07-28"
+
 # What a status means does not depend on the path: tests/engine/test_engine.py tries each with both clients.
 CASES: Final = [
     pytest.param(name, path, stream, id=f"{name}-{path}-{'streamed' if stream else 'whole'}")
-    for path, stream in itertools.product(PATHS, (True, False))
-    for name in (FAULTS if (path, stream) in FRAMINGS else OF_EACH_KIND)
+    for path, stream in itertools.product((*PATHS, MCP), (True, False))
+    for name in (FAULTS if (path, stream) in {*FRAMINGS, (MCP, True)} else OF_EACH_KIND)
 ]
 
 _numbers = itertools.count()
@@ -204,9 +207,9 @@ async def test_fault(  # noqa: PLR0913 - fixtures and parameters
     asked_before = len(engine.calls)
     with log_lines() as log:
         async with chosen(fault, standing) as (gateway, die):
-            asking_it = ensureDeferred(
-                gateway.ask("POST", path, json=asking(path, query, stream=stream), headers={"X-Request-Id": request_id})
-            )
+            body, headers = message(query, progress=stream) if path == MCP else (asking(path, query, stream=stream), {})
+            headers["X-Request-Id"] = request_id
+            asking_it = ensureDeferred(gateway.ask("POST", path, json=body, headers=headers))
             if {"wait": request_id} in steps:
                 await in_thread(engine.call, asked_before)
                 engine.go(request_id)
@@ -237,9 +240,39 @@ async def test_fault(  # noqa: PLR0913 - fixtures and parameters
         assert len(engine.calls) - asked_before == (1 if begun else fault.asked)
 
 
+def message(question: str, *, progress: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the message by which an agent calls the tool, and its headers. With progress, the response is a stream."""
+    prefix = "io.modelcontextprotocol/"
+    meta = {f"{prefix}protocolVersion": MCP_VERSION, f"{prefix}clientCapabilities": {}}
+    params = {
+        "name": "ask",
+        "arguments": {"question": question},
+        "_meta": meta | ({"progressToken": 1} if progress else {}),
+    }
+    headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": MCP_VERSION}
+    headers |= {"Mcp-Method": "tools/call", "Mcp-Name": "ask"}
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, headers
+
+
+def tool_result(reply: Reply, *, stream: bool) -> dict[str, Any]:
+    """Return the result that an agent receives, after notifications if the response is a stream."""
+    assert reply.status == 200
+    assert reply.headers["content-type"].startswith("text/event-stream" if stream else "application/json")
+    *notes, last = sse_events(reply.body + b"data: [DONE]\n\n") if stream else [reply.json()]
+    assert {note["method"] for note in notes} <= {"notifications/progress"}
+    assert (last["jsonrpc"], last["id"], last["result"]["resultType"]) == ("2.0", 1, "complete")
+    result: dict[str, Any] = last["result"]
+    return result
+
+
 def expect_answer(path: str, reply: Reply, text: str, *, stream: bool) -> None:
     """Hold that an answer is complete, in the form of its API, and has this text."""
     assert reply.status == 200
+    if path == MCP:
+        result = tool_result(reply, stream=stream)
+        assert (result["isError"], result["structuredContent"]["answer"]) == (False, text)
+        assert result["content"] == [{"type": "text", "text": text}]
+        return
     piece, whole, _ = ENDPOINTS[path].schemas
     if stream:
         for event in ends(ENDPOINTS[path].events(reply.body)):
@@ -252,6 +285,13 @@ def expect_answer(path: str, reply: Reply, text: str, *, stream: bool) -> None:
 
 def expect_failure(path: str, reply: Reply, told: Told, begun: str) -> None:
     """Hold that a failure is told in the form of its API: by its status, or after what the client has got already."""
+    if path == MCP:
+        # The agent's model reads it, and decides what to do.
+        result = tool_result(reply, stream=bool(begun))
+        assert (result["isError"], "structuredContent" in result) == (True, False)
+        (content,) = result["content"]
+        assert content["text"].startswith("The engine ")
+        return
     piece, _, error = ENDPOINTS[path].schemas
     if begun:
         assert reply.status == 200
