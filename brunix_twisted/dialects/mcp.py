@@ -318,7 +318,9 @@ class Exchange:
         """Render the response to a message; empty for a notification."""
         if request.queries:
             structured = {"answer": answer, "session_id": session_id, "code": code_blocks(answer)}
-            content = [{"type": "text", "text": answer}]
+            # Some agents pass only the content to their model, which needs the session for its next question.
+            session = {"type": "text", "text": f"session_id: {session_id}", "annotations": {"audience": ["assistant"]}}
+            content = [{"type": "text", "text": answer}, session]
             return self._response({"content": content, "structuredContent": structured, "isError": False})
         return b"" if self._result is None else self._response(self._result)
 

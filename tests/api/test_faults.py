@@ -271,7 +271,7 @@ def expect_answer(path: str, reply: Reply, text: str, *, stream: bool) -> None:
     if path == MCP:
         result = tool_result(reply, stream=stream)
         assert (result["isError"], result["structuredContent"]["answer"]) == (False, text)
-        assert result["content"] == [{"type": "text", "text": text}]
+        assert result["content"][0] == {"type": "text", "text": text}
         return
     piece, whole, _ = ENDPOINTS[path].schemas
     if stream:

@@ -140,7 +140,8 @@ async def test_an_answer_has_text_session_and_code(engine: ScriptedEngine, gatew
     answer = "Use:\n```avap\nx = 1\n```\nor\n~~~\ny\n~~~\n"
     reply = await post(gateway, *asking(script(answer), context="línea 1"))
     found = result(reply)
-    assert found["content"] == [{"type": "text", "text": answer}]
+    text, session = found["content"]
+    assert text == {"type": "text", "text": answer}
     assert found["structuredContent"]["answer"] == answer
     assert found["structuredContent"]["code"] == [
         {"language": "avap", "text": "x = 1\n"},
@@ -149,6 +150,8 @@ async def test_an_answer_has_text_session_and_code(engine: ScriptedEngine, gatew
     assert (found["isError"], found["resultType"]) == (False, "complete")
     session_id = found["structuredContent"]["session_id"]
     assert session_id == reply.headers["x-session-id"] == engine.calls[0].request.session_id
+    # For agents whose model receives no structured content.
+    assert (session["text"], session["annotations"]) == (f"session_id: {session_id}", {"audience": ["assistant"]})
     assert base64.b64decode(engine.calls[0].request.selected_text).decode() == "línea 1"
     again = result(await post(gateway, *asking("more", session_id=session_id)))
     assert again["structuredContent"]["session_id"] == session_id

@@ -40,8 +40,8 @@ for (const [transport, mode] of EACH) {
       const { content, structuredContent, isError } = await ask(QUESTION);
       assert.ok(!isError);
       assert.match(structuredContent.answer, KEY_FACT);
-      assert.deepEqual(content, [{ type: "text", text: structuredContent.answer }]);
       const { session_id } = structuredContent;
+      assert.deepEqual(content.map(({ text }) => text), [structuredContent.answer, `session_id: ${session_id}`]);
       assert.equal((await ask(QUESTION, {}, { session_id })).structuredContent.session_id, session_id);
     }));
 

@@ -1,11 +1,10 @@
-// Agents with Brunix as a tool, each with its documented configuration. Their model is scripted: it calls the tool once,
-// and repeats what the tool returned.
+// Agents with Brunix as a tool, each with its documented configuration. Their model is scripted: it calls the tool, and
+// repeats what the tool returned.
 
-import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
-import { KEY_FACT, QUESTION, SCRIPTED_URL, URL as GATEWAY, documented, script } from "./questions.mjs";
+import { FOLLOW_UP, QUESTION, SCRIPTED_URL, URL as GATEWAY, documented, script } from "./questions.mjs";
 import { MODULES, NODE, PLATFORM, assertOutput, needs, needsNewerNode, sandbox } from "./sandbox.mjs";
 import { scriptedModel } from "./scripted-model.mjs";
 
@@ -129,16 +128,14 @@ const lenient = sandbox();
 const strictly = sandbox({ strict: true });
 
 for (const [agent, { bin, strict, options = needs(bin), setup }] of Object.entries(AGENTS)) {
-  const asks = async (name, url, question) => {
-    model.question = question;
+  const asks = async (name, url, ...questions) => {
+    model.questions = questions;
     const { commands, ...place } = setup(url);
     return (strict ? strictly : lenient)(`${agent}-${name}`, bin, commands, place);
   };
 
-  test(`${agent}: asks Brunix as a tool`, options, async () => {
-    const answered = await asks("tool", GATEWAY, QUESTION);
-    assertOutput(answered, KEY_FACT);
-    assert.match(answered.output, /The tool returned/);
+  test(`${agent}: asks Brunix as a tool, and continues the session`, options, async () => {
+    assertOutput(await asks("tool", GATEWAY, QUESTION, FOLLOW_UP), /The tool returned.*PROXY_THREAD_WORKERS/s);
   });
 
   test(`${agent}: receives in words why the tool failed`, options, async () => {

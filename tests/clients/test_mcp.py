@@ -54,11 +54,12 @@ async def test_agents_receive_failures_in_words(mode: Mode) -> None:
     assert "engine" in answered.content[0].text
 
 
-async def test_cancelling_a_call_cancels_the_engine_call() -> None:
+@pytest.mark.parametrize("mode", MODES)
+async def test_cancelling_a_call_cancels_the_engine_call(mode: Mode) -> None:
     """When the SDK cancels a call, the engine stops working."""
     word = tag()
     question = script(word, {"hang": True})
-    async with Client(f"{SCRIPTED_URL}/mcp", mode="2026-07-28") as client:
+    async with Client(f"{SCRIPTED_URL}/mcp", mode=mode) as client:
         begun = anyio.Event()
 
         async def note(*_: object) -> None:
