@@ -259,8 +259,10 @@ def tool_result(reply: Reply, *, stream: bool) -> dict[str, Any]:
     assert reply.status == 200
     assert reply.headers["content-type"].startswith("text/event-stream" if stream else "application/json")
     *notes, last = sse_events(reply.body + b"data: [DONE]\n\n") if stream else [reply.json()]
-    assert {note["method"] for note in notes} <= {"notifications/progress"}
-    assert (last["jsonrpc"], last["id"], last["result"]["resultType"]) == ("2.0", 1, "complete")
+    for note in ends(notes):
+        check("mcp_progress", note)
+    check("mcp_tool_result", last)
+    assert (last["id"], last["result"]["resultType"]) == (1, "complete")
     result: dict[str, Any] = last["result"]
     return result
 

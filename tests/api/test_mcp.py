@@ -16,11 +16,20 @@ from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script
 from stream_clients import until
+from wire import check
 
 MODERN: Final = "2026-07-28"
 OLDER: Final = ("2025-11-25", "2025-06-18")
 META: Final = "io.modelcontextprotocol/"
 ENVELOPE: Final = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
+
+SCHEMAS: Final = {
+    "content": "mcp_tool_result",
+    "tools": "mcp_tools",
+    "supportedVersions": "mcp_discovery",
+    "serverInfo": "mcp_initialization",
+}
+"""The schema of a result that has this key."""
 
 Json = dict[str, Any]
 
@@ -61,13 +70,16 @@ def result(reply: Reply) -> Json:
     body = reply.json()
     assert (reply.status, body["jsonrpc"], body["id"]) == (200, "2.0", 7), body
     found: Json = body["result"]
+    for key, schema in SCHEMAS.items():
+        if key in found:
+            check(schema, body if schema == "mcp_tool_result" else found)
     return found
 
 
 def error(reply: Reply) -> tuple[int, int]:
     """Return the HTTP status and the code of an error."""
     body = reply.json()
-    assert body["error"]["message"]
+    check("mcp_error", body)
     return reply.status, body["error"]["code"]
 
 
@@ -197,6 +209,9 @@ async def test_progress_is_sent_to_clients_that_ask_for_it(engine: ScriptedEngin
     engine.go("later")
     body = await treq.content(response)
     *notes, last = events(Reply(response.code, {"content-type": "text/event-stream"}, body))
+    check("mcp_tool_result", last)
+    for note in notes:
+        check("mcp_progress", note)
     assert {note["method"] for note in notes} == {"notifications/progress"}
     assert {note["params"]["progressToken"] for note in notes} == {"t"}
     values = [note["params"]["progress"] for note in notes]

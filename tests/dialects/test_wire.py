@@ -340,6 +340,56 @@ GOOD: Final[dict[str, list[Any]]] = {
     "anthropic_usage": [ANTHROPIC_USAGE, ANTHROPIC_USAGE | {"service_tier": "standard", "inference_geo": "eu"}],
     "openai_chat_logprobs": [],
     "openai_completion_logprobs": [],
+    "mcp_tool_result": [
+        {
+            "jsonrpc": "2.0",
+            "id": 0,
+            "result": {
+                "content": [{"type": "text", "text": "Hi", "annotations": {"audience": ["assistant"]}}],
+                "structuredContent": {},
+                "isError": False,
+                "resultType": "complete",
+            },
+        },
+        {"jsonrpc": "2.0", "id": "a", "result": {"content": [{"type": "text", "text": ""}], "isError": True}},
+    ],
+    "mcp_tools": [
+        {
+            "tools": [{"name": "ask", "inputSchema": {"type": "object"}, "outputSchema": {"type": "object"}}],
+            "resultType": "complete",
+            "cacheScope": "public",
+            "ttlMs": 0,
+        },
+        {"tools": []},
+    ],
+    "mcp_discovery": [
+        {
+            "supportedVersions": ["2026-07-28"],
+            "capabilities": {"tools": {}},
+            "cacheScope": "public",
+            "ttlMs": 0,
+            "resultType": "complete",
+            "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "brunix", "version": "1"}},
+        }
+    ],
+    "mcp_initialization": [
+        {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {"listChanged": False}},
+            "serverInfo": {"name": "brunix", "version": "1"},
+        }
+    ],
+    "mcp_progress": [
+        {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": "t", "progress": 1.5}}
+    ],
+    "mcp_error": [
+        {"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "No"}},
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "error": {"code": -32022, "message": "No", "data": {"requested": "1", "supported": []}},
+        },
+    ],
 }
 
 
@@ -403,6 +453,32 @@ BAD: Final[list[tuple[str, str, object]]] = [
     ("openai_model", "created", 1.5),
     ("openai_models", "object", "models"),
     ("openai_models", "id", None),
+    ("mcp_tool_result", "id", None),
+    ("mcp_tool_result", "result.content", []),
+    ("mcp_tool_result", "result.content.0.text", GONE),
+    ("mcp_tool_result", "result.content.0.annotations.audience", ["model"]),
+    ("mcp_tool_result", "result.structuredContent", []),
+    ("mcp_tool_result", "result.isError", "no"),
+    ("mcp_tool_result", "error", {}),
+    ("mcp_tools", "tools.0.name", "a b"),
+    ("mcp_tools", "tools.0.inputSchema", {}),
+    ("mcp_tools", "tools.0.inputSchema.type", "array"),
+    ("mcp_tools", "tools.0.outputSchema.required", "all"),
+    ("mcp_tools", "ttlMs", GONE),
+    ("mcp_tools", "ttlMs", 1.0),
+    ("mcp_discovery", "supportedVersions", []),
+    ("mcp_discovery", "resultType", GONE),
+    ("mcp_discovery", "serverInfo", {}),
+    ("mcp_initialization", "serverInfo.version", GONE),
+    ("mcp_initialization", "capabilities.tools", GONE),
+    ("mcp_initialization", "resultType", "complete"),
+    ("mcp_progress", "params.progressToken", GONE),
+    ("mcp_progress", "params.progress", "1"),
+    ("mcp_progress", "id", 1),
+    ("mcp_error", "jsonrpc", GONE),
+    ("mcp_error", "error.code", "no"),
+    ("mcp_error", "error.code", -32022),
+    ("mcp_error", "error.message", ""),
     ("openai_error", "error.param", GONE),
     ("openai_error", "error.code", GONE),
     ("openai_error", "error.code", 400),
