@@ -9,8 +9,14 @@ from typing import Final
 from twisted.web import server
 from twisted.web.http import NO_BODY_CODES, datetimeToString
 
-# Python's names for these are older than RFC 9110; 529 is not registered, but Anthropic's API uses it.
-_REASON_PHRASES: Final = {413: b"Content Too Large", 414: b"URI Too Long", 529: b"Overloaded"}
+# Python's names for the first two are older than RFC 9110. 499 and 529 are not registered: nginx logs the one, and
+# Anthropic's API uses the other.
+_REASON_PHRASES: Final = {
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    499: b"Client Closed Request",
+    529: b"Overloaded",
+}
 
 
 _LARGE_BYTES: Final = 65_536
