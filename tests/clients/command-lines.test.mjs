@@ -1,10 +1,10 @@
 // Other command-line assistants: the documented commands print the engine's answer.
 
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { FOLLOW_UP, KEY_FACT, QUESTION, URL as GATEWAY, documented } from "./questions.mjs";
-import { MODULES, PLATFORM, assertFailure, assertOutput, needs, sandbox } from "./sandbox.mjs";
+import { MODULES, NODE, PLATFORM, assertFailure, assertOutput, needs, needsNewerNode, sandbox } from "./sandbox.mjs";
 
 const SCRIPTS = join(MODULES, ".bin");
 // The programs themselves; the packages cline and opencode-ai only select them.
@@ -37,6 +37,19 @@ test("opencode: the documented configuration", needs(OPENCODE), async () => {
   };
   const files = { "opencode.json": documented("opencode", "json") };
   assertOutput(await sh("opencode", OPENCODE, `opencode run "${QUESTION}"`, { env, files }), KEY_FACT);
+});
+
+const qwen = (name, url, model) =>
+  sh(name, SCRIPTS, `PATH="${dirname(NODE)}:$PATH"\n${documented("qwen-code", "sh", url, model)}`, {
+    files: { ".qwen/settings.json": documented("qwen-code", "json", url, model) },
+  });
+
+test("qwen-code: the documented configuration", needsNewerNode, async () => {
+  assertOutput(await qwen("qwen", GATEWAY), KEY_FACT);
+});
+
+test("qwen-code: an unknown model is an error", needsNewerNode, async () => {
+  assertFailure(await qwen("qwen-unknown", GATEWAY, "gpt-7"), /gpt-7/);
 });
 
 // Continue's command line reads the same configuration as its extensions for editors.
