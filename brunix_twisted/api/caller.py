@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from twisted.internet.interfaces import IAddress
 from twisted.web.iweb import IRequest
 
 from brunix_twisted.api.session_ids import is_placeholder
-from brunix_twisted.config.trusted_proxies import TrustedProxies
+from brunix_twisted.config.trusted_proxies import TrustedProxies, without_loopback
 from brunix_twisted.model import EditorContext
 
 _CREDENTIALS = (b"authorization", b"x-api-key")
+
+_MAX_LOGGED_CHARACTERS = 256
 
 
 def caller_of(request: IRequest, proxies: TrustedProxies) -> Sequence[bytes]:
@@ -23,6 +25,34 @@ def caller_of(request: IRequest, proxies: TrustedProxies) -> Sequence[bytes]:
     The user and the address are those that a trusted proxy names; without one, there is no user, and the address is
     the peer's. All loopback addresses are one, because a client on this machine may use any of them.
     """
+    address, users = _address_and_users(request, proxies)
+    credentials = (b"\n".join(request.requestHeaders.getRawHeaders(name, ())) for name in _CREDENTIALS)
+    return (*credentials, b"\n".join(users), without_loopback(address).encode("latin-1"))
+
+
+def client_fields(request: IRequest, proxies: TrustedProxies, wanted: Container[str]) -> dict[str, str]:
+    """
+    Return what the log says about the client of a request.
+
+    :param wanted: ``address``, the client's; ``user``, whom a trusted proxy names; ``agent``, the ``User-Agent``.
+    """
+    address, users = _address_and_users(request, proxies)
+    agents = request.requestHeaders.getRawHeaders(b"user-agent", ())
+    fields = {
+        "client": (address,) if "address" in wanted else (),
+        "user": users if "user" in wanted else (),
+        "user_agent": agents if "agent" in wanted else (),
+    }
+    texts = {name: ", ".join(map(_text, values))[:_MAX_LOGGED_CHARACTERS] for name, values in fields.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
+
+
+def _address_and_users(request: IRequest, proxies: TrustedProxies) -> tuple[str, Sequence[bytes]]:
+    """Return the client's address and users, as a trusted proxy names them."""
     headers = request.requestHeaders
     host = _host(request.getClientAddress())
     forwarded: Sequence[bytes] = ()
@@ -30,9 +60,7 @@ def caller_of(request: IRequest, proxies: TrustedProxies) -> Sequence[bytes]:
     if proxies and proxies.trusts(host):
         forwarded = headers.getRawHeaders(b"x-forwarded-for", ())
         users = headers.getRawHeaders(b"x-forwarded-user", ())
-    address = proxies.client_of(host, (value.decode("latin-1") for value in forwarded))
-    credentials = (b"\n".join(headers.getRawHeaders(name, ())) for name in _CREDENTIALS)
-    return (*credentials, b"\n".join(users), address.encode("latin-1"))
+    return proxies.client_of(host, (value.decode("latin-1") for value in forwarded)), users
 
 
 def _host(peer: IAddress) -> str | None:

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime, IStreamServerEndpoint
 
 from brunix_twisted.api.admission import Admission
+from brunix_twisted.api.caller import client_fields
 from brunix_twisted.api.completion import Completion
 from brunix_twisted.api.conversations import Digests
 from brunix_twisted.api.health import SharedCheck
@@ -188,6 +189,10 @@ class GatewayService(Service):
         )
         self._site.observers = self._observers()
         self._site.tracing = self._tracing
+        if settings.log_client:
+            self._site.describe_client = partial(
+                client_fields, proxies=settings.trusted_proxies, wanted=settings.log_client
+            )
         self._site.digest_key = self.digest_key
         try:
             self._listener.start(self._site, self._listens).addErrback(self.ready.errback)

@@ -110,6 +110,18 @@ def model_names(text: str) -> tuple[str, ...]:
     return names
 
 
+def some_of(*names: str) -> Rule:
+    """Allow any of these words, separated by commas; also none."""
+
+    def read(text: str) -> frozenset[str]:
+        found = frozenset(word.strip() for word in text.split(",") if word.strip())
+        if not found <= frozenset(names):
+            raise ValueError(text)
+        return found
+
+    return Rule(f"any of {', '.join(names)}, separated by commas", read)
+
+
 def words(text: str) -> tuple[str, ...]:
     """
     Split lower-case words separated by commas.

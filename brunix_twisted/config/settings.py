@@ -27,6 +27,7 @@ from brunix_twisted.config.rules import (
     or_auto,
     seconds,
     secret,
+    some_of,
     unquoted,
     whole_number,
     words,
@@ -385,6 +386,13 @@ class Settings:
         "text",
         matching("text|json", "text or json"),
         "Format of the log: lines of text, or one JSON object per line.",
+    )
+    log_client: frozenset[str] = setting(
+        "PROXY_LOG_CLIENT",
+        "",
+        some_of("address", "user", "agent"),
+        "What the log line of a request says about its client: its address, the user that a trusted proxy names, and "
+        "its `User-Agent`. Empty: nothing.",
     )
     metrics_listen: str | None = setting(
         "PROXY_METRICS_LISTEN",

@@ -46,7 +46,7 @@ class TrustedProxies:
 
     def client_of(self, host: str | None, forwarded_for: Iterable[str]) -> str:
         """
-        Return the client's address, in one spelling: ``loopback`` for all of this machine's own.
+        Return the client's address, in one spelling; ``unix`` on a UNIX socket.
 
         A proxy appends the address of its peer to ``X-Forwarded-For``. So the client is the last address in it that
         is not a trusted proxy's; what comes before it is the client's own claim.
@@ -61,7 +61,13 @@ class TrustedProxies:
         if address is None:
             # A UNIX socket, or a name that the proxy made up, such as "unknown" (RFC 7239, 6.2).
             return host or _UNIX
-        return _LOOPBACK if address.is_loopback else str(address)
+        return str(address)
+
+
+def without_loopback(client: str) -> str:
+    """Return the address of a client, or ``loopback`` for all of this machine's own."""
+    address = _address(client)
+    return client if address is None or not address.is_loopback else _LOOPBACK
 
 
 @lru_cache(1024)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from io import BytesIO
@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import server
+from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 
 from brunix_twisted import errors
@@ -237,6 +238,7 @@ class GatewayRequest(ResponseRequest):
             gone=gone,
             session=session_digest(self.session_id, self.site.digest_key),
             sent_bytes=self.sentLength,
+            client=self.site.describe_client and self.site.describe_client(self),
         )
         if self.span is not None:
             self.span.end(record)
@@ -255,6 +257,8 @@ class GatewaySite(server.Site):
     """Receive the record of each request at its end, whatever the outcome."""
     tracing: Tracing | None = None
     """None if traces are off."""
+    describe_client: Callable[[IRequest], Mapping[str, str]] | None = None
+    """Returns what the log says about the client of a request; None if it says nothing."""
 
     def __init__(
         self, resource: IResource, *, reactor: IReactorTime, refuse: Refuse, origins: Origins, bounds: Bounds

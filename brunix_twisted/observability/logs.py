@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import syslog
@@ -38,12 +39,14 @@ Format = Literal["text", "json"]
 # The format of an event whose text has been formatted already.
 _LINE: Final = "{line}"
 
+_PLAIN_VALUE: Final = re.compile(r"[!#-~]+")
+
 _log = Logger("brunix.gateway")
 _access_log = Logger("brunix.access")
 
 # The standard fields, which an event's fields must not replace, and legacy fields of Twisted that repeat them.
 _RESERVED_FIELDS: Final = frozenset(
-    {"time", "level", "namespace", "text", "line", "message", "system", "format", "isError", "failure", "why"}
+    {"timestamp", "level", "logger", "message", "line", "time", "system", "format", "isError", "failure", "why"}
 )
 
 
@@ -62,6 +65,7 @@ def log_request(record: RequestRecord) -> None:
         f"first_ms={'-' if first_token_s is None else f'{first_token_s * 1000:.1f}'} tokens={record.tokens} "
         f"ended={record.reason}{f' side={record.side_request}' if record.side_request else ''}"
         f"{f' trace={record.trace_id}' if record.trace_id else ''}"
+        f"{''.join(f' {name}={_quoted(value)}' for name, value in record.client.items())}"
     )
     _access_log.emit(
         LogLevel.debug if record.endpoint.startswith("/health") else LogLevel.info,
@@ -87,17 +91,23 @@ def log_request(record: RequestRecord) -> None:
         calls=[f"{rpc} {name}" for rpc, name in record.calls],
         ended=record.reason,
         sent_bytes=record.sent_bytes,
+        **record.client,
     )
+
+
+def _quoted(value: str) -> str:
+    """Quote a value that the client has chosen, unless it cannot be taken for something else in the line."""
+    return value if _PLAIN_VALUE.fullmatch(value) else json.dumps(value)
 
 
 def as_json(event: LogEvent) -> str:
     """Format an event as one line: a JSON object in ASCII, with those fields that JSON can represent."""
     level = event.get("log_level")
     fields = {
-        "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
+        "timestamp": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
         "level": "info" if level is None else level.name,
-        "namespace": event.get("log_namespace") or "-",
-        "text": _text_of(event),
+        "logger": event.get("log_namespace") or "-",
+        "message": _text_of(event),
     }
     for name, value in event.items():
         if not name.startswith("log_") and name not in _RESERVED_FIELDS and _is_plain(value):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, Protocol, get_args
 
 import attrs
@@ -108,6 +108,8 @@ class RequestRecord:
     """The kind of side request; empty for a user's question. See :mod:`brunix_twisted.api.side_requests`."""
     trace_id: str = ""
     """The id of the caller's trace, or of the gateway's; empty without a trace."""
+    client: Mapping[str, str] = attrs.Factory(dict)
+    """For the log: what ``PROXY_LOG_CLIENT`` selects of the client. The client may choose the values."""
 
 
 @attrs.frozen(kw_only=True)
@@ -265,12 +267,14 @@ class RequestInProgress:
         gone: bool,
         session: str,
         sent_bytes: int,
+        client: Mapping[str, str] | None = None,
     ) -> RequestRecord:
         """
         Return the record. Call it once.
 
         :param gone: whether the connection was lost before the end of the response.
         :param session: the session's digest, from :func:`session_digest`.
+        :param client: see :attr:`RequestRecord.client`.
         """
         endpoint, dialect = endpoint_of(path, anthropic=self.anthropic)
         return RequestRecord(
@@ -296,4 +300,5 @@ class RequestInProgress:
             sent_bytes=sent_bytes,
             side_request=self.side_request,
             trace_id=self.trace_id,
+            client=client or {},
         )

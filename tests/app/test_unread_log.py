@@ -129,7 +129,7 @@ def test_lost_lines_are_counted(tmp_path: Path, log: Log) -> None:
         requests = 0
         while "dropped" not in (line := json.loads(gateway.log.readline())):
             requests += line.get("path") == LONG
-        assert line["text"] == f"{line['dropped']} log lines dropped: they were not read in time"
+        assert line["message"] == f"{line['dropped']} log lines dropped: they were not read in time"
         assert requests + line["dropped"] == FULL
         # It goes on as before.
         gateway.ask(1)

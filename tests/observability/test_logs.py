@@ -137,11 +137,11 @@ def test_what_is_for_who_debugs_is_not_written() -> None:
 def test_json() -> None:
     """What reads the log by machine would find no JSON, or not what it looks for."""
     told = json.loads(as_json(event_of(LogLevel.warn, "{who} failed: {why_not}", who="it", why_not=1.23456789)))
-    assert told.pop("time").endswith("Z")
+    assert told.pop("timestamp").endswith("Z")
     assert told == {
         "level": "warn",
-        "namespace": "here",
-        "text": "it failed: 1.23456789",
+        "logger": "here",
+        "message": "it failed: 1.23456789",
         "who": "it",
         "why_not": 1.234568,
     }
@@ -150,7 +150,7 @@ def test_json() -> None:
 def test_time() -> None:
     """Somebody who compares two logs would be off by hours."""
     event = event_of(LogLevel.info, "x") | {"log_time": 1795348800.25}
-    assert json.loads(as_json(event))["time"] == "2026-11-22T12:00:00.250Z"
+    assert json.loads(as_json(event))["timestamp"] == "2026-11-22T12:00:00.250Z"
 
 
 def test_one_line_each() -> None:
@@ -165,10 +165,10 @@ def test_one_line_each() -> None:
 
 def test_own_fields_replace_nothing() -> None:
     """A field of an event would be taken for its time, its level or its text."""
-    fields = {"time": 1, "level": "fatal", "namespace": "elsewhere", "text": "lies"}
+    fields = {"timestamp": 1, "level": "fatal", "logger": "elsewhere", "message": "lies"}
     told = json.loads(as_json(event_of(LogLevel.info, "truth") | fields))
-    assert (told["level"], told["namespace"], told["text"]) == ("info", "here", "truth")
-    assert isinstance(told["time"], str)
+    assert (told["level"], told["logger"], told["message"]) == ("info", "here", "truth")
+    assert isinstance(told["timestamp"], str)
 
 
 def test_a_traceback() -> None:
@@ -180,8 +180,8 @@ def test_a_traceback() -> None:
             log.failure("It failed")
     told = json.loads(out.getvalue())
     assert told["level"] == "critical"
-    assert told["text"].startswith("It failed\nTraceback")
-    assert "ValueError" in told["text"]
+    assert told["message"].startswith("It failed\nTraceback")
+    assert "ValueError" in told["message"]
 
 
 def test_request_fields() -> None:
@@ -220,7 +220,7 @@ def test_twistd_stdout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     found = twistd_observer({"nodaemon": True, "logfile": None}, "json")
     assert found is not None
     found(event_of(LogLevel.info, "hello"))
-    assert json.loads(capsys.readouterr().out)["text"] == "hello"
+    assert json.loads(capsys.readouterr().out)["message"] == "hello"
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_gateway_that_logs_json(tmp_path: Path, engine: ScriptedEngine) -> Non
         told = objects(process.stdout.read())
     (request,) = [line for line in told if "request_id" in line]
     assert (request["endpoint"], request["status"]) == ("/v1/models", 200)
-    assert told[-1]["text"] == "Server Shut Down."
+    assert told[-1]["message"] == "Server Shut Down."
 
 
 def test_several_processes_log_json_once(tmp_path: Path, engine: ScriptedEngine) -> None:
@@ -264,8 +264,8 @@ def test_several_processes_log_json_once(tmp_path: Path, engine: ScriptedEngine)
         told = objects(gateway.rest())
     (request,) = [line for line in told if line.get("endpoint") == "/api/generate"]
     assert (request["process"], request["status"], request["calls"]) == (1, 200, ["AskAgent OK"])
-    assert request["namespace"] == "brunix.access"
-    assert request["text"].startswith("POST /api/generate 200 ")
+    assert request["logger"] == "brunix.access"
+    assert request["message"].startswith("POST /api/generate 200 ")
 
 
 @pytest.mark.parametrize(("options", "name"), [((), "twistd.log"), (("--logfile", "a.log"), "a.log")])
@@ -278,6 +278,6 @@ def test_a_daemon_logs_json(tmp_path: Path, options: tuple[str, ...], name: str)
         os.kill(pid, signal.SIGTERM)
         gone()
     told = objects((tmp_path / name).read_text())
-    assert told[0]["text"].endswith("starting up.")
-    assert any(line["text"].startswith("Serving the model") for line in told)
-    assert told[-1]["text"] == "Server Shut Down."
+    assert told[0]["message"].endswith("starting up.")
+    assert any(line["message"].startswith("Serving the model") for line in told)
+    assert told[-1]["message"] == "Server Shut Down."

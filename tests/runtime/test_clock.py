@@ -241,7 +241,7 @@ def test_timestamps_follow_the_wall_clock(tmp_path: Path, engine: ScriptedEngine
             models, _ = told("GET", "/v1/models")
             generated, _ = told("POST", "/api/generate", {"model": "brunix", "prompt": "one", "stream": False})
             process.terminate()
-            logged = [json.loads(line)["time"] for line in process.stdout]
+            logged = [json.loads(line)["timestamp"] for line in process.stdout]
         finally:
             process.kill()
     now_s = time.time() + FAR_S
