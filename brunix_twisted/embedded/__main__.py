@@ -76,7 +76,7 @@ class _Engine:
     def __init__(self, snapshot: Snapshot, golden: tuple[GoldenQuestion, ...], options: Options) -> None:
         self._is_shipped = options.docs == default_docs()
         self._snapshot = snapshot
-        self._assistant = Assistant(snapshot.retriever, SessionHistory())
+        self._assistant = Assistant(snapshot.retriever, SessionHistory(), self._sample_questions())
         writer = Writer(options.model) if options.model and not options.evaluate else None
         self._servicer = Servicer(self._assistant, golden, Pace(options.tokens_per_second), writer, options.docs_url)
         self._server = _start_server(self._servicer, options, self._sample_questions)
@@ -89,7 +89,9 @@ class _Engine:
     def use(self, snapshot: Snapshot) -> None:
         """Answer from documents that have changed."""
         self._snapshot = snapshot
-        self._servicer.use(attrs.evolve(self._assistant, retriever=snapshot.retriever))
+        self._servicer.use(
+            attrs.evolve(self._assistant, retriever=snapshot.retriever, sample_questions=self._sample_questions())
+        )
 
     def _sample_questions(self) -> tuple[str, ...]:
         return SHIPPED if self._is_shipped else self._snapshot.sample_questions

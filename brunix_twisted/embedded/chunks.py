@@ -94,11 +94,22 @@ class IndexedChunk:
         return tuple(segment for segment in self.passage_segments if self.chunk.has(segment.block))
 
     @cached_property
+    def heading_terms(self) -> Mapping[str, float]:
+        """Term frequencies of the lowest heading above it, or else of the document's title."""
+        passage = self.chunk.passage
+        return frequencies(passage.headings[-1] if passage.headings else passage.title)
+
+    @cached_property
+    def path_terms(self) -> Mapping[str, float]:
+        """Term frequencies of its heading and of those above it."""
+        return frequencies("\n".join(self.chunk.passage.headings))
+
+    @cached_property
     def sentence_terms(self) -> tuple[Mapping[str, float], ...]:
-        """Term frequencies of each sentence, list item or piece of code; of a row together with its header."""
+        """Term frequencies of each sentence, list item or piece of code, with its heading; of a row with its header."""
         if self.chunk.row:
             return (frequencies(f"{self.chunk.row.header}\n{self.chunk.row.content}"),)
-        return tuple(segment.frequencies for segment in self.segments)
+        return tuple({**self.heading_terms, **segment.frequencies} for segment in self.segments)
 
     @cached_property
     def frequencies(self) -> dict[str, float]:

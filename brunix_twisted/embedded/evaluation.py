@@ -8,10 +8,10 @@ import attrs
 
 from brunix_twisted._pb import brunix_pb2
 from brunix_twisted.embedded import metrics
-from brunix_twisted.embedded.answers import Answer, answer
-from brunix_twisted.embedded.followups import weighted_terms
+from brunix_twisted.embedded.answers import Answer
+from brunix_twisted.embedded.assistant import Assistant
 from brunix_twisted.embedded.golden import GoldenQuestion
-from brunix_twisted.embedded.question import wants_code
+from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.retrieval import Retriever
 
 INDEX_NAME: Final = "embedded"
@@ -47,6 +47,15 @@ class QuestionResult:
     answer: Answer
 
     @property
+    def is_useful(self) -> bool:
+        """Whether the reply is what the golden question expects: an answer with the key fact from the source."""
+        if self.golden.expect == "answer":
+            return metrics.contains_fact(self.answer.text, self.golden.answer) and any(
+                map(self.golden.is_answered_by, self.answer.passages)
+            )
+        return not self.answer.answered and self.answer.is_small_talk == (self.golden.expect == "small talk")
+
+    @property
     def support(self) -> float:
         """The share of the answer's words, without citations, that occur in the passages it quotes."""
         within = "\n".join(
@@ -79,7 +88,7 @@ def evaluate(
     for question in chosen[: request.limit or None]:
         if not should_continue():
             break
-        results.append(_result(retriever, question))
+        results.append(result_of(retriever, question))
     return brunix_pb2.EvalResponse(
         status="ok",
         questions_evaluated=len(results),
@@ -102,9 +111,13 @@ def evaluate(
     )
 
 
-def _result(retriever: Retriever, golden: GoldenQuestion) -> QuestionResult:
-    weights = weighted_terms(golden.question)
-    hits = retriever.find(weights, _RANKING_DEPTH)
+def result_of(retriever: Retriever, golden: GoldenQuestion) -> QuestionResult:
+    """Ask a question, after those that come before it, in a new session."""
+    assistant = Assistant(retriever, SessionHistory())
+    for before in golden.after:
+        assistant.remember("", assistant.reply(before, "").turn)
+    reply = assistant.reply(golden.question, "")
+    hits = reply.hits[:_RANKING_DEPTH]
     relevant = [golden.is_answered_by(hit.passage) for hit in hits]
     # The context of a table is the row that was found: the answer is not taken from the other rows.
     context = "\n".join(hit.indexed.chunk.text for hit in hits[:_CONTEXT_PASSAGES])
@@ -113,7 +126,7 @@ def _result(retriever: Retriever, golden: GoldenQuestion) -> QuestionResult:
         rank=relevant.index(True) + 1 if any(relevant) else 0,
         relevant=tuple(relevant[:_CONTEXT_PASSAGES]),
         context_recall=metrics.term_recall(golden.answer, context),
-        answer=answer(retriever, weights, wants_code=wants_code(golden.question)),
+        answer=reply.answer,
     )
 
 

@@ -20,6 +20,10 @@ _PRONOUNS: Final = frozenset(
 )
 _PREPOSITIONS: Final = frozenset({"as", "at", "by", "for", "from", "in", "on", "under", "with", "without"})
 
+_INTERROGATIVES: Final = frozenset(
+    {"what", "which", "who", "when", "where", "why", "how", "is", "are", "does", "do", "can", "if"}
+)
+
 # The "it" of "is it possible to" refers to nothing.
 _DUMMY_IT: Final = re.compile(
     r"\b(?:is|was|would|will|does)\s+it\s+\w+\s+(?:to|that|if)\b|\bit\s+is\s+\w+\s+to\b", re.IGNORECASE
@@ -46,21 +50,33 @@ def needs_context(question: str) -> bool:
     return len(terms) <= _MAX_SHORT_TERMS and (asked[0] in _PREPOSITIONS or is_fragment)
 
 
-def weighted_terms(question: str, context: Sequence[str] = ()) -> dict[str, float]:
-    """Return the words to search for, with their weights: first the question's, which weigh 1, then the context's.
-
-    All context words together weigh at most half of the question's words. Each word costs time in every chunk that is
-    ranked, so there are at most as many as the index searches for.
-    """
-    weights = dict.fromkeys(content_terms(question)[:MAX_QUERY_TERMS], 1.0)
-    added = [word for word in context[:MAX_CONTEXT_TERMS] if word not in weights]
-    weight = CONTEXT_WEIGHT * max(1, len(weights)) / max(1, len(added))
-    return weights | dict.fromkeys(added, min(weight, CONTEXT_WEIGHT))
+def is_fragment(question: str) -> bool:
+    """Return whether a question such as "And on Debian?" says only what differs from the question before it."""
+    asked = words(question)
+    return bool(asked) and (
+        bool(_WHAT_ABOUT.match(question))
+        or asked[0] in _PREPOSITIONS
+        or (asked[0] in _CONJUNCTIONS and (len(asked) == 1 or asked[1] not in _INTERROGATIVES))
+    )
 
 
-def context_of(turns: Sequence[Turn]) -> tuple[str, ...]:
-    """Return the search terms of the last answered turn.
+def weighted_terms(question: str) -> dict[str, float]:
+    """Return the content terms of a question, which weigh 1."""
+    return dict.fromkeys(content_terms(question)[:MAX_QUERY_TERMS], 1.0)
 
-    Skip turns without an answer: a follow-up does not refer to them.
-    """
-    return next((turn.terms for turn in reversed(turns) if turn.answered), ())
+
+def context_weights(own_count: int, context: Sequence[str], weight: float = CONTEXT_WEIGHT) -> dict[str, float]:
+    """Weigh the words of the context of a question with a number of terms: together at most half of the question."""
+    context = context[:MAX_CONTEXT_TERMS]
+    each = weight * max(1, own_count) / max(1, len(context))
+    return dict.fromkeys(context, min(each, weight))
+
+
+def last_answered(turns: Sequence[Turn]) -> Turn | None:
+    """Return the last turn with an answer: a follow-up does not refer to one without."""
+    return next((turn for turn in reversed(turns) if turn.answered), None)
+
+
+def context_of(turn: Turn | None) -> tuple[str, ...]:
+    """Return the terms that a follow-up to a turn is about: of its question, and of the headings of its answer."""
+    return tuple(dict.fromkeys((*turn.terms, *turn.subject))) if turn else ()

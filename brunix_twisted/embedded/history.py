@@ -7,6 +7,8 @@ from typing import Final
 
 import attrs
 
+from brunix_twisted.embedded.passages import Place
+
 # All calls without a session id share this session, as the engine's contract specifies.
 DEFAULT_SESSION: Final = "default"
 
@@ -16,10 +18,17 @@ MAX_SESSIONS: Final = 4096
 
 @attrs.frozen
 class Turn:
-    """One completed question: its search terms, and whether the documents answered it."""
+    """One completed question: its search terms, whether the documents answered it, and what its answer was about.
+
+    ``subject`` are the terms of the headings of its first quotation, and ``place`` is where that was.
+    ``wants_code`` says whether it was asked how to do something.
+    """
 
     terms: tuple[str, ...]
     answered: bool
+    subject: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    place: Place | None = attrs.field(default=None, kw_only=True)
+    wants_code: bool = attrs.field(default=False, kw_only=True)
 
 
 class SessionHistory:

@@ -78,8 +78,16 @@ class Index:
         With the full value, one rare word would outweigh all other words of a question; the root was measured to find
         more.
         """
-        count = self._document_frequencies.get(stem(word), 0)
+        return self.idf_of([stem(word)])
+
+    def idf_of(self, stems: Iterable[str]) -> float:
+        """Return the same for the most frequent of several stems; without any, the maximum."""
+        count = max((self._document_frequencies.get(each, 0) for each in stems), default=0)
         return math.sqrt(math.log(1 + (self._size - count + 0.5) / (count + 0.5)))
+
+    def has_stem(self, stem_of_word: str) -> bool:
+        """Return whether any chunk contains a word with this stem."""
+        return stem_of_word in self._document_frequencies
 
     def has_term(self, word: str) -> bool:
         """Return whether any chunk contains the word."""

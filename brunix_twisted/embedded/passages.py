@@ -19,6 +19,14 @@ _NOT_IN_ANCHOR: Final = re.compile(r"[^\w\- ]")
 
 
 @attrs.frozen
+class Place:
+    """The document and the headings of a passage. They stay the same when the documents are read again."""
+
+    source: str
+    headings: tuple[str, ...]
+
+
+@attrs.frozen
 class Passage:
     """Some blocks under one heading of one document. Lines count from 1; the last line is included.
 
@@ -37,6 +45,11 @@ class Passage:
     def body(self) -> str:
         """Its text without headings."""
         return "\n".join(block.content for block in self.blocks)
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        return Place(self.source, self.headings)
 
     @property
     def anchors(self) -> frozenset[str]:

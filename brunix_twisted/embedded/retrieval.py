@@ -1,5 +1,7 @@
 """Find the passages for a question."""
 
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
@@ -7,9 +9,15 @@ from typing import Final
 import attrs
 
 from brunix_twisted.embedded.chunks import IndexedChunk, chunks_of
+from brunix_twisted.embedded.expansion import Expansion
 from brunix_twisted.embedded.index import Index
-from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.tokenizer import stem
+from brunix_twisted.embedded.passages import Passage, Place
+from brunix_twisted.embedded.query import Query
+from brunix_twisted.embedded.question import Intent
+from brunix_twisted.embedded.ranking import defines, has_amount, heading_match, recency
+from brunix_twisted.embedded.recency import version_in
+from brunix_twisted.embedded.spelling import Spelling
+from brunix_twisted.embedded.tokenizer import stems, words
 
 # Maximum number of chunks that the index selects and that are ranked again.
 _MAX_CANDIDATES: Final = 60
@@ -21,13 +29,42 @@ _K1: Final = 0.5
 _B: Final = 0.2
 _SENTENCE_WEIGHT: Final = 0.5
 
+# What is added to the score of a chunk that defines what is asked for, that contains a number if one is asked for, and
+# that is in the passage, section or document of the answer before a follow-up.
+_DEFINITION_WEIGHT: Final = 1.0
+
+# Weight of two neighbouring words of a question that are one word in the documents; each of them counts too.
+_COMPOUND_WEIGHT: Final = 0.3
+_AMOUNT_WEIGHT: Final = 0.08
+_HEADING_WEIGHT: Final = 0.3
+_CODE_WEIGHT: Final = 0.05
+
 # The confidence adds this for each term that matches, up to a maximum. Measured: this separates questions that the
 # documents answer from others better than the share of matching terms alone.
 _MATCHED_TERM_BONUS: Final = 1 / 12
 _MAX_MATCHED_TERMS: Final = 3
 
+# A chunk with the newest date must be from the document of a chunk whose score is at least this share of the best.
+_MIN_RECENT_SCORE: Final = 0.5
+_MIN_DATED: Final = 2
+
 # Maximum number of ranked chunks that keep their term frequencies, some kilobytes each.
 _MAX_CACHED_CHUNKS: Final = 4096
+
+
+@attrs.frozen
+class Near:
+    """The place of the last answer, and how much being in its section, or its document, adds to a chunk's score."""
+
+    place: Place
+    section: float
+    document: float
+
+    def bonus(self, passage: Passage) -> float:
+        """Return what to add for a passage: most for the same section."""
+        if passage.source != self.place.source:
+            return 0.0
+        return self.section if passage.headings == self.place.headings else self.document
 
 
 @attrs.frozen
@@ -57,13 +94,26 @@ class Retriever:
         def indexed(number: int) -> IndexedChunk:
             return IndexedChunk(number, chunks[number])
 
+        self._chunks = chunks
+        self._by_source: defaultdict[str, list[int]] = defaultdict(list)
+        for number, chunk in enumerate(chunks):
+            self._by_source[chunk.passage.source].append(number)
         self._index = Index(chunks)
+        self._lock = threading.Lock()
+        self._spelling: Spelling | None = None
+        self._versioned: list[str] | None = None
+        self._expansion = Expansion(self._index, self._known_words)
         # lru_cache is thread-safe; if two threads miss at the same time, both compute the same value.
         self._indexed: Callable[[int], IndexedChunk] = lru_cache(_MAX_CACHED_CHUNKS)(indexed)
 
     def close(self) -> None:
         """Free the index. Do not search afterwards."""
         self._index.close()
+
+    @property
+    def document_count(self) -> int:
+        """Number of documents."""
+        return len(self._by_source)
 
     def has_term(self, word: str) -> bool:
         """Return whether any passage contains the word."""
@@ -73,45 +123,103 @@ class Retriever:
         """Return how rare a word is in the documents; see Index.idf."""
         return self._index.idf(word)
 
-    def term_shares(self, weights: Mapping[str, float]) -> dict[str, float]:
-        """Return each term's share of the question: weight times rarity, by stem, normalized to a sum of 1.
+    def query(
+        self,
+        weights: Mapping[str, float],
+        context: Mapping[str, float] | None = None,
+        *,
+        names: frozenset[str] = frozenset(),
+        is_spanish: bool = False,
+        text: str = "",
+    ) -> Query:
+        """Make a query of a question's words and those of its context; see Expansion.query."""
+        compounds = dict.fromkeys(self._expansion.compounds(words(text)), _COMPOUND_WEIGHT)
+        return self._expansion.query({**weights, **compounds}, context or {}, names=names, is_spanish=is_spanish)
 
-        A word that no document contains counts fully, because it is what the documents do not answer.
-        """
-        by_stem: dict[str, float] = {}
-        for word, weight in weights.items():
-            by_stem[stem(word)] = max(weight * self._index.idf(word), by_stem.get(stem(word), 0.0))
-        total = sum(by_stem.values())
-        return {term: value / total for term, value in by_stem.items()} if total else {}
-
-    def find(self, weights: Mapping[str, float], limit: int) -> list[SearchHit]:
-        """Find the passages for a question, given as words with weights; best first, each with its best chunk."""
-        shares = self.term_shares(weights)
-        by_stem = {stem(word): weight for word, weight in weights.items()}
-        numbers = self._index.search(weights, _MAX_CANDIDATES)
-        hits = [self._rank(self._indexed(number), shares, by_stem) for number in numbers]
+    def find(
+        self,
+        query: Query | Mapping[str, float],
+        limit: int,
+        intent: Intent = Intent(),  # noqa: B008 - it is immutable
+        near: Near | None = None,
+    ) -> list[SearchHit]:
+        """Find the passages for a query, or for words with weights; best first, each with its best chunk."""
+        if not isinstance(query, Query):
+            query = self.query(query)
+        numbers = dict.fromkeys(self._index.search(query.spellings, _MAX_CANDIDATES))
+        if near:
+            numbers |= dict.fromkeys(
+                number
+                for number in self._by_source.get(near.place.source, ())
+                if self._chunks[number].passage.headings == near.place.headings
+            )
+        hits = [self._rank(self._indexed(number), query, intent, near) for number in numbers]
+        hits.sort(key=lambda hit: (-hit.score, hit.indexed.number))
+        if intent.newest:
+            hits = [*self._newest(hits, query, intent), *hits]
         best: dict[int, SearchHit] = {}
-        for hit in sorted(hits, key=lambda hit: (-hit.score, hit.indexed.number)):
+        for hit in hits:
             best.setdefault(id(hit.passage), hit)
         return list(best.values())[:limit]
 
-    def _rank(self, indexed: IndexedChunk, shares: Mapping[str, float], weights: Mapping[str, float]) -> SearchHit:
+    def _rank(self, indexed: IndexedChunk, query: Query, intent: Intent, near: Near | None) -> SearchHit:
         length_norm = 1 - _B + _B * indexed.length / self._index.mean_length
-        counts = {term: indexed.frequencies.get(term, 0.0) for term in shares}
-        bm25 = sum(
-            share * counts[term] * (1 + _K1) / (counts[term] + _K1 * length_norm) for term, share in shares.items()
-        )
-        best_sentence = max(coverage(shares, terms) for terms in indexed.sentence_terms)
+        frequencies = indexed.frequencies
+        bm25 = sum(concept.share * concept.bm25(frequencies, _K1, length_norm) for concept in query.concepts)
+        best = max(indexed.sentence_terms, key=query.coverage)
+        score = bm25 + _SENTENCE_WEIGHT * query.coverage(best)
+        if intent.subject:
+            score += _DEFINITION_WEIGHT * defines(indexed, tuple(stems(" ".join(intent.subject))))
+        if intent.wants_amount and has_amount(indexed, query):
+            score += _AMOUNT_WEIGHT
+        score += _HEADING_WEIGHT * heading_match(indexed, query)
+        if intent.wants_code and indexed.chunk.code:
+            score += _CODE_WEIGHT
+        if near:
+            score += near.bonus(indexed.chunk.passage)
         # For the confidence, a term that occurs only in code counts fully.
-        terms = dict.fromkeys(indexed.frequencies, 1.0)
-        matched = min(coverage(weights, terms), _MAX_MATCHED_TERMS)
-        return SearchHit(
-            indexed,
-            score=bm25 + _SENTENCE_WEIGHT * best_sentence,
-            confidence=coverage(shares, terms) + _MATCHED_TERM_BONUS * matched,
-        )
+        terms = dict.fromkeys(frequencies, 1.0)
+        matched = min(query.matched(terms), _MAX_MATCHED_TERMS)
+        confidence = max(query.own_coverage(terms), query.coverage(terms)) + _MATCHED_TERM_BONUS * matched
+        return SearchHit(indexed, score=score, confidence=confidence - query.doubt)
 
+    def _newest(self, hits: Sequence[SearchHit], query: Query, intent: Intent) -> list[SearchHit]:
+        """Return the chunk with the newest version or date in the document that matches best and has several."""
+        close = [hit for hit in hits if hit.score >= _MIN_RECENT_SCORE * hits[0].score] if hits else []
+        confidences: dict[str, float] = {}
+        for hit in close:
+            source = hit.passage.source
+            confidences[source] = max(hit.confidence, confidences.get(source, 0.0))
+        subject = [concept for concept in query.concepts if concept.weight == 1.0 and concept.own_share]
+        if intent.names_version and not subject:
+            # A changelog often has no word but its numbers in common with "What is the newest version?".
+            confidences |= dict.fromkeys(self._versioned_sources(), 1.0)
+        for source, confidence in confidences.items():
+            dated = [
+                (key, -number) for number in self._by_source[source] if (key := recency(self._indexed(number), intent))
+            ]
+            if len(dated) >= _MIN_DATED:
+                _, number = max(dated) if intent.newest > 0 else min(dated)
+                found = self._rank(self._indexed(-number), query, intent, None)
+                best = hits[0].score if hits else 0.0
+                return [attrs.evolve(found, score=best, confidence=max(found.confidence, confidence))]
+        return []
 
-def coverage(shares: Mapping[str, float], frequencies: Mapping[str, float]) -> float:
-    """Sum the shares of the terms that a text contains; a term with a frequency below 1 counts in proportion."""
-    return sum(share * min(1.0, frequencies.get(term, 0.0)) for term, share in shares.items())
+    def _versioned_sources(self) -> Sequence[str]:
+        """Return the documents with versions in their headings, those with most of them first."""
+        with self._lock:
+            if self._versioned is None:
+                places = dict.fromkeys(chunk.passage.place for chunk in self._chunks)
+                counts = Counter(place.source for place in places if place.headings and version_in(place.headings[-1]))
+                self._versioned = [source for source, count in counts.most_common() if count >= _MIN_DATED]
+            return self._versioned
+
+    def _known_words(self) -> Spelling:
+        """Return the words of the documents, collected when a question first contains an unknown one."""
+        with self._lock:
+            if self._spelling is None:
+                vocabulary: set[str] = set()
+                for chunk in self._chunks:
+                    vocabulary.update(words(chunk.text))
+                self._spelling = Spelling(vocabulary)
+            return self._spelling

@@ -9,9 +9,9 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.embedded.answers import is_answered
+from brunix_twisted.embedded.assistant import Assistant
 from brunix_twisted.embedded.chunks import sentences
-from brunix_twisted.embedded.followups import weighted_terms
+from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.retrieval import Retriever
 
@@ -111,10 +111,11 @@ SHIPPED: Final = (
 
 def sample_questions(passages: Sequence[Passage], retriever: Retriever) -> tuple[str, ...]:
     """Return up to three questions that the documents answer, from different documents if possible."""
+    assistant = Assistant(retriever, SessionHistory())
 
     def is_found(candidate: _Candidate) -> bool:
-        hits = retriever.find(weighted_terms(candidate.question), 1)
-        return is_answered(hits) and hits[0].passage.source == candidate.source
+        quoted = assistant.reply(candidate.question, "").answer.passages
+        return bool(quoted) and quoted[0].source == candidate.source
 
     return _select(_candidates(passages), is_found)
 

@@ -18,16 +18,17 @@ _MAX_CACHED_STEMS: Final = 50_000
 # because they are often essential to a question.
 STOP_WORDS: Final = frozenset(
     """
-    a about after afterwards all along already also although am among an and any anybody anyone anything are as at be
-    because been being but by can cannot cant come comes could d did didn do does doesn doing don done each either else
-    ever every exactly example explain for from get gets give given go goes going got had happen happens has have
-    having he help her here hers him his how however i if im in instead into is isn it its itself just know let like ll
-    m made make makes many may me mean means might mine more much must my need needed needs not now of on one ones only
-    or other others ought our ours out own please possible quite rather re really s same say says see seem seems shall
-    she should show so some somebody someone something still such sure t tell than that the their theirs them then
-    there these they thing things this those though to too toward upon us use used uses using ve very want wants was
-    wasn way ways we were what whatever when where whether which while who whom whose why will with won work works
-    would yet you your yours yourself
+    a about after afterwards all along already also although am among an and any anybody anyone anything are as at
+    be because becuase been being but by can cannot cannt cant come comes could d did didn do does doesn doesnt
+    doing don done dont each either else ever every exactly example explain for from get gets give given go goes
+    going got had happen happens has hasnt have having he hello help her here hers hey hi him his how however hows
+    hte hwo i if im in instead into is isn isnt it its itself ive just know let like ll m made make makes many may
+    me mean means might mine more much must my not now of on one ones only or other others ought our ours out own
+    per please possible quite rather re really s same say says see seem seems shall she should show so some somebody
+    someone something still such sure t teh tell than thanks that thats the their theirs them then there these they
+    thing things this those though to too toward upon us use used uses using ve very waht want wants was wasn way
+    ways we were what whatever whats when where wheres whether which while who whom whose whta why wich will with
+    won wont work works would yet you your yours yourself
     """.split()  # noqa: SIM905 - as a list it would be two hundred lines
 )
 

@@ -1,18 +1,18 @@
 import re
 from collections.abc import Callable
 
-from brunix_twisted.embedded.answers import NO_ANSWER, Answer, answer
-from brunix_twisted.embedded.followups import weighted_terms
+from brunix_twisted.embedded.answers import NO_ANSWER, Answer
+from brunix_twisted.embedded.assistant import Assistant
 from brunix_twisted.embedded.golden import GoldenQuestion
+from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.question import wants_code
 from brunix_twisted.embedded.retrieval import Retriever
 
 TWO_SECTIONS = "# A\n\n## Kettles\n\nA kettle boils water.\n\n## Toasters\n\nA toaster burns bread.\n"
 
 
 def asked(retriever: Retriever, question: str) -> Answer:
-    return answer(retriever, weighted_terms(question), wants_code=wants_code(question))
+    return Assistant(retriever, SessionHistory()).reply(question, "").answer
 
 
 def test_code_is_quoted_whole(retriever: Retriever) -> None:

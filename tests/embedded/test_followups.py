@@ -5,6 +5,8 @@ from brunix_twisted.embedded.followups import (
     CONTEXT_WEIGHT,
     MAX_CONTEXT_TERMS,
     context_of,
+    context_weights,
+    last_answered,
     needs_context,
     weighted_terms,
 )
@@ -51,21 +53,22 @@ def test_self_contained_questions(question: str) -> None:
 
 def test_context_weight() -> None:
     """Context terms weigh less than the question's, also all together."""
-    assert weighted_terms("and the archive?", ("cron", "archive")) == {"archive": 1.0, "cron": CONTEXT_WEIGHT}
-    many = weighted_terms("and the archive?", [f"word{number}" for number in range(5)])
-    assert sum(many.values()) == pytest.approx(1 + CONTEXT_WEIGHT)
+    assert weighted_terms("and the archive?") == {"archive": 1.0}
+    assert context_weights(1, ("cron",)) == {"cron": CONTEXT_WEIGHT}
+    many = context_weights(1, [f"word{number}" for number in range(5)])
+    assert sum(many.values()) == pytest.approx(CONTEXT_WEIGHT)
 
 
 def test_context_limit() -> None:
     """The number of context terms is limited."""
-    assert len(weighted_terms("why?", tuple(f"word{number}" for number in range(50)))) == MAX_CONTEXT_TERMS
+    assert len(context_weights(0, tuple(f"word{number}" for number in range(50)))) == MAX_CONTEXT_TERMS
 
 
 def test_unanswered_turns_are_skipped() -> None:
     """A turn that was not answered is not used as context."""
     turns = (Turn(("cron",), answered=True), Turn(("quixote",), answered=False))
-    assert context_of(turns) == ("cron",)
-    assert context_of(()) == ()
+    assert context_of(last_answered(turns)) == ("cron",)
+    assert context_of(last_answered(())) == ()
 
 
 class Conversation:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from brunix_twisted.embedded.answers import Answer, answer
-from brunix_twisted.embedded.followups import weighted_terms
+from brunix_twisted.embedded.answers import Answer
+from brunix_twisted.embedded.assistant import Assistant
+from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.question import wants_code
 from brunix_twisted.embedded.retrieval import Retriever
@@ -28,7 +29,7 @@ def ask(split: Callable[..., tuple[Passage, ...]]) -> Iterator[Ask]:
 
     def asked(page: str, question: str) -> Answer:
         libraries.append(Retriever(split(page)))
-        return answer(libraries[-1], weighted_terms(question), wants_code=wants_code(question))
+        return Assistant(libraries[-1], SessionHistory()).reply(question, "").answer
 
     yield asked
     for retriever in libraries:

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from brunix_twisted.embedded.answers import CONFIDENCE_THRESHOLD
-from brunix_twisted.embedded.followups import weighted_terms
+from brunix_twisted.embedded.assistant import Assistant
 from brunix_twisted.embedded.golden import GoldenQuestion
+from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.retrieval import Retriever
 
 
 def confidence(retriever: Retriever, question: str) -> float:
-    found = retriever.find(weighted_terms(question), 1)
+    found = Assistant(retriever, SessionHistory()).reply(question, "").hits
     return found[0].confidence if found else 0.0
 
 

@@ -51,6 +51,7 @@ def test_wheel_contents(wheel: Path) -> None:
         "brunix_twisted/_pb/brunix_pb2.py",
         "brunix_twisted/_pb/brunix_pb2_grpc.pyi",
         "brunix_twisted/embedded/golden.jsonl",
+        "brunix_twisted/embedded/lexicon/synonyms.txt",
     } <= names
     documents = {path.name for path in (ROOT / "docs").glob("*.md")}
     assert documents == {Path(name).name for name in names if name.startswith("brunix_twisted/docs/")}

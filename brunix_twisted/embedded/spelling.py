@@ -1,0 +1,89 @@
+"""Find the words of the documents that a misspelled word may stand for."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from typing import Final
+
+# Shorter words have too many neighbours.
+_MIN_LENGTH: Final = 4
+# Words of this length may have two typing errors.
+_MIN_LENGTH_OF_TWO: Final = 8
+# A shorter word must begin with the same letter.
+_MIN_LENGTH_OF_FREE_START: Final = 6
+_MAX_LENGTH: Final = 32
+_MIN_ABBREVIATION: Final = 4
+
+
+class Spelling:
+    """The words of the documents, to look up similar ones."""
+
+    def __init__(self, vocabulary: Collection[str]) -> None:
+        """Sort the words by first letter and length."""
+        self._words = frozenset(vocabulary)
+        self._groups: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
+        for word in self._words:
+            if _MIN_LENGTH - 1 <= len(word) <= _MAX_LENGTH and not any(map(str.isdigit, word)):
+                self._groups[word[0], len(word)].append(word)
+        self._letters = sorted({letter for letter, _ in self._groups})
+
+    def similar(self, word: str) -> list[str]:
+        """Return the words at the smallest distance: 1, or 2 for a long word. The list may be empty."""
+        if not _MIN_LENGTH <= len(word) <= _MAX_LENGTH or any(map(str.isdigit, word)):
+            return []
+        limit = 2 if len(word) >= _MIN_LENGTH_OF_TWO else 1
+        found: defaultdict[int, list[str]] = defaultdict(list)
+        for candidate in self._candidates(word, limit):
+            distance = _distance(word, candidate, limit)
+            if distance <= limit:
+                found[distance].append(candidate)
+        return sorted(found[min(found)]) if found else []
+
+    def beginning_with(self, prefix: str) -> list[str]:
+        """Return the words that begin with a prefix."""
+        return sorted(word for word in self._words if word.startswith(prefix))
+
+    def abbreviations(self, word: str) -> list[str]:
+        """Return the words that abbreviate a word, and those that it abbreviates, such as "config"."""
+        if not word.isalpha():
+            return []
+        shorter = [word[:end] for end in range(_MIN_ABBREVIATION, len(word) - 2) if word[:end] in self._words]
+        return shorter[-1:] + [each for each in self.beginning_with(word) if len(word) >= _MIN_ABBREVIATION]
+
+    def parts(self, word: str) -> tuple[str, str] | None:
+        """Return the two words that a compound consists of."""
+        for end in range(3, len(word) - 2):
+            if word[:end] in self._words and word[end:] in self._words:
+                return word[:end], word[end:]
+        return None
+
+    def _candidates(self, word: str, limit: int) -> Iterator[str]:
+        letters = self._letters if len(word) >= _MIN_LENGTH_OF_FREE_START else [word[0]]
+        for letter in letters:
+            # Only one error may be in the beginning.
+            tolerance = limit if letter == word[0] else 1
+            for length in range(len(word) - tolerance, len(word) + tolerance + 1):
+                for candidate in self._groups.get((letter, length), ()):
+                    if (
+                        letter == word[0]
+                        or candidate[1:] == word[1:]
+                        or candidate[1:] == word
+                        or word[1:] == candidate
+                        or (candidate[:2] == word[1::-1] and candidate[2:] == word[2:])
+                    ):
+                        yield candidate
+
+
+def _distance(word: str, other: str, limit: int) -> int:
+    """Count insertions, deletions, replacements and swaps of neighbours; stop above the limit."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(word, start=1):
+        older, before, row = before, row, [i]
+        for j, candidate in enumerate(other, start=1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != candidate))
+            if i > 1 and j > 1 and letter == other[j - 2] and word[i - 2] == candidate:
+                cost = min(cost, older[j - 2] + 1)
+            row.append(cost)
+        if min(row) > limit:
+            return limit + 1
+    return row[-1]
