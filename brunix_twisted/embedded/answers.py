@@ -14,7 +14,7 @@ from brunix_twisted.embedded.retrieval import SearchHit
 
 # Minimum confidence of the best passage. Chosen by measuring questions that a set of documents answers and questions
 # that it does not answer; tests/embedded/test_threshold.py repeats the measurement.
-CONFIDENCE_THRESHOLD: Final = 0.46
+CONFIDENCE_THRESHOLD: Final = 0.48
 
 # Maximum number of passages in one answer. A second or third passage must contain a sentence that covers this share of
 # the question, counting only terms that the passages before it do not contain.

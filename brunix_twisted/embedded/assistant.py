@@ -16,23 +16,25 @@ from brunix_twisted.embedded.followups import (
     needs_context,
 )
 from brunix_twisted.embedded.history import SessionHistory, Turn
+from brunix_twisted.embedded.lexicon import common_stems
 from brunix_twisted.embedded.pasted import errors_in
 from brunix_twisted.embedded.query import Query
 from brunix_twisted.embedded.question import Question, considered, read
 from brunix_twisted.embedded.retrieval import Near, Retriever, SearchHit
 from brunix_twisted.embedded.small_talk import is_thanks
-from brunix_twisted.embedded.tokenizer import content_terms
+from brunix_twisted.embedded.tokenizer import content_terms, stem, words
 
 # A question with at most this many content terms that is not answered alone is tried with its context.
 _MAX_SHORT_TERMS: Final = 4
 
-# Weight of what is pasted next to a question that is complete without it, as a share of the question.
+# Weight of what is pasted next to a question that is complete without it, and of the lines that report an error.
 _PASTED_WEIGHT: Final = 0.15
+_ERROR_WEIGHT: Final = 0.5
 # The same of what a question such as "What does this error mean?" is about.
 _SHOWN_WEIGHT: Final = 1.0
 
 # What being near to the last answer adds to the score: for a follow-up, and for any other question in the session.
-_NEAR_FOLLOW_UP: Final = 0.3
+_NEAR_FOLLOW_UP: Final = 0.2
 _NEAR: Final = 0.05
 # A follow-up such as "Show me an example" is about the section of the last answer.
 _SAME_SECTION: Final = 2.0
@@ -92,13 +94,17 @@ class Assistant:
 
     def _search(self, asked: Question, last: Turn | None, selected: str) -> tuple[Query, list[SearchHit]]:
         """Search alone, or with the context if the question needs it."""
-        pasted = self._rarest(errors_in(f"{selected}\n{asked.pasted}"))
+        shown = f"{selected}\n{asked.pasted}"
+        errors = self._rarest(errors_in(shown)) if asked.pasted else ()
+        pasted = errors or self._rarest(shown)
+        asked = self._without_identifiers(asked, shown)
         context = pasted or context_of(last)
-        depends = bool(context) and needs_context(asked.text) and self._is_known(asked)
+        is_vague = bool(pasted) and common_stems().issuperset(map(stem, asked.terms))
+        depends = bool(context) and (is_vague or needs_context(asked.text)) and self._is_known(asked)
         if depends:
             return self._with_context(asked, context, None if pasted else last)
-        aside = context_weights(len(asked.terms), pasted, _PASTED_WEIGHT)
-        query = self._query(asked, aside)
+        aside = context_weights(len(asked.terms), pasted, _ERROR_WEIGHT if errors else _PASTED_WEIGHT)
+        query = self.retriever.query(asked, aside)
         near = Near(last.place, _NEAR, _NEAR) if last and last.place else None
         hits = self.retriever.find(query, _MAX_HITS, asked.intent, near)
         if context and len(asked.terms) <= _MAX_SHORT_TERMS and not is_answered(hits) and self._is_known(asked):
@@ -111,18 +117,13 @@ class Assistant:
         self, asked: Question, context: Sequence[str], last: Turn | None
     ) -> tuple[Query, list[SearchHit]]:
         weight = CONTEXT_WEIGHT if last else _SHOWN_WEIGHT
-        query = self._query(asked, context_weights(len(asked.terms), context, weight))
+        query = self.retriever.query(asked, context_weights(len(asked.terms), context, weight))
         section = _NEAR_FOLLOW_UP if asked.terms else _SAME_SECTION
         near = Near(last.place, section, _NEAR_FOLLOW_UP) if last and last.place else None
         hits = self.retriever.find(query, _MAX_HITS, asked.intent, near)
         if near and hits and hits[0].passage.source == near.place.source:
             hits[0] = attrs.evolve(hits[0], confidence=hits[0].confidence + _FOLLOW_UP_CONFIDENCE)
         return query, hits
-
-    def _query(self, asked: Question, context: dict[str, float]) -> Query:
-        return self.retriever.query(
-            asked.terms, context, names=asked.names, is_spanish=asked.is_spanish, text=asked.text
-        )
 
     def _is_known(self, asked: Question) -> bool:
         """Return whether the documents contain a term of a question, or it has none.
@@ -131,10 +132,18 @@ class Assistant:
         """
         if not asked.terms:
             return True
-        query = self._query(asked, {})
+        query = self.retriever.query(asked, {})
         return query.doubt < _MAX_DOUBT and any(
             self.retriever.has_term(spelling) for concept in query.concepts for spelling in concept.spellings
         )
+
+    def _without_identifiers(self, asked: Question, shown: str) -> Question:
+        """Remove the terms that only the pasted text contains: the documents cannot know the user's own names."""
+        own = set(words(shown))
+        terms = {
+            term: weight for term, weight in asked.terms.items() if term not in own or self.retriever.has_term(term)
+        }
+        return attrs.evolve(asked, terms=terms) if terms else asked
 
     def _rarest(self, text: str) -> tuple[str, ...]:
         """Return the rarest terms of a pasted text that the documents contain."""

@@ -1,6 +1,6 @@
 """Make a query of the words of a question: correct, translate and expand them with the words of the documents."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Final
@@ -36,6 +36,8 @@ _MIN_PREFIX: Final = 4
 _LONG_PREFIX: Final = 6
 # The spelling of a shorter name is not corrected: "Rust" is no "rest".
 _MIN_NAME: Final = 7
+# A shorter word is not corrected to one that the documents lack.
+_MIN_LISTED: Final = 5
 
 
 @attrs.frozen
@@ -63,9 +65,13 @@ class Expansion:
         context: Mapping[str, float],
         *,
         names: frozenset[str] = frozenset(),
+        exact: Collection[str] = (),
         is_spanish: bool = False,
     ) -> Query:
-        """Make a query of a question's words and those of its context, with their weights."""
+        """Make a query of a question's words and those of its context, with their weights.
+
+        No synonym stands for the ``exact`` words.
+        """
         by_stem: dict[str, _Weighed] = {}
         unknown_count = 0
         for word, weight in weights.items():
@@ -75,8 +81,12 @@ class Expansion:
             if is_spanish or (not is_known and unknown_count <= _MAX_CORRECTED):
                 forms = self._replacements(word, is_spanish=is_spanish, is_name=word in names)
             if forms:
-                forms = self._with_synonyms(word, forms)
-                value = weight * self._rarity(word, forms, is_name=word in names)
+                is_name = word in names
+                if word not in exact:
+                    forms = self._with_synonyms(word, forms)
+                value = weight * self._rarity(word, forms, is_name=is_name)
+                if stem(word) in common_stems() and not is_name:
+                    weight *= _COMMON  # noqa: PLW2901
                 self._add(by_stem, _Weighed(word, forms, weight, value, is_own=True))
         for word, weight in context.items():
             value = weight * self._index.idf(word)
@@ -139,12 +149,10 @@ class Expansion:
         return self._corrections(word, is_name=is_name)
 
     def _related(self, word: str) -> Sequence[str]:
-        """Return the words of the documents that a word repeats, abbreviates or consists of."""
+        """Return the words of the documents that a word repeats or consists of."""
         if word.startswith("re") and self._index.has_term(word[2:]):
             return (word[2:],)
-        spelling = self._spelling()
-        parts = [part for part in spelling.parts(word) or () if part not in STOP_WORDS]
-        return spelling.abbreviations(word)[:_MAX_FORMS] or parts
+        return [part for part in self._spelling().parts(word) or () if part not in STOP_WORDS]
 
     def _corrections(self, word: str, *, is_name: bool) -> Mapping[str, float]:
         """Return a misspelled word and its corrections; empty if it is a misspelled stop word."""
@@ -155,6 +163,8 @@ class Expansion:
             return forms
         if not similar or all(each in STOP_WORDS for each in similar):
             listed = _listed_spelling().similar(word)
+            if len(word) < _MIN_LISTED:
+                listed = [each for each in listed if each in STOP_WORDS]
             if any(each in STOP_WORDS for each in (*listed, *similar)):
                 return {}
             similar = listed

@@ -1,7 +1,8 @@
 """Separate a question from what is pasted next to it: code, logs, files and their tags."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import Final
 
 import attrs
@@ -36,7 +37,8 @@ _END: Final = re.compile(r"(?:[{};\[(\\|]|=>|->|&&|\|\||</\w+>|\)\s*:|,)\s*\Z")
 _ASSIGNMENT: Final = re.compile(r"\s*(?:- )?[\w.\-/\"'\[\]$@]{1,80}\s*(?:[:=]|:=|\+=)\s*\S{0,200}\s*\Z")
 _CALL: Final = re.compile(r"\w\(|\)\.|\w\.\w+\(|==|!=|::|\w\[\w|:=|\+\+|/\w+/\w+/")
 _ERROR: Final = re.compile(
-    r"\b\w*(?:error|exception)\b|\b(?:fatal|failed|failure|panic|denied|refused|cannot|invalid|critical)\b",
+    r"\b\w*(?:errors?|exceptions?)\b|\b[45]\d\d\b(?! ms)"
+    r"|\b(?:fatal|failed|failure|panic|denied|refused|cannot|invalid|critical)\b",
     re.IGNORECASE,
 )
 _SYMBOL: Final = re.compile(r"[^\w\s.,?!'’\"¿¡:;()-]")  # noqa: RUF001 - a typeset apostrophe
@@ -44,6 +46,8 @@ _COMMA: Final = re.compile(r"[^\s,],[^\s,]")
 _DATA: Final = re.compile(r"[\d\"(){}\[\]=:<>]")
 _MIN_SYMBOL_SHARE: Final = 0.12
 _MIN_COMMAS: Final = 2
+# A block of lines is pasted if this share of them looks so.
+_MIN_MARKED_SHARE: Final = 0.3
 _INDENTATION: Final = ("    ", "\t")
 
 
@@ -76,9 +80,8 @@ def separate(text: str) -> Separated:
 
 
 def errors_in(text: str) -> str:
-    """Return the lines of a pasted text that report an error, or all of it without such lines."""
-    lines = [line for line in text.splitlines() if _ERROR.search(line)]
-    return "\n".join(lines) or text
+    """Return the lines of a pasted text that report an error."""
+    return "\n".join(line for line in text.splitlines() if _ERROR.search(line))
 
 
 def _marked(lines: Sequence[str]) -> list[bool]:
@@ -108,15 +111,30 @@ def _marked(lines: Sequence[str]) -> list[bool]:
 
 
 def _looking_pasted(lines: Sequence[str]) -> list[bool]:
-    """Find lines that look like code, data or a log; a line among such lines is pasted too, unless it asks."""
+    """Find lines that look like code, data or a log, and the lines around them that do not ask."""
     marks = [bool(line.strip()) and _looks_pasted(line) for line in lines]
-    written = [number for number, line in enumerate(lines) if line.strip()]
-    if sum(marks) < 2:  # noqa: PLR2004 - one such line may be the user's
+    # One such line may be the user's, unless its beginning says what it is.
+    if sum(marks) < 2 and not any(map(_START.match, compress(lines, marks))):  # noqa: PLR2004
         return [False] * len(lines)
+    for start, end in _blocks(lines):
+        share = sum(marks[start:end]) / (end - start)
+        if share >= _MIN_MARKED_SHARE and end - start > 1 and not any(map(_asks, lines[start:end])):
+            marks[start:end] = [True] * (end - start)
+    written = [number for number, line in enumerate(lines) if line.strip()]
     for before, number, after in zip(written, written[1:], written[2:], strict=False):
         if marks[before] and marks[after] and not _asks(lines[number]):
             marks[number] = True
     return marks
+
+
+def _blocks(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Return the first line and the end of each block of lines between empty lines."""
+    start = 0
+    for end in range(len(lines) + 1):
+        if end == len(lines) or not lines[end].strip():
+            if end > start:
+                yield start, end
+            start = end + 1
 
 
 def _asks(line: str) -> bool:

@@ -4,7 +4,7 @@ Pure, except that stems come from SQLite. The time is linear in the text conside
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import attrs
@@ -67,6 +67,10 @@ _AMOUNT: Final = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE: Final = re.compile(r"[^.!?\n]+[.!?]*")
+# Weight of the terms of sentences that do not ask, next to one that does.
+_ASIDE_WEIGHT: Final = 0.5
+# The same if something is pasted: "This is my configuration so far:"
+_SHOWN_WEIGHT: Final = 0.2
 _NAME: Final = re.compile(r"(?<=[a-z,] )[A-Z](?=[A-Z0-9]*[a-z])[A-Za-z0-9]{2,}\b")
 
 
@@ -115,7 +119,7 @@ def read(message: str) -> Question:
     spoken = words(text)
     is_spanish = "¿" in text or "¡" in text or _is_spanish(spoken)
     newest = _newest(spoken)
-    terms = _weighted(text, is_spanish=is_spanish)
+    terms = _weighted(text, _SHOWN_WEIGHT if separated.pasted else _ASIDE_WEIGHT, is_spanish=is_spanish)
     if newest:
         terms = {term: _TIME_WEIGHT if term in _ABOUT_TIME else weight for term, weight in terms.items()}
     subject = () if newest else _subject(text, is_spanish=is_spanish)
@@ -123,7 +127,7 @@ def read(message: str) -> Question:
         text=text,
         pasted=separated.pasted,
         terms=terms,
-        names=frozenset(word for name in _NAME.findall(text) for word in words(name)),
+        names=frozenset(word for name in _NAME.findall(text) for word in words(name)) | _numbers(terms),
         is_spanish=is_spanish,
         is_small_talk=not separated.pasted and is_small_talk(text),
         intent=Intent(
@@ -214,12 +218,17 @@ def _subject(text: str, *, is_spanish: bool) -> tuple[str, ...]:
     return terms if len(terms) <= _MAX_SUBJECT_TERMS else ()
 
 
-def _weighted(text: str, *, is_spanish: bool) -> dict[str, float]:
-    """Weigh the terms of the sentences that ask twice as much as those of the other sentences."""
+def _numbers(terms: Iterable[str]) -> frozenset[str]:
+    """Return the terms with digits, such as codes and versions: they are as specific as names."""
+    return frozenset(term for term in terms if any(map(str.isdigit, term)) and len(term) > 1)
+
+
+def _weighted(text: str, aside_weight: float, *, is_spanish: bool) -> dict[str, float]:
+    """Weigh the terms of the sentences that ask 1, and those of the other sentences less."""
     sentences = [match[0].strip() for match in _SENTENCE.finditer(text)]
     asking = " ".join(sentence for sentence in sentences if sentence.endswith("?"))
     weights = dict.fromkeys(terms_of(text, is_spanish=is_spanish), 1.0)
     asked = set(terms_of(asking, is_spanish=is_spanish))
     if len(asked) >= 2:  # noqa: PLR2004 - "What now?" says nothing without the sentence before it
-        weights = {term: 1.0 if term in asked else 0.5 for term in weights}
+        weights = {term: 1.0 if term in asked else aside_weight for term in weights}
     return weights

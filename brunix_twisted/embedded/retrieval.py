@@ -13,7 +13,7 @@ from brunix_twisted.embedded.expansion import Expansion
 from brunix_twisted.embedded.index import Index
 from brunix_twisted.embedded.passages import Passage, Place
 from brunix_twisted.embedded.query import Query
-from brunix_twisted.embedded.question import Intent
+from brunix_twisted.embedded.question import Intent, Question
 from brunix_twisted.embedded.ranking import defines, has_amount, heading_match, recency
 from brunix_twisted.embedded.recency import version_in
 from brunix_twisted.embedded.spelling import Spelling
@@ -123,18 +123,16 @@ class Retriever:
         """Return how rare a word is in the documents; see Index.idf."""
         return self._index.idf(word)
 
-    def query(
-        self,
-        weights: Mapping[str, float],
-        context: Mapping[str, float] | None = None,
-        *,
-        names: frozenset[str] = frozenset(),
-        is_spanish: bool = False,
-        text: str = "",
-    ) -> Query:
-        """Make a query of a question's words and those of its context; see Expansion.query."""
-        compounds = dict.fromkeys(self._expansion.compounds(words(text)), _COMPOUND_WEIGHT)
-        return self._expansion.query({**weights, **compounds}, context or {}, names=names, is_spanish=is_spanish)
+    def query(self, question: Question, context: Mapping[str, float]) -> Query:
+        """Make a query of a question and the words of its context, with their weights."""
+        compounds = dict.fromkeys(self._expansion.compounds(words(question.text)), _COMPOUND_WEIGHT)
+        return self._expansion.query(
+            {**question.terms, **compounds},
+            context,
+            names=question.names,
+            exact=question.intent.subject,
+            is_spanish=question.is_spanish,
+        )
 
     def find(
         self,
@@ -145,7 +143,7 @@ class Retriever:
     ) -> list[SearchHit]:
         """Find the passages for a query, or for words with weights; best first, each with its best chunk."""
         if not isinstance(query, Query):
-            query = self.query(query)
+            query = self._expansion.query(query, {})
         numbers = dict.fromkeys(self._index.search(query.spellings, _MAX_CANDIDATES))
         if near:
             numbers |= dict.fromkeys(

@@ -11,7 +11,6 @@ _MIN_LENGTH_OF_TWO: Final = 8
 # A shorter word must begin with the same letter.
 _MIN_LENGTH_OF_FREE_START: Final = 6
 _MAX_LENGTH: Final = 32
-_MIN_ABBREVIATION: Final = 4
 
 
 class Spelling:
@@ -41,13 +40,6 @@ class Spelling:
     def beginning_with(self, prefix: str) -> list[str]:
         """Return the words that begin with a prefix."""
         return sorted(word for word in self._words if word.startswith(prefix))
-
-    def abbreviations(self, word: str) -> list[str]:
-        """Return the words that abbreviate a word, and those that it abbreviates, such as "config"."""
-        if not word.isalpha():
-            return []
-        shorter = [word[:end] for end in range(_MIN_ABBREVIATION, len(word) - 2) if word[:end] in self._words]
-        return shorter[-1:] + [each for each in self.beginning_with(word) if len(word) >= _MIN_ABBREVIATION]
 
     def parts(self, word: str) -> tuple[str, str] | None:
         """Return the two words that a compound consists of."""

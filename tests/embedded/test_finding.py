@@ -162,6 +162,7 @@ def test_first_code_of_the_section(ask: Ask) -> None:
         ("wich plan costs 30 eruos", "Curator"),
         ("Where is the configuraton?", "kestrel.toml"),
         ("where is the config", "kestrel.toml"),
+        ("where is the conf", "kestrel.toml"),
         ("hwo long is the logn valid", "expires after an hour"),
     ],
 )
@@ -249,6 +250,19 @@ def test_pasted_error(ask: Ask) -> None:
     """A question about a pasted error is answered from the words of the error."""
     log = "2026-01-01T10:00:00Z INFO room 7\n2026-01-01T10:00:01Z ERROR E12 damaged image\n"
     assert "Scan the exhibit again" in ask(f"What does this mean?\n\n{log}").text
+
+
+def test_names_in_pasted_code(ask: Ask) -> None:
+    """The names in pasted code, which no document contains, do not make the question unanswerable."""
+    code = "db_walrus = connect()\ndef remove_pelican(pelican_id):\n    session.execute(query, pelican_id)\n"
+    given = ask(f"{code}\nWhat is the password in remove_pelican with pelican_id and db_walrus?")
+    assert "twelve characters" in given.text
+
+
+@pytest.mark.parametrize("question", ["What is a picture?", "What is a cost?", "What is a log?", "What is a signin?"])
+def test_definition_of_something_similar(ask: Ask, question: str) -> None:
+    """A question for a definition is not answered with something that has a similar name or meaning."""
+    assert not ask(question).answered
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,23 @@ def test_only_pasted() -> None:
     assert separate(TRACEBACK).asked == TRACEBACK
 
 
+def test_one_pasted_line() -> None:
+    """A single line is pasted if its beginning says so."""
+    assert separate("What does this mean?\nValueError: no such depot").pasted == "ValueError: no such depot"
+
+
+def test_pasted_lines_among_others() -> None:
+    """Lines of a pasted block that could be prose are pasted too."""
+    block = "Starting the server\n12:00:01 connected\nStopping it\n12:00:02 closed\nBye"
+    assert separate(f"{QUESTION}\n\n{block}").pasted == block
+
+
 def test_lines_that_report_an_error() -> None:
     """Of a log or traceback, the lines that report an error say most."""
     assert errors_in(LOG) == "2026-03-01T12:00:04Z ERROR disk is full"
     assert errors_in(TRACEBACK) == "ValueError: no such depot"
-    assert errors_in(CSV) == CSV
+    assert errors_in("GET /a 200 in 500 ms\nGET /b 503 in 3 ms") == "GET /b 503 in 3 ms"
+    assert not errors_in(CSV)
 
 
 @pytest.mark.parametrize(
