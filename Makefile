@@ -94,8 +94,9 @@ protos: $(VENV)/installed-dev  ## generate brunix_twisted/_pb from protos/
 	    --plugin=$(BIN)/protoc-gen-mypy_grpc \
 	    --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. brunix_twisted/_pb/brunix.proto
 
-eval: $(VENV)/installed  ## ask the embedded engine the questions of its golden file
+eval: $(VENV)/installed  ## measure how well the embedded engine answers, by kind of question
 	$(BIN)/python -m brunix_twisted.embedded --evaluate
+	$(BIN)/python tests/support/evaluated_corpora.py
 
 # In an environment of its own: it brings libraries that neither the gateway nor its tests need.
 $(VENV)-fuzz/bin/st: | $(BIN)/python

@@ -23,9 +23,12 @@ _RANKING_DEPTH: Final = 10
 _CONTEXT_PASSAGES: Final = 3
 
 _PREVIEW_CHARACTERS: Final = 200
+_MAX_SHOWN_CHARACTERS: Final = 100
 
 _MEANING: Final = """\
 Every figure is counted; no model judges the answers:
+  useful              share of the replies that are as expected: an answer with the golden answer word for word, from
+                      its source; that the documents do not answer; or small talk
   hit@k               share of the questions with a passage of the golden source among the first k
   MRR                 mean of 1/rank of the first such passage, 0 below rank 10
   key fact            share of the answers that contain the golden answer word for word
@@ -89,14 +92,15 @@ def evaluate(
         if not should_continue():
             break
         results.append(result_of(retriever, question))
+    answerable = [result for result in results if result.golden.expect == "answer"]
     return brunix_pb2.EvalResponse(
         status="ok",
         questions_evaluated=len(results),
         elapsed_seconds=time.monotonic() - start_s,
         judge_model=JUDGE,
         index=INDEX_NAME,
-        context_recall=metrics.mean([result.context_recall for result in results]),
-        context_precision=metrics.mean([metrics.average_precision(result.relevant) for result in results]),
+        context_recall=metrics.mean([result.context_recall for result in answerable]),
+        context_precision=metrics.mean([metrics.average_precision(result.relevant) for result in answerable]),
         verdict=_verdict(results),
         details=[
             brunix_pb2.QuestionDetail(
@@ -132,25 +136,34 @@ def result_of(retriever: Retriever, golden: GoldenQuestion) -> QuestionResult:
 
 def _verdict(results: Sequence[QuestionResult]) -> str:
     """Write the report: one line per question, then the figures and what they mean."""
-    width = max((len(result.golden.question) for result in results), default=0)
+    shown = [_on_one_line(result.golden.question) for result in results]
+    width = max(map(len, shown), default=0)
     lines = [f"{'question':{width}}  rank  source"]
     lines += [
-        f"{result.golden.question:{width}}  {result.rank or '-':>4}  {result.golden.source}" for result in results
+        f"{question:{width}}  {result.rank or '-':>4}  {result.golden.source or f'({result.golden.expect})'}"
+        for question, result in zip(shown, results, strict=True)
     ]
-    pairs = [(result.answer.text, result.golden.answer) for result in results]
+    answerable = [result for result in results if result.golden.expect == "answer"]
+    pairs = [(result.answer.text, result.golden.answer) for result in answerable]
     answered = [result for result in results if result.answer.answered]
     figures = {
         "questions": f"{len(results)}",
         "answered": f"{len(answered)}",
-        "hit@1": _score([float(result.rank == 1) for result in results]),
-        "hit@3": _score([float(1 <= result.rank <= 3) for result in results]),  # noqa: PLR2004 - the 3 of hit@3
-        "MRR": _score([metrics.reciprocal_rank(result.rank) for result in results]),
+        "useful": _score([float(result.is_useful) for result in results]),
+        "hit@1": _score([float(result.rank == 1) for result in answerable]),
+        "hit@3": _score([float(1 <= result.rank <= 3) for result in answerable]),  # noqa: PLR2004 - the 3 of hit@3
+        "MRR": _score([metrics.reciprocal_rank(result.rank) for result in answerable]),
         "key fact": _score([float(metrics.contains_fact(text, fact)) for text, fact in pairs]),
         "token F1": _score([metrics.token_f1(text, fact) for text, fact in pairs]),
         "lexical support": _score([result.support for result in answered]),
     }
     lines += ["", *(f"{name}: {figure}" for name, figure in figures.items()), "", _MEANING]
     return "\n".join(lines)
+
+
+def _on_one_line(question: str) -> str:
+    line = " ".join(question.split())
+    return line if len(line) <= _MAX_SHOWN_CHARACTERS else f"{line[:_MAX_SHOWN_CHARACTERS]} …"
 
 
 def _score(values: Sequence[float]) -> str:

@@ -124,3 +124,28 @@ def test_rank_of_each_question(retriever: Retriever) -> None:
     assert "\nhit@1: 0.500\n" in verdict
     assert "\nMRR: 0.500\n" in verdict
     assert "\nanswered: 1\n" in verdict
+
+
+def test_expected_refusals_and_small_talk(retriever: Retriever) -> None:
+    """A golden file may contain questions that are not to be answered, small talk, and follow-ups."""
+    golden = (
+        GoldenQuestion("1", "unanswerable", "Who wrote Don Quixote?", expect="refusal"),
+        GoldenQuestion("2", "unanswerable", "What is a checkpoint?", expect="refusal"),
+        GoldenQuestion("3", "small talk", "hi", expect="small talk"),
+        GoldenQuestion("4", "small talk", "Who wrote Don Quixote?", expect="small talk"),
+        GoldenQuestion(
+            "5", "follow-up", "and does it work over a network?", "network", "sqlite.md", ("What is WAL in SQLite?",)
+        ),
+    )
+    verdict = evaluate(retriever, golden, brunix_pb2.EvalRequest(), always).verdict
+    assert "\nuseful: 0.600\n" in verdict
+    assert "\nhit@1: 1.000\n" in verdict
+    assert "Who wrote Don Quixote?               -  (refusal)" in verdict
+
+
+def test_long_questions_are_shortened(retriever: Retriever) -> None:
+    """The report shows a question of many lines on one line."""
+    golden = (GoldenQuestion("1", "c", "What is\na checkpoint?\n" + "x = 1\n" * 100, "1000 pages", "sqlite.md"),)
+    first = evaluate(retriever, golden, brunix_pb2.EvalRequest(), always).verdict.splitlines()[1]
+    assert first.startswith("What is a checkpoint? x = 1")
+    assert len(first) < 150

@@ -9,6 +9,7 @@ from brunix_twisted.embedded.golden import GoldenQuestion, read_golden
 from brunix_twisted.embedded.metrics import contains_fact
 from brunix_twisted.embedded.options import default_docs
 from brunix_twisted.embedded.passages import Passage, passages_of_all
+from evaluated_corpora import FOLDER as CORPORA
 
 Line = Callable[..., str]
 
@@ -33,6 +34,10 @@ def test_read_golden(tmp_path: Path, golden_line: Line) -> None:
             {"extra": "x"},
             "line 2: the fields must be id, category, question, answer, source",
         ),
+        ({"expect": "silence"}, "line 2: expect must be one of answer, refusal, small talk"),
+        ({"expect": "refusal"}, "line 2: the fields must be id, category, question"),
+        ({"after": "q?"}, "line 2: after must be a list of questions"),
+        ({"after": [1]}, "line 2: after must be a list of questions"),
         ({"id": "first"}, "duplicate id 'first'"),
     ],
 )
@@ -67,19 +72,24 @@ def test_source_with_anchor(passages: tuple[Passage, ...]) -> None:
     assert not counts("cron.md#checkpoints")
 
 
-@pytest.mark.parametrize("where", ["shipped", "of the tests"])
+@pytest.mark.parametrize("where", ["shipped", "of the tests", "product", "language", "handbook"])
 def test_golden_answers_are_in_their_sources(where: str, corpus: Path, questions_file: Path) -> None:
     """The golden answers occur in the documents that they name."""
     folder, file = (corpus, questions_file)
     if where == "shipped":
         folder, file = default_docs(), Path(command.__file__).with_name("golden.jsonl")
+    elif where != "of the tests":
+        folder, file = CORPORA / where, CORPORA / f"{where}.jsonl"
     passages = passages_of_all(read_documents(folder))
     missing = [
         (question.id, question.source, question.answer)
         for question in read_golden(file)
-        if not any(
+        if question.expect == "answer"
+        and not any(
             question.is_answered_by(passage)
-            and contains_fact("\n".join(block.text for block in passage.blocks), question.answer)
+            and contains_fact(
+                "\n".join((*passage.headings, *(block.text for block in passage.blocks))), question.answer
+            )
             for passage in passages
         )
     ]
