@@ -94,9 +94,16 @@ protos: $(VENV)/installed-dev  ## generate brunix_twisted/_pb from protos/
 	    --plugin=$(BIN)/protoc-gen-mypy_grpc \
 	    --python_out=. --pyi_out=. --grpc_python_out=. --mypy_grpc_out=. brunix_twisted/_pb/brunix.proto
 
-eval: $(VENV)/installed  ## measure how well the embedded engine answers, by kind of question
-	$(BIN)/python -m brunix_twisted.embedded --evaluate
-	$(BIN)/python tests/support/evaluated_corpora.py
+# In a separate environment: the tests run without embeddings, with which every engine would start more slowly.
+$(VENV)-semantic/installed: pyproject.toml | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)-semantic
+	$(VENV)-semantic/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,semantic]'
+	@touch $@
+
+eval: $(VENV)-semantic/installed  ## measure how well the embedded engine answers, by kind of question
+	$(VENV)-semantic/bin/python -m brunix_twisted.embedded --evaluate
+	$(VENV)-semantic/bin/python tests/support/evaluated_corpora.py
+	$(VENV)-semantic/bin/python -m pytest --quiet tests/embedded/test_semantic.py
 
 # In an environment of its own: it brings libraries that neither the gateway nor its tests need.
 $(VENV)-fuzz/bin/st: | $(BIN)/python

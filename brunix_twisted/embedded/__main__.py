@@ -23,6 +23,7 @@ from brunix_twisted.embedded.logs import log_to_standard_error
 from brunix_twisted.embedded.options import OptionError, Options, default_docs, parse
 from brunix_twisted.embedded.pacing import Pace
 from brunix_twisted.embedded.samples import SHIPPED
+from brunix_twisted.embedded.semantic import embedder
 from brunix_twisted.embedded.server import EngineServer, ListenAddress, ListenError
 from brunix_twisted.embedded.servicer import Servicer
 from brunix_twisted.embedded.writing import Writer
@@ -53,11 +54,13 @@ def _run() -> int:
             # that arrives before the engine listens is not lost.
             signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
         golden = _golden(options.golden)
-        with closing(Library(options.docs)) as library:
+        with closing(Library(options.docs, embedder=embedder())) as library:
             snapshot = _load(library, options)
             engine = _Engine(snapshot, golden, options)
             with closing(engine):
                 if options.evaluate:
+                    if snapshot.retriever.semantic:
+                        snapshot.retriever.semantic.ready.wait()
                     return _evaluate(engine.address)
                 library.watch(engine.use)
                 counts = f"{snapshot.passage_count} passages of {snapshot.document_count} documents"

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
 from typing import Final
@@ -11,7 +11,7 @@ import attrs
 
 from brunix_twisted.embedded.blocks import Block
 from brunix_twisted.embedded.passages import Passage
-from brunix_twisted.embedded.tokenizer import stems
+from brunix_twisted.embedded.tokenizer import stems, words
 
 # How often a term in the headings counts, and a term that occurs only in code. An example contains the words of many
 # questions and states no fact.
@@ -129,6 +129,11 @@ def chunks_of(passage: Passage) -> Iterator[Chunk]:
     for block in passage.blocks:
         if block.kind == "row":
             yield Chunk(passage, block)
+
+
+def vocabulary_of(chunks: Iterable[Chunk]) -> set[str]:
+    """Return all words in chunks."""
+    return {word for chunk in chunks for word in words(chunk.text)}
 
 
 def segments_of(passage: Passage) -> tuple[Segment, ...]:

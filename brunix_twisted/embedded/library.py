@@ -25,6 +25,7 @@ from brunix_twisted.embedded.documents import (
 from brunix_twisted.embedded.passages import Passage, passages_of
 from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.samples import sample_questions
+from brunix_twisted.embedded.semantic import Embedder, SemanticIndex
 
 log: Final = logging.getLogger("brunix.embedded")
 
@@ -64,10 +65,12 @@ class _Known:
 class Library:
     """The documents below a folder. Files that have not changed are not read again."""
 
-    def __init__(self, folder: Path, poll_s: float = POLL_S) -> None:
-        """Read nothing yet."""
+    def __init__(self, folder: Path, poll_s: float = POLL_S, embedder: Embedder | None = None) -> None:
+        """Read nothing yet. With an embedder, passages are also found by meaning."""
         self._folder = folder
         self._poll_s = poll_s
+        self._embedder = embedder
+        self._semantic: SemanticIndex | None = None
         self._converter = Converter()
         self._known: dict[str, _Known] = {}
         self._reported: object = None
@@ -91,7 +94,10 @@ class Library:
             return None
         self._is_loaded = True
         passages = [passage for known in self._known.values() for passage in known.passages]
-        retriever = Retriever(passages)
+        if self._semantic:
+            self._semantic.stop()
+        retriever = Retriever(passages, self._embedder)
+        self._semantic = retriever.semantic
         return Snapshot(
             retriever,
             len(passages),
@@ -109,6 +115,8 @@ class Library:
         """Stop watching, and end the process that reads files."""
         self._closing.set()
         self._converter.close()
+        if self._semantic:
+            self._semantic.close()
         if self._watcher is not None:
             # It may be splitting a large file, which must not delay the stop.
             self._watcher.join(_STOP_S)

@@ -54,6 +54,8 @@ class Query:
     """The concepts of a question."""
 
     concepts: tuple[Concept, ...]
+    text: str = ""
+    """The question, for embeddings."""
     doubt: float = 0.0
     """What to subtract from the confidence, because the documents lack names in the question."""
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from brunix_twisted.embedded.chunks import IndexedChunk, chunks_of
+from brunix_twisted.embedded.chunks import IndexedChunk, chunks_of, vocabulary_of
 from brunix_twisted.embedded.expansion import Expansion
 from brunix_twisted.embedded.index import Index
 from brunix_twisted.embedded.passages import Passage, Place
@@ -16,6 +16,7 @@ from brunix_twisted.embedded.query import Query
 from brunix_twisted.embedded.question import Intent, Question
 from brunix_twisted.embedded.ranking import defines, has_amount, heading_match, recency
 from brunix_twisted.embedded.recency import version_in
+from brunix_twisted.embedded.semantic import Embedder, SemanticIndex
 from brunix_twisted.embedded.spelling import Spelling
 from brunix_twisted.embedded.tokenizer import stems, words
 
@@ -28,6 +29,13 @@ _MAX_CANDIDATES: Final = 60
 _K1: Final = 0.5
 _B: Final = 0.2
 _SENTENCE_WEIGHT: Final = 0.5
+
+# Embeddings: how many chunks they add to the candidates, the similarity above which they count, and how much it adds to
+# the score and to the confidence.
+_MAX_SIMILAR: Final = 60
+_MIN_SIMILARITY: Final = 0.25
+_SIMILARITY_WEIGHT: Final = 1.0
+_SIMILARITY_CONFIDENCE: Final = 1.0
 
 # What is added to the score of a chunk that defines what is asked for, that contains a number if one is asked for, and
 # that is in the passage, section or document of the answer before a follow-up.
@@ -87,8 +95,8 @@ class SearchHit:
 class Retriever:
     """All passages, and the index of their chunks. Thread-safe."""
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
-        """Index the passages. Raises SearchUnavailableError if SQLite lacks FTS5."""
+    def __init__(self, passages: Sequence[Passage], embedder: Embedder | None = None) -> None:
+        """Index the passages, with embeddings too if there is a model. Raises SearchUnavailableError without FTS5."""
         chunks = tuple(chunk for passage in passages for chunk in chunks_of(passage))
 
         def indexed(number: int) -> IndexedChunk:
@@ -99,15 +107,18 @@ class Retriever:
         for number, chunk in enumerate(chunks):
             self._by_source[chunk.passage.source].append(number)
         self._index = Index(chunks)
+        self.semantic: Final = SemanticIndex(embedder, chunks) if embedder else None
         self._lock = threading.Lock()
         self._spelling: Spelling | None = None
         self._versioned: list[str] | None = None
-        self._expansion = Expansion(self._index, self._known_words)
+        self._expansion = Expansion(self._index, self._known_words, self._similar_words)
         # lru_cache is thread-safe; if two threads miss at the same time, both compute the same value.
         self._indexed: Callable[[int], IndexedChunk] = lru_cache(_MAX_CACHED_CHUNKS)(indexed)
 
     def close(self) -> None:
         """Free the index. Do not search afterwards."""
+        if self.semantic:
+            self.semantic.close()
         self._index.close()
 
     @property
@@ -126,13 +137,14 @@ class Retriever:
     def query(self, question: Question, context: Mapping[str, float]) -> Query:
         """Make a query of a question and the words of its context, with their weights."""
         compounds = dict.fromkeys(self._expansion.compounds(words(question.text)), _COMPOUND_WEIGHT)
-        return self._expansion.query(
+        query = self._expansion.query(
             {**question.terms, **compounds},
             context,
             names=question.names,
             exact=question.intent.subject,
             is_spanish=question.is_spanish,
         )
+        return attrs.evolve(query, text=question.text)
 
     def find(
         self,
@@ -144,14 +156,15 @@ class Retriever:
         """Find the passages for a query, or for words with weights; best first, each with its best chunk."""
         if not isinstance(query, Query):
             query = self._expansion.query(query, {})
-        numbers = dict.fromkeys(self._index.search(query.spellings, _MAX_CANDIDATES))
+        similar = self.semantic.similarities(query.text, _MAX_SIMILAR) if self.semantic else {}
+        numbers = dict.fromkeys((*self._index.search(query.spellings, _MAX_CANDIDATES), *similar))
         if near:
             numbers |= dict.fromkeys(
                 number
                 for number in self._by_source.get(near.place.source, ())
                 if self._chunks[number].passage.headings == near.place.headings
             )
-        hits = [self._rank(self._indexed(number), query, intent, near) for number in numbers]
+        hits = [self._rank(self._indexed(number), query, intent, near, similar.get(number, 0.0)) for number in numbers]
         hits.sort(key=lambda hit: (-hit.score, hit.indexed.number))
         if intent.newest:
             hits = [*self._newest(hits, query, intent), *hits]
@@ -160,7 +173,9 @@ class Retriever:
             best.setdefault(id(hit.passage), hit)
         return list(best.values())[:limit]
 
-    def _rank(self, indexed: IndexedChunk, query: Query, intent: Intent, near: Near | None) -> SearchHit:
+    def _rank(
+        self, indexed: IndexedChunk, query: Query, intent: Intent, near: Near | None, similarity: float = 0.0
+    ) -> SearchHit:
         length_norm = 1 - _B + _B * indexed.length / self._index.mean_length
         frequencies = indexed.frequencies
         bm25 = sum(concept.share * concept.bm25(frequencies, _K1, length_norm) for concept in query.concepts)
@@ -175,11 +190,17 @@ class Retriever:
             score += _CODE_WEIGHT
         if near:
             score += near.bonus(indexed.chunk.passage)
+        similar = max(0.0, similarity - _MIN_SIMILARITY)
+        score += _SIMILARITY_WEIGHT * similar
         # For the confidence, a term that occurs only in code counts fully.
         terms = dict.fromkeys(frequencies, 1.0)
         matched = min(query.matched(terms), _MAX_MATCHED_TERMS)
         confidence = max(query.own_coverage(terms), query.coverage(terms)) + _MATCHED_TERM_BONUS * matched
-        return SearchHit(indexed, score=score, confidence=confidence - query.doubt)
+        return SearchHit(
+            indexed,
+            score=score,
+            confidence=confidence + _SIMILARITY_CONFIDENCE * similar - query.doubt,
+        )
 
     def _newest(self, hits: Sequence[SearchHit], query: Query, intent: Intent) -> list[SearchHit]:
         """Return the chunk with the newest version or date in the document that matches best and has several."""
@@ -212,12 +233,12 @@ class Retriever:
                 self._versioned = [source for source, count in counts.most_common() if count >= _MIN_DATED]
             return self._versioned
 
+    def _similar_words(self, word: str) -> Mapping[str, float]:
+        return self.semantic.similar_words(word) if self.semantic else {}
+
     def _known_words(self) -> Spelling:
         """Return the words of the documents, collected when a question first contains an unknown one."""
         with self._lock:
             if self._spelling is None:
-                vocabulary: set[str] = set()
-                for chunk in self._chunks:
-                    vocabulary.update(words(chunk.text))
-                self._spelling = Spelling(vocabulary)
+                self._spelling = Spelling(vocabulary_of(self._chunks))
             return self._spelling

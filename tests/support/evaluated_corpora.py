@@ -22,6 +22,7 @@ from brunix_twisted.embedded.metrics import contains_fact
 from brunix_twisted.embedded.options import parse
 from brunix_twisted.embedded.passages import passages_of_all
 from brunix_twisted.embedded.retrieval import Retriever
+from brunix_twisted.embedded.semantic import Embedder, embedder
 from brunix_twisted.embedded.writing import Writer
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "embedded" / "corpora"
@@ -38,10 +39,12 @@ class Outcome:
 
 
 @contextmanager
-def retriever_of(name: str) -> Iterator[Retriever]:
+def retriever_of(name: str, model: Embedder | None = None) -> Iterator[Retriever]:
     """Index a corpus."""
-    retriever = Retriever(passages_of_all(read_documents(FOLDER / name)))
+    retriever = Retriever(passages_of_all(read_documents(FOLDER / name)), model)
     try:
+        if retriever.semantic:
+            retriever.semantic.ready.wait()
         yield retriever
     finally:
         retriever.close()
@@ -69,9 +72,11 @@ def written(writer: Writer, retriever: Retriever, golden: GoldenQuestion) -> Out
     return Outcome(golden, not answered and is_small_talk == (golden.expect == "small talk"))
 
 
-def evaluated(name: str, ask: Callable[[Retriever, GoldenQuestion], Outcome] = quoted) -> list[Outcome]:
+def evaluated(
+    name: str, ask: Callable[[Retriever, GoldenQuestion], Outcome] = quoted, model: Embedder | None = None
+) -> list[Outcome]:
     """Ask all questions about a corpus."""
-    with retriever_of(name) as retriever:
+    with retriever_of(name, model) as retriever:
         return [ask(retriever, golden) for golden in read_golden(FOLDER / f"{name}.jsonl")]
 
 
@@ -90,13 +95,18 @@ def table(columns: dict[str, Sequence[Outcome]]) -> str:
 
 
 def main() -> None:
-    """Print a table for each corpus: with quotations, and with a language model if there is one."""
+    """Print a table for each corpus: with words only, with embeddings and with a language model if there are any."""
+    model = embedder()
     language_model = parse([], os.environ).model
     for name in (*TUNED, UNSEEN):
         columns: dict[str, Sequence[Outcome]] = {"keywords": evaluated(name)}
+        if model:
+            columns["semantic"] = evaluated(name, model=model)
         if language_model:
-            columns["language model"] = evaluated(name, partial(written, Writer(language_model)))
+            columns["language model"] = evaluated(name, partial(written, Writer(language_model)), model)
         sys.stdout.write(f"\n{name}{' (not tuned on)' if name == UNSEEN else ''}\n{table(columns)}\n")
+    if not model:
+        sys.stdout.write("\nTo measure with embeddings: pip install -e '.[semantic]'\n")
 
 
 if __name__ == "__main__":
