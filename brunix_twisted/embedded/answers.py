@@ -30,7 +30,7 @@ _COVERED: Final = 1.0
 _MAX_ANSWER_CHARACTERS: Final = 700
 
 # A refusal names sections with at least this confidence.
-_MIN_NEAR_CONFIDENCE: Final = 0.15
+_MIN_NEAR_CONFIDENCE: Final = 0.1
 _MAX_HEADINGS: Final = 3
 
 NO_ANSWER: Final = "The documents do not answer this question: no passage in them matches it closely enough."

@@ -34,7 +34,7 @@ _UNKNOWN_COMMON: Final = 0.35
 _UNKNOWN_NAME: Final = 1.3
 _KNOWN_NAME: Final = 1.3
 # Part of the share of unknown names, and of other unknown words, that is subtracted from the confidence.
-_DOUBT_ABOUT_NAMES: Final = 0.4
+_DOUBT_ABOUT_NAMES: Final = 0.5
 _DOUBT: Final = 0.15
 
 # Maximum number of words whose spelling is corrected in a question, and of words that may stand for one.

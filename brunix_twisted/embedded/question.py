@@ -37,7 +37,7 @@ _QUESTION_STARTS: Final = frozenset(
 
 _DEFINITION: Final = re.compile(
     r"\W*(?:(?:so|and|please|hi|hello|hey|ok)\W+)*(?:what(?:\s+exactly)?(?:\s+is|\s+are|['’]s|s)|wh?at\s+si|define"  # noqa: RUF001
-    r"|(?:can\s+you\s+)?(?:tell\s+me|explain)(?:\s+(?:about|what))?|what\s+does|what\s+do\s+you\s+mean\s+by"
+    r"|(?:can\s+you\s+)?(?:tell\s+me|explain)(?:\s+(?:about|what))?|what\s+do(?:es)?(?=[^?]*\b(?:mean|stands?\s+for|do)\b)|what\s+do\s+you\s+mean\s+by"
     r"|meaning\s+of|(?:que|qué)\s+(?:es|son|significa))\s+(?:(?:an?|the|meant\s+by|un|una|el|la|los|las)\s+)?(?P<subject>[^?.!\n]{1,60})",
     re.IGNORECASE,
 )

@@ -141,7 +141,7 @@ class Retriever:
             {**question.terms, **compounds},
             context,
             names=question.names,
-            exact=question.intent.subject,
+            exact=question.intent.subject if len(question.intent.subject) == 1 else (),
             is_spanish=question.is_spanish,
         )
         return attrs.evolve(query, text=question.text)
@@ -195,12 +195,11 @@ class Retriever:
         # For the confidence, a term that occurs only in code counts fully.
         terms = dict.fromkeys(frequencies, 1.0)
         matched = min(query.matched(terms), _MAX_MATCHED_TERMS)
-        confidence = max(query.own_coverage(terms), query.coverage(terms)) + _MATCHED_TERM_BONUS * matched
-        return SearchHit(
-            indexed,
-            score=score,
-            confidence=confidence + _SIMILARITY_CONFIDENCE * similar - query.doubt,
-        )
+        coverage = query.own_coverage(terms)
+        confidence = max(coverage, query.coverage(terms)) + _MATCHED_TERM_BONUS * matched - query.doubt
+        # Similarity stands for the part of the question that no word covers.
+        confidence += _SIMILARITY_CONFIDENCE * similar * (1 - coverage)
+        return SearchHit(indexed, score=score, confidence=confidence)
 
     def _newest(self, hits: Sequence[SearchHit], query: Query, intent: Intent) -> list[SearchHit]:
         """Return the chunk with the newest version or date in the document that matches best and has several."""

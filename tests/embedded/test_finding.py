@@ -234,6 +234,11 @@ def test_example_of_the_last_answer(ask: Ask) -> None:
     assert "```sh\npip install kestrel\n```" in ask("Show me an example").text
 
 
+def test_follow_up_with_another_question(ask: Ask) -> None:
+    """A follow-up may ask "What does that …?" without asking for a definition."""
+    assert "30 euros" in ask("Which plan is called Curator?", "What does that cost?").text
+
+
 def test_follow_up_about_an_unknown_name(ask: Ask) -> None:
     """A follow-up about a name that no document contains is not answered from its context."""
     assert not ask("How do I install the server on Linux?", "And on Plan9 from Bell?").answered
@@ -267,7 +272,13 @@ def test_definition_of_something_similar(ask: Ask, question: str) -> None:
 
 @pytest.mark.parametrize(
     "question",
-    ["Is there an SDK for Haskell?", "Can I pay with Bitcoin?", "How do I bake bread?", "Who painted Guernica?"],
+    [
+        "Is there an SDK for Haskell?",
+        "How do I install the SDK for Java?",
+        "Can I pay with Bitcoin?",
+        "How do I bake bread?",
+        "Who painted Guernica?",
+    ],
 )
 def test_refusals(ask: Ask, question: str) -> None:
     """A question about something that no document contains is not answered."""
