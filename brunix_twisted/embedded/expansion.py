@@ -130,7 +130,9 @@ class Expansion:
         pairs = pairwise(in_order)
         return tuple(
             dict.fromkeys(
-                first + second for first, second in pairs if len(first) > 1 and self._index.has_term(first + second)
+                first + second
+                for first, second in pairs
+                if min(len(first), len(second)) > 1 and self._index.has_term(first + second)
             )
         )
 

@@ -46,6 +46,7 @@ _AFTER_SUBJECT: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _MAX_SUBJECT_TERMS: Final = 3
+_POSSESSIVES: Final = [["its"], ["their"], ["your"], ["my"], ["our"], ["this"], ["that"], ["su"]]
 
 _SUPERLATIVES: Final = {
     "newest": 1, "latest": 1, "lastest": 1, "oldest": -1, "earliest": -1, "recent": 1,
@@ -66,6 +67,9 @@ _AMOUNT: Final = re.compile(
     r"|how\s+\w+\s+(?:may|can|must|should)|cu[aá]nt[oa]s?|cu[aá]ndo|limit|maximum|default|price|costs?|version)\b",
     re.IGNORECASE,
 )
+_HISTORY: Final = re.compile(
+    r"\b(?:which|what|since|qu[eé])\b[^?]*\b(?:versi[oó]n|release)\b|\bchange(?:d|s|log)\b|\bversion \d", re.IGNORECASE
+)
 _SENTENCE: Final = re.compile(r"[^.!?\n]+[.!?]*")
 # Weight of the terms of sentences that do not ask, next to one that does.
 _ASIDE_WEIGHT: Final = 0.5
@@ -79,6 +83,7 @@ class Intent:
     """What kind of answer a question wants.
 
     ``subject`` are the terms of what is to be defined. ``newest`` is 1 for the newest of several, -1 for the oldest.
+    ``wants_history`` says that a changelog may answer: "Which version added it?"
     """
 
     wants_code: bool = False
@@ -86,6 +91,7 @@ class Intent:
     subject: tuple[str, ...] = ()
     newest: int = 0
     names_version: bool = False
+    wants_history: bool = False
 
 
 @attrs.frozen
@@ -135,6 +141,7 @@ def read(message: str) -> Question:
             wants_amount=bool(_AMOUNT.search(text)),
             subject=subject,
             newest=newest,
+            wants_history=bool(newest or _HISTORY.search(text)),
             names_version=any(word.startswith(("version", "release")) for word in spoken),
         ),
     )
@@ -212,7 +219,8 @@ def _newest(spoken: Sequence[str]) -> int:
 def _subject(text: str, *, is_spanish: bool) -> tuple[str, ...]:
     """Return the terms of what a question wants to be defined; empty if it asks for something else."""
     found = _DEFINITION.match(text)
-    if not found:
+    # "What is its default?" asks about something that is known.
+    if not found or words(found["subject"])[:1] in _POSSESSIVES:
         return ()
     terms = terms_of(_AFTER_SUBJECT.sub("", found["subject"]), is_spanish=is_spanish)
     return terms if len(terms) <= _MAX_SUBJECT_TERMS else ()

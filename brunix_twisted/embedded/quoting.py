@@ -29,7 +29,8 @@ def select_segments(indexed: IndexedChunk, query: Query, intent: Intent) -> list
     if indexed.chunk.row:
         return _rows(indexed, query, intent)
     text = [segment for segment in indexed.segments if segment.block.kind != "code"]
-    selected = _sentences(text, query, intent) if text else list(indexed.segments[:1])
+    # The heading has said what a section is about: its sentences need to answer the rest of the question.
+    selected = _sentences(text, query.without(indexed.heading_terms), intent) if text else list(indexed.segments[:1])
     segments = indexed.passage_segments
     positions = {segment.position for segment in selected}
     for segment in selected:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from brunix_twisted.embedded.chunks import IndexedChunk, Segment
+from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.query import Query
 from brunix_twisted.embedded.question import Intent
 from brunix_twisted.embedded.recency import Key, date_in, version_in
@@ -17,6 +18,10 @@ _AMOUNT: Final = re.compile(
 )
 # What is added to the match of a heading that contains a name in the question.
 _NAMED: Final = 0.45
+
+_HISTORIES: Final = frozenset(
+    {"changelog", "changes", "history", "news", "release-notes", "release_notes", "releases", "whatsnew"}
+)
 
 _ARTICLES: Final = frozenset({"a", "an", "the", "el", "la", "un", "una", "los", "las"})
 _COPULAS: Final = frozenset(
@@ -97,6 +102,12 @@ def recency(indexed: IndexedChunk, intent: Intent) -> Key:
             return key
     other = date_in if intent.names_version else version_in
     return other(headings[-1]) if headings else ()
+
+
+def is_history(passage: Passage) -> bool:
+    """Return whether a passage is from a changelog, which mentions everything and explains little."""
+    stem_of_name = passage.source.rsplit("/", 1)[-1].partition(".")[0].lower()
+    return stem_of_name in _HISTORIES or any(map(version_in, passage.headings[-2:]))
 
 
 def dated_segment(segments: Sequence[Segment], intent: Intent) -> Segment | None:

@@ -14,7 +14,7 @@ from brunix_twisted.embedded.index import Index
 from brunix_twisted.embedded.passages import Passage, Place
 from brunix_twisted.embedded.query import Query
 from brunix_twisted.embedded.question import Intent, Question
-from brunix_twisted.embedded.ranking import defines, has_amount, heading_match, recency
+from brunix_twisted.embedded.ranking import defines, has_amount, heading_match, is_history, recency
 from brunix_twisted.embedded.recency import version_in
 from brunix_twisted.embedded.semantic import Embedder, SemanticIndex
 from brunix_twisted.embedded.spelling import Spelling
@@ -22,6 +22,9 @@ from brunix_twisted.embedded.tokenizer import stems, words
 
 # Maximum number of chunks that the index selects and that are ranked again.
 _MAX_CANDIDATES: Final = 60
+
+# Maximum number of chunks with "X is" that are added for "What is X?".
+_MAX_DEFINITIONS: Final = 60
 
 # SQLite's BM25 ranks a short row with one word of a question above a paragraph with three. So candidates are ranked
 # again by BM25 with other constants: a low k1, so that the first occurrence of a term counts most, and a low b, so that
@@ -46,6 +49,9 @@ _COMPOUND_WEIGHT: Final = 0.3
 _AMOUNT_WEIGHT: Final = 0.08
 _HEADING_WEIGHT: Final = 0.3
 _CODE_WEIGHT: Final = 0.05
+
+# What is subtracted from the score of a chunk of a changelog, unless versions are asked for.
+_HISTORY_WEIGHT: Final = 0.3
 
 # The confidence adds this for each term that matches, up to a maximum. Measured: this separates questions that the
 # documents answer from others better than the share of matching terms alone.
@@ -158,6 +164,10 @@ class Retriever:
             query = self._expansion.query(query, {})
         similar = self.semantic.similarities(query.text, _MAX_SIMILAR) if self.semantic else {}
         numbers = dict.fromkeys((*self._index.search(query.spellings, _MAX_CANDIDATES), *similar))
+        if intent.subject:
+            # Every passage may contain the subject; few begin a sentence with what it is.
+            subject = " ".join(intent.subject)
+            numbers |= dict.fromkeys(self._index.search([f"{subject} is", f"{subject} are"], _MAX_DEFINITIONS))
         if near:
             numbers |= dict.fromkeys(
                 number
@@ -188,6 +198,8 @@ class Retriever:
         score += _HEADING_WEIGHT * heading_match(indexed, query)
         if intent.wants_code and indexed.chunk.code:
             score += _CODE_WEIGHT
+        if is_history(indexed.chunk.passage) and not intent.wants_history:
+            score -= _HISTORY_WEIGHT
         if near:
             score += near.bonus(indexed.chunk.passage)
         similar = max(0.0, similarity - _MIN_SIMILARITY)

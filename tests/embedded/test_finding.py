@@ -149,6 +149,44 @@ def test_definition_by_row(ask: Ask) -> None:
     assert "30 euros" in ask("What is the Curator plan?").quotations[0]
 
 
+def answer_from(pages: dict[str, str], question: str) -> str:
+    """Return the answer to a question from a few pages."""
+    retriever = Retriever(passages_of_all(text_document(source, text) for source, text in pages.items()))
+    try:
+        return Assistant(retriever, SessionHistory()).reply(question, "").answer.text
+    finally:
+        retriever.close()
+
+
+def test_definition_among_many_mentions() -> None:
+    """A definition is found although most passages contain the subject more often."""
+    pages = {f"{number}.md": f"# Depot {number}\n\nDepot, depot, depot {number}.\n" for number in range(80)}
+    pages["about.md"] = "# Introduction\n\nIn short, you should know this first. The depot is a store for exhibits.\n"
+    assert "store for exhibits" in answer_from(pages, "What is the depot?")
+
+
+def test_changelog() -> None:
+    """A changelog answers what changed, and not how to do something."""
+    pages = {
+        "CHANGELOG.md": "# Changelog\n\n## 1.2.0\n\nScanners can be added to the catalogue in one step.\n",
+        "scanners.md": "# Scanners\n\n## Setup\n\nHold the button until the scanner is in the catalogue.\n",
+        "rooms.md": "# Rooms\n\nThe rooms are dark. A room can be added.\n",
+    }
+    assert answer_from(pages, "How do I add a scanner to the catalogue?").startswith("Hold the button")
+    assert answer_from(pages, "Which version added scanners to the catalogue?").startswith("Scanners can be added")
+
+
+def test_sentences_that_repeat_the_heading() -> None:
+    """From a long section, the sentences that only repeat its heading are not quoted."""
+    filler = " ".join(f"Sentence {number} is about something else." for number in range(20))
+    lending = f"Lending an exhibit takes a week. {filler} The weight is at most five kilograms. {filler}"
+    text = answer_from(
+        {"loans.md": f"# Loans\n\n## Lending an exhibit\n\n{lending}\n"}, "What weight may a lent exhibit have?"
+    )
+    assert text.startswith("The weight is at most five kilograms.")
+    assert "takes a week" not in text
+
+
 def test_first_code_of_the_section(ask: Ask) -> None:
     """How to do something includes the code of the section, although sentences are between."""
     assert "```sh\npip install kestrel\n```" in ask("How do I install the SDK for Python?").text

@@ -231,3 +231,15 @@ def test_dates_and_versions(text: str, date: tuple[int, ...], version: tuple[int
 def test_versions_are_compared_as_numbers() -> None:
     """Version 2.10 is newer than 2.9."""
     assert version_in("2.10") > version_in("2.9.9")
+
+
+@pytest.mark.parametrize("question", ["What is its default?", "What does that cost?", "What do I need?"])
+def test_no_definition(question: str) -> None:
+    """A question about something that is known wants no definition."""
+    assert read(question).intent.subject == ()
+
+
+@pytest.mark.parametrize("question", ["What is a loan?", "What does loan mean?", "What does a loan do?"])
+def test_definition(question: str) -> None:
+    """A question for what something is or means wants a definition."""
+    assert read(question).intent.subject == ("loan",)
