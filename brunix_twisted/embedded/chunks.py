@@ -24,6 +24,8 @@ _SENTENCE_END: Final = re.compile(
     r"(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bcf\.)(?<!\bvs\.)(?:(?<=[.!?])|(?<=[.!?][)\"'”’*_]))\s+(?=[^a-z\s])"  # noqa: RUF001 - a typeset quotation ends with it
 )
 
+_LINK_TARGET: Final = re.compile(r"(?<=\])\([^()\s]*")
+
 
 @attrs.frozen
 class Segment:
@@ -53,7 +55,7 @@ class Chunk:
     @property
     def prose(self) -> str:
         """Its text without code."""
-        return self.row.content if self.row else self._text("prose", "item")
+        return without_targets(self.row.content if self.row else self._text("prose", "item"))
 
     @property
     def code(self) -> str:
@@ -108,7 +110,7 @@ class IndexedChunk:
     def sentence_terms(self) -> tuple[Mapping[str, float], ...]:
         """Term frequencies of each sentence, list item or piece of code, with its heading; of a row with its header."""
         if self.chunk.row:
-            return (frequencies(f"{self.chunk.row.header}\n{self.chunk.row.content}"),)
+            return (frequencies(f"{self.chunk.row.header}\n{self.chunk.prose}"),)
         return tuple({**self.heading_terms, **segment.frequencies} for segment in self.segments)
 
     @cached_property
@@ -149,10 +151,15 @@ def segments_of(passage: Passage) -> tuple[Segment, ...]:
             position,
             block,
             text,
-            frequencies(code=block.content) if block.kind == "code" else frequencies(text),
+            frequencies(code=block.content) if block.kind == "code" else frequencies(without_targets(text)),
         )
         for position, (block, text) in enumerate(quotable)
     )
+
+
+def without_targets(markdown: str) -> str:
+    """Return a text without the addresses of its links, whose words say little."""
+    return _LINK_TARGET.sub("(", markdown)
 
 
 def frequencies(prose: str = "", code: str = "", headings: str = "") -> dict[str, float]:

@@ -176,6 +176,16 @@ def test_changelog() -> None:
     assert answer_from(pages, "Which version added scanners to the catalogue?").startswith("Scanners can be added")
 
 
+def test_addresses_of_links() -> None:
+    """The words in the address of a link say nothing about a passage."""
+    pages = {
+        "links.md": "# Links\n\nSee [this page](https://video.example/watch/scanner-light) and [that](https://a.example).\n",
+        "scanners.md": "# Machines\n\nIf the light of the scanner is red, it is too warm.\n",
+    }
+    assert "links.md" not in answer_from(pages, "Why is the scanner light on in the video?")
+    assert answer_from(pages, "Which example can I watch?").startswith(NO_ANSWER)
+
+
 def test_sentences_that_repeat_the_heading() -> None:
     """From a long section, the sentences that only repeat its heading are not quoted."""
     filler = " ".join(f"Sentence {number} is about something else." for number in range(20))
