@@ -12,6 +12,17 @@ _MIN_LENGTH_OF_TWO: Final = 8
 _MIN_LENGTH_OF_FREE_START: Final = 6
 _MAX_LENGTH: Final = 32
 
+_KEYS: Final = {
+    key: (row, column)
+    for row, keys in enumerate(("qwertyuiop", "asdfghjkl", "zxcvbnm"))
+    for column, key in enumerate(keys)
+}
+_VOWELS: Final = frozenset("aeiou")
+# Shorter words that differ in a vowel are other words: "paint" is no "point".
+_MIN_LENGTH_OF_VOWELS: Final = 7
+# Letters that sound alike.
+_ALIKE: Final = frozenset({"ck", "cs", "dt", "iy", "mn", "kc", "sc", "td", "yi", "nm"})
+
 
 class Spelling:
     """The words of the documents, to look up similar ones."""
@@ -21,7 +32,7 @@ class Spelling:
         self._words = frozenset(vocabulary)
         self._groups: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
         for word in self._words:
-            if _MIN_LENGTH - 1 <= len(word) <= _MAX_LENGTH and not any(map(str.isdigit, word)):
+            if _MIN_LENGTH <= len(word) <= _MAX_LENGTH and not any(map(str.isdigit, word)):
                 self._groups[word[0], len(word)].append(word)
         self._letters = sorted({letter for letter, _ in self._groups})
 
@@ -33,7 +44,7 @@ class Spelling:
         found: defaultdict[int, list[str]] = defaultdict(list)
         for candidate in self._candidates(word, limit):
             distance = _distance(word, candidate, limit)
-            if distance <= limit:
+            if distance <= limit and not (distance == 1 and _is_another_word(word, candidate)):
                 found[distance].append(candidate)
         return sorted(found[min(found)]) if found else []
 
@@ -63,6 +74,29 @@ class Spelling:
                         or (candidate[:2] == word[1::-1] and candidate[2:] == word[2:])
                     ):
                         yield candidate
+
+
+def _is_another_word(word: str, other: str) -> bool:
+    """Return whether two words differ in one letter that is rarely mistaken: "shipping" and "skipping" do."""
+    if len(word) != len(other):
+        return False
+    different = [pair for pair in zip(word, other, strict=True) if pair[0] != pair[1]]
+    if len(different) != 1:
+        return False
+    ((letter, correct),) = different
+    if len(word) == _MIN_LENGTH:
+        return True
+    if letter in _VOWELS and correct in _VOWELS:
+        return len(word) < _MIN_LENGTH_OF_VOWELS
+    return letter + correct not in _ALIKE and not _are_neighbours(letter, correct)
+
+
+def _are_neighbours(letter: str, other: str) -> bool:
+    """Return whether two keys are next to each other on a keyboard."""
+    if letter not in _KEYS or other not in _KEYS:
+        return True
+    (row, column), (other_row, other_column) = _KEYS[letter], _KEYS[other]
+    return abs(row - other_row) <= 1 and abs(column - other_column) <= 1
 
 
 def _distance(word: str, other: str, limit: int) -> int:
