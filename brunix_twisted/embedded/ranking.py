@@ -17,7 +17,7 @@ _AMOUNT: Final = re.compile(
     re.IGNORECASE,
 )
 # What is added to the match of a heading that contains a name in the question.
-_NAMED: Final = 0.45
+_NAMED: Final = 0.6
 
 _HISTORIES: Final = frozenset(
     {"changelog", "changes", "history", "news", "release-notes", "release_notes", "releases", "whatsnew"}
