@@ -36,6 +36,13 @@ class Block:
     header: str = ""
 
 
+# ``!!! note "Title"``, ``??? info`` and ``=== "Tab"`` of MkDocs, and the attributes of a heading such as ``{#anchor}``.
+_ADMONITION: Final = re.compile(
+    r"(?P<indentation> *)(?:(?:!!!|\?\?\?\+?) +\w[\w-]*(?: \w[\w-]*)*|===\+?(?= +\"))(?: +\"(?P<title>[^\"]*)\")? *\Z"
+)
+_ATTRIBUTES: Final = re.compile(r" ?\{[:#.][^{}]*\}\Z")
+
+
 @attrs.frozen
 class Section:
     """The blocks between one heading and the next. ``headings`` is the path of headings to it."""
@@ -46,7 +53,8 @@ class Section:
 
 def markdown_sections(lines: Sequence[str]) -> Iterator[Section]:
     """Split Markdown at its headings, except headings inside a quotation or a list."""
-    tokens = _PARSER.parse("\n".join(_without_front_matter(lines)))
+    lines = _without_admonitions(_without_front_matter(lines))
+    tokens = _PARSER.parse("\n".join(lines))
     path: list[tuple[int, str]] = []
     blocks: list[Block] = []
     markers: list[str] = []
@@ -104,6 +112,23 @@ def _without_front_matter(lines: Sequence[str]) -> list[str]:
     return list(lines)
 
 
+def _without_admonitions(lines: list[str]) -> list[str]:
+    """Turn the admonitions and tabs of MkDocs into paragraphs. Their content is indented, as code is."""
+    plain = list(lines)
+    for number in range(len(lines)):
+        marker = _ADMONITION.match(plain[number])
+        if not marker:
+            continue
+        indentation, title = marker["indentation"], marker["title"]
+        inner = f"{indentation}    "
+        plain[number] = f"{indentation}**{title}**" if title else ""
+        for after in range(number + 1, len(lines)):
+            if plain[after].strip() and not plain[after].startswith(inner):
+                break
+            plain[after] = indentation + plain[after][len(inner) :]
+    return plain
+
+
 def _lines(token: Token) -> tuple[int, int]:
     """Return a token's first and last line, from 1; the parser counts from 0 and excludes the last."""
     start, end = token.map or [0, 1]
@@ -125,7 +150,8 @@ def _rows(lines: Sequence[str], first_line: int, last_line: int) -> Iterator[Blo
 def _heading_text(inline: Token) -> str:
     """Return a heading without markup."""
     children = inline.children or []
-    return " ".join("".join(child.content for child in children if child.type in ("text", "code_inline")).split())
+    text = "".join(child.content for child in children if child.type in ("text", "code_inline"))
+    return _ATTRIBUTES.sub("", " ".join(text.split()))
 
 
 def fence_around(content: str) -> str:

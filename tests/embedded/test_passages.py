@@ -43,6 +43,36 @@ def test_front_matter(passages: tuple[Passage, ...]) -> None:
     assert not any("unseen" in f"{passage.title} {passage.headings} {passage.body}" for passage in passages)
 
 
+def test_admonitions(split: Split) -> None:
+    """Notes and tabs of MkDocs are prose, and code in them is code."""
+    note = "!!! note\n\n    Be careful.\n\n    ```sh\n    run\n    ```\n"
+    tab = '=== "Linux"\n    !!! tip "Fast"\n        Use it.\n'
+    text = f"# A\n\n{note}\n{tab}\nEnd.\n"
+    [passage] = split(text)
+    assert [(block.kind, block.content, block.first_line) for block in passage.blocks] == [
+        ("prose", "Be careful.", 5),
+        ("code", "run", 7),
+        ("prose", "**Linux** **Fast** Use it.", 11),
+        ("prose", "End.", 15),
+    ]
+
+
+def test_indented_code_and_short_underlines(split: Split) -> None:
+    """What only resembles a note or a tab is read as before."""
+    [passage] = split("A\n===\n\n!!! wow, that is it\n\n    code\n")
+    assert passage.headings == ("A",)
+    assert [block.kind for block in passage.blocks] == ["prose", "code"]
+
+
+def test_attributes_of_a_heading(split: Split) -> None:
+    """The attributes of a heading are not part of it."""
+    assert [each.headings for each in split("# A {#first}\none\n## B {: .big #b }\ntwo\n## C {x}\nthree\n")] == [
+        ("A",),
+        ("A", "B"),
+        ("A", "C {x}"),
+    ]
+
+
 def test_line_numbers(split: Split) -> None:
     """Lines count from 1, and the last line is included."""
     [passage] = split("# A\n\none\ntwo\n\n```\ncode\n```\n\nthree\n")
