@@ -49,6 +49,13 @@ def test_each_kind(name: str, kind: str, minimum: float) -> None:
     assert share(name, kind) >= minimum
 
 
+@pytest.mark.parametrize(("kind", "minimum"), [("follow-up", 0.95), ("pasted code", 0.85), ("unanswerable", 0.9)])
+def test_each_kind_in_all_folders(kind: str, minimum: float) -> None:
+    """The quality of the answers in all folders together drops even less."""
+    useful = [each.is_useful for name in (*TUNED, UNSEEN) for each in outcomes(name) if each.golden.category == kind]
+    assert sum(useful) / len(useful) >= minimum
+
+
 def test_table() -> None:
     """The table has a row for each kind, and one for all questions."""
     lines = table({"keywords": outcomes("product")}).splitlines()
