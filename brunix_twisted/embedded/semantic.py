@@ -129,6 +129,8 @@ class SemanticIndex:
 
     def _compute(self) -> None:
         try:
+            if not self._chunks:
+                return
             start_s = time.monotonic()
             texts, owners = _texts(self._chunks)
             if not texts:

@@ -199,6 +199,16 @@ def test_large_folder(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapture
     assert "more than 2 parts of documents; searching by words only" in caplog.text
 
 
+def test_empty_folder(caplog: pytest.LogCaptureFixture) -> None:
+    """A folder without passages needs no embeddings, and no warning."""
+    retriever = Retriever((), Broken())
+    assert retriever.semantic is not None
+    assert retriever.semantic.ready.wait(LIMIT_S)
+    assert not retriever.semantic.similarities("rent", 3)
+    retriever.close()
+    assert not caplog.text
+
+
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra there is no embedder."""
     monkeypatch.setattr(semantic, "find_spec", lambda _: None)
