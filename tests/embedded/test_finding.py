@@ -276,6 +276,28 @@ def test_follow_up_with_a_fragment(ask: Ask) -> None:
     assert "apt" not in follow_up
 
 
+def test_code_far_from_the_sentence() -> None:
+    """How to do something includes the first code of a long section, although it is not next to the sentence."""
+    filler = "\n\n".join(f"Paragraph {number} is about something else, and it is not short." for number in range(12))
+    page = f"# Machines\n\n## Setup\n\nA scanner is connected once.\n\n{filler}\n\n```sh\nconnect now\n```\n"
+    assert "connect now" in answer_from({"machines.md": page}, "How do I connect a scanner?")
+
+
+def test_follow_up_stays_in_the_document() -> None:
+    """Of passages that match a follow-up equally, the one in the document of the last answer ranks first."""
+    pages = {
+        "a-lamps.md": "## Time\n\nIt takes two hours.\n",
+        "scanners.md": "## Repair\n\nA repair is free.\n\n## Time\n\nIt takes nine days.\n",
+        "z-rooms.md": "## Time\n\nIt takes one minute.\n",
+    }
+    retriever = Retriever(passages_of_all(text_document(source, text) for source, text in pages.items()))
+    assistant = Assistant(retriever, SessionHistory())
+    assistant.remember("s", assistant.reply("Is a repair free?", "s").turn)
+    hits = assistant.reply("And the time?", "s").hits
+    assert next(hit.passage.source for hit in hits if hit.passage.headings == ("Time",)) == "scanners.md"
+    retriever.close()
+
+
 def test_example_of_the_last_answer(ask: Ask) -> None:
     """A request for an example shows the code of the section of the last answer."""
     ask("Which Python does the SDK need?")
