@@ -1,5 +1,6 @@
 """Recognize greetings, thanks and questions about the engine itself."""
 
+import re
 from typing import Final
 
 from brunix_twisted.embedded.tokenizer import words
@@ -33,6 +34,10 @@ _ABOUT: Final = frozenset(
     .replace("    ", "")
     .split("|")
 )
+# How to answer, which changes nothing in what is asked; `brunix doctor` asks so.
+_MANNER: Final = re.compile(
+    r"\b(?:please )?(?:answer|reply|respond) (?:briefly|in [a-z0-9 ]{1,40})\W*\Z", re.IGNORECASE
+)
 _MAX_WORDS: Final = 10
 _MAX_CHARACTERS: Final = 200
 
@@ -41,7 +46,7 @@ def is_small_talk(text: str) -> bool:
     """Return whether a message is only a greeting, thanks or a question about the engine."""
     if len(text) > _MAX_CHARACTERS:
         return False
-    said = words(text)
+    said = words(_MANNER.sub("", text))
     if not said or len(said) > _MAX_WORDS:
         return False
     rest = " ".join(word for word in said if word not in _GREETINGS or word in _FILLERS)

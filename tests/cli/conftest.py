@@ -15,7 +15,12 @@ from isolation import CLEAN
 from scripted_engine import ScriptedEngine
 
 TOKENS_PER_SECOND = 40
-SECRET = "The doctor's words come one after the other, " * 8
+# The doctor's question is answered with sample questions, and these make them long.
+HELP = "# Help\n" + "".join(
+    f"\n## How do I read the words of the doctor one after the other in the {which} file?\n\n"
+    f"You read the words of the doctor one after the other in the {which} file.\n"
+    for which in ("first", "second", "third")
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,7 @@ def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("paced")
     docs = folder / "docs"
     docs.mkdir()
-    (docs / "help.md").write_text(f"# Help\n\nWhat you can be helped with, in a few sentences: {SECRET}\n", "utf-8")
+    (docs / "help.md").write_text(HELP, "utf-8")
     port = free_port()
     environment = {
         "BRUNIX_DOCS": os.fspath(docs),

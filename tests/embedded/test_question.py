@@ -119,6 +119,7 @@ def test_lines_that_report_an_error() -> None:
         "bye",
         "who are you?",
         "What can you do?",
+        "What can you help me with? Answer in a few sentences.",
         "Hi, what can you do?",
         "help",
         "how are you?",
@@ -143,6 +144,8 @@ def test_small_talk(text: str) -> None:
         "What can you do with a token?",
         "",
         "why?",
+        "Answer in a few sentences.",
+        "How do I reply in a thread?",
         "How do I test it?",
     ],
 )
