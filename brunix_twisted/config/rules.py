@@ -63,7 +63,7 @@ def whole_number(minimum: int, maximum: int) -> Rule:
             raise ValueError(text)
         return int(text)
 
-    return Rule(f"a whole number from {minimum} to {maximum}", read)
+    return Rule(f"a whole number from {minimum:,} to {maximum:,}", read)
 
 
 def seconds(minimum: float, maximum: float) -> Rule:
@@ -74,7 +74,7 @@ def seconds(minimum: float, maximum: float) -> Rule:
             raise ValueError(text)
         return float(text)
 
-    return Rule(f"a number of seconds from {minimum:g} to {maximum:g}", read)
+    return Rule(f"a number of seconds from {minimum:g} to {maximum:,.0f}", read)
 
 
 def on_off() -> Rule:

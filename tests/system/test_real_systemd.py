@@ -242,7 +242,7 @@ def test_a_setting_that_is_not_allowed(system: System) -> None:
     lines = system.log().splitlines()
     assert 1 <= len(lines) <= 5
     assert set(lines) == {
-        "twistd brunix: PROXY_DRAIN_S is 'soon'; allowed: a number of seconds from 0 to 86400",
+        "twistd brunix: PROXY_DRAIN_S is 'soon'; allowed: a number of seconds from 0 to 86,400",
     }
     # As the page has it, once that is mended.
     (system.root / "etc" / "brunix" / "gateway.env").write_text("", "ascii")
