@@ -92,13 +92,14 @@ class Expansion:
             is_known = self._index.has_term(word)
             unknown_count += not is_known
             forms: Mapping[str, float] = {word: 1.0}
-            if is_spanish or (not is_known and unknown_count <= _MAX_CORRECTED):
-                forms = self._replacements(word, is_spanish=is_spanish, is_name=word in names)
+            is_searched = not is_known and unknown_count <= _MAX_CORRECTED
+            if is_spanish or is_searched:
+                forms = self._replacements(word, is_spanish=is_spanish, is_name=word in names, is_searched=is_searched)
             if forms:
                 is_name = word in names
                 if word not in exact:
                     forms = self._with_synonyms(word, forms)
-                    if not is_known and not is_name and unknown_count <= _MAX_CORRECTED:
+                    if is_searched and not is_name:
                         forms = {**self._related_in_meaning(word), **forms}
                 value = weight * self._rarity(word, forms, is_name=is_name)
                 if stem(word) in common_stems() and not is_name:
@@ -153,14 +154,17 @@ class Expansion:
         if before is None or (before.value < added.value and before.is_own == added.is_own):
             by_stem[stem(added.word)] = added
 
-    def _replacements(self, word: str, *, is_spanish: bool, is_name: bool) -> Mapping[str, float]:
-        """Return what a word may stand for that the documents lack; empty if it is a misspelled stop word."""
+    def _replacements(self, word: str, *, is_spanish: bool, is_name: bool, is_searched: bool) -> Mapping[str, float]:
+        """Return what a word may stand for that the documents lack; empty if it is a misspelled stop word.
+
+        ``is_searched``: whether the words of the documents are searched for similar ones, which takes longest.
+        """
         forms = {word: 1.0}
         if is_spanish:
             forms |= dict.fromkeys(translations(word), _TRANSLATION)
-            if len(forms) == 1 and not self._index.has_term(word):
+            if len(forms) == 1 and is_searched:
                 forms |= dict.fromkeys(self._beginning_like(word), _PREFIX)
-        if len(forms) > 1 or self._index.has_term(word) or word in known_words():
+        if len(forms) > 1 or not is_searched or word in known_words():
             return forms
         if related := self._related(word):
             return forms | dict.fromkeys(related, _PREFIX)

@@ -1,7 +1,9 @@
 """Find the words of the documents that a misspelled word may stand for."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from itertools import takewhile
 from typing import Final
 
 # Shorter words have too many neighbours.
@@ -30,6 +32,7 @@ class Spelling:
     def __init__(self, vocabulary: Collection[str]) -> None:
         """Sort the words by first letter and length."""
         self._words = frozenset(vocabulary)
+        self._in_order = sorted(self._words)
         self._groups: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
         for word in self._words:
             if _MIN_LENGTH <= len(word) <= _MAX_LENGTH and not any(map(str.isdigit, word)):
@@ -50,7 +53,8 @@ class Spelling:
 
     def beginning_with(self, prefix: str) -> list[str]:
         """Return the words that begin with a prefix."""
-        return sorted(word for word in self._words if word.startswith(prefix))
+        found = self._in_order[bisect_left(self._in_order, prefix) :]
+        return list(takewhile(lambda word: word.startswith(prefix), found))
 
     def parts(self, word: str) -> tuple[str, str] | None:
         """Return the two words that a compound consists of."""

@@ -10,6 +10,9 @@ from brunix_twisted.embedded.documents import text_document
 from brunix_twisted.embedded.history import SessionHistory
 from brunix_twisted.embedded.passages import passages_of_all
 from brunix_twisted.embedded.retrieval import Retriever
+from brunix_twisted.embedded.spelling import Spelling
+
+LETTERS = str.maketrans("0123456789", "ghijklmnop")
 
 PAGES = {
     "index.md": """\
@@ -378,3 +381,19 @@ def test_greeting(ask: Ask) -> None:
 def test_greeting_keeps_the_context(ask: Ask) -> None:
     """Thanks between a question and its follow-up do not change what the follow-up is about."""
     assert "timeout=60" in ask("How long does the client wait?", "thanks", "Can I change that?").text
+
+
+@pytest.mark.parametrize("question", ["¿Cómo puedo instalar ", "How do I install "], ids=["Spanish", "English"])
+def test_few_words_are_searched(ask: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, question: str) -> None:
+    """A question of unknown words would take minutes: each is compared with all words of the documents."""
+    searched: list[str] = []
+    for name in ("similar", "beginning_with"):
+        original = getattr(Spelling, name)
+
+        def search(spelling: Spelling, word: str, original: Callable[..., list[str]] = original) -> list[str]:
+            searched.append(word)
+            return original(spelling, word)
+
+        monkeypatch.setattr(Spelling, name, search)
+    ask(question + " ".join(f"qu{number:x}zwort".translate(LETTERS) for number in range(300)))
+    assert len(searched) <= 48
