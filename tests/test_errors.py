@@ -29,6 +29,7 @@ def test_kinds() -> None:
         "UNSUPPORTED_CODING": (415, "invalid_request_error", "unsupported_content_encoding", False),
         "NO_WEBSOCKET": (426, "invalid_request_error", "websocket_not_supported", False),
         "RATE_LIMITED": (429, "rate_limit_error", "rate_limit_exceeded", True),
+        "QUEUE_PER_CALLER": (429, "rate_limit_error", "too_many_waiting", True),
         "HEADERS_TOO_LARGE": (431, "invalid_request_error", "headers_too_large", False),
         "CANCELLED": (499, "invalid_request_error", "cancelled", False),
         "INTERNAL": (500, "server_error", "internal_error", False),

@@ -68,11 +68,11 @@ class Admission:
         """
         Call ``start`` when a slot is free, and use that slot until the Deferred it returns has fired.
 
-        Fires with that Deferred's result, or with the exception of ``start``. Fails with GatewayError: RATE_LIMITED at
-        once if the caller has too many requests in the queue; OVERLOADED at once if the queue is full, as soon as the
-        queue is full and this caller has the most requests in it, or after ``queue_timeout_s``. Cancelling the returned
-        Deferred leaves the queue. Once ``start`` was called, cancelling stops nothing, and the slot stays in use until
-        the call has ended.
+        Fires with that Deferred's result, or with the exception of ``start``. Fails with GatewayError:
+        QUEUE_PER_CALLER at once if the caller has too many requests in the queue; OVERLOADED at once if the queue is
+        full, as soon as the queue is full and this caller has the most requests in it, or after ``queue_timeout_s``.
+        Cancelling the returned Deferred leaves the queue. Once ``start`` was called, cancelling stops nothing, and the
+        slot stays in use until the call has ended.
 
         :param caller: any value that distinguishes the caller.
         """
@@ -173,6 +173,6 @@ def _overloaded(why: str) -> GatewayError:
 def _too_many(waiting: int) -> GatewayError:
     number = "a question" if waiting == 1 else f"{waiting} questions"
     return GatewayError(
-        errors.RATE_LIMITED,
+        errors.QUEUE_PER_CALLER,
         f"You have {number} waiting in the queue of the gateway already (PROXY_QUEUE_PER_CALLER). Try again shortly.",
     )

@@ -226,7 +226,11 @@ class Gateway:
         """Answer one message: describe the tool, or call it."""
         if self.mcp_server is None:
             raise _nothing_here("/mcp")
-        values = {name: request.requestHeaders.getRawHeaders(name, ()) for name in (*mcp.HEADERS, "accept")}
+        # As bytes: Twisted raises UnicodeDecodeError where a text is wanted of a header that is not UTF-8.
+        values = {
+            name: [value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(name.encode(), ())]
+            for name in (*mcp.HEADERS, "accept")
+        }
         exchange = self.mcp_server.exchange(values, ",".join(values["accept"]))
         request.error_format = exchange
         if not values["mcp-protocol-version"] and not values["mcp-session-id"]:

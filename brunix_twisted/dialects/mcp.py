@@ -13,6 +13,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from io import StringIO
 from typing import Any, Final, NoReturn
 
 import attrs
@@ -45,12 +46,12 @@ _CACHE: Final[Json] = {"ttlMs": 3_600_000, "cacheScope": "public"}
 # A notification for each token would be as large as the answer.
 _PROGRESS_CHARACTERS: Final = 1024
 
-# Optional indentation, a fence of backticks or tildes, the language, the code, and the same fence.
-_CODE_BLOCK: Final = re.compile(
-    r"^ {0,3}(?P<fence>`{3,}|~{3,})[ \t]*(?P<language>[^\s`]*)[^\n`]*\n"
-    r"(?P<code>.*?)(?:^ {0,3}(?P=fence)[`~]*[ \t]*$|\Z)",
-    re.DOTALL | re.MULTILINE,
-)
+# A line that is indented further is not a fence.
+_MAX_FENCE_INDENT: Final = 3
+
+# Every notification repeats the token.
+_MAX_TOKEN_CHARACTERS: Final = 1000
+
 _BASE64: Final = re.compile(r"=\?base64\?(?P<encoded>.*)\?=")
 
 
@@ -65,8 +66,26 @@ def error_status(kind: Kind) -> int:
 
 
 def code_blocks(answer: str) -> list[Json]:
-    """Return the language and the text of each fenced code block in an answer."""
-    return [{"language": block["language"], "text": block["code"]} for block in _CODE_BLOCK.finditer(answer)]
+    """Return the language and the text of each fenced code block in an answer; the last one may have no end."""
+    blocks: list[Json] = []
+    lines: list[str] | None = None
+    marker, count = "", 0
+    # Line by line, and not with one expression: an answer may be one line of 16 MiB.
+    for line in StringIO(answer):
+        text = line.strip(" \t\r\n")
+        is_fence = text.startswith(("```", "~~~")) and len(line) - len(line.lstrip(" ")) <= _MAX_FENCE_INDENT
+        if lines is None:
+            rest = text.lstrip(text[:1])
+            if is_fence and line.endswith("\n") and not (text[0] == "`" and "`" in rest):
+                marker, count, lines = text[0], len(text) - len(rest), []
+                blocks.append({"language": rest.split(maxsplit=1)[0] if rest.split() else "", "text": ""})
+        elif is_fence and len(text) >= count and not text.strip(marker):
+            blocks[-1]["text"], lines = "".join(lines), None
+        else:
+            lines.append(line)
+    if lines is not None:
+        blocks[-1]["text"] = "".join(lines)
+    return blocks
 
 
 @attrs.frozen
@@ -171,11 +190,11 @@ class Exchange:
         params = message.params or {}
         meta = params.get("_meta")
         meta = meta if isinstance(meta, dict) else {}
+        self._id = None if message.id is msgspec.UNSET else message.id
         self._select_version(meta)
         if message.id is msgspec.UNSET:
             cancels = message.method == "notifications/cancelled" and not self._modern
             return _no_question(status=202, cancels=self._call_id(params.get("requestId")) if cancels else None)
-        self._id = message.id
         if self._modern:
             self._require_envelope(message, params, meta)
         if message.method == "tools/call":
@@ -282,6 +301,9 @@ class Exchange:
             raise GatewayError(mcp_errors.INVALID_PARAMS, f"Unknown tool: {name}. The only tool is '{TOOL}'.")
         token = meta.get("progressToken")
         if self._accepts_sse and isinstance(token, str | int) and not isinstance(token, bool):
+            if len(str(token)) > _MAX_TOKEN_CHARACTERS:
+                reason = f"'progressToken' has more than {_MAX_TOKEN_CHARACTERS} characters"
+                raise GatewayError(mcp_errors.INVALID_PARAMS, reason)
             self._progress_token = token
         # From here on, the agent's model can correct its mistake if it receives the error as a result.
         self._asks = True

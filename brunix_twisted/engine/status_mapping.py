@@ -18,6 +18,7 @@ _MAX_DETAIL_CHARACTERS: Final = 1000
 # gRPC's text for a message above the receiver's size limit, and its mark if that is the gateway.
 _TOO_LARGE: Final = "Received message larger than max"
 _BY_GATEWAY: Final = "CLIENT:"
+_MUCH_METADATA: Final = "metadata size exceeds"
 
 
 @attrs.frozen
@@ -51,11 +52,13 @@ def failure(error: grpc.RpcError) -> GatewayError:
     call = cast("grpc.Call", error)
     details = call.details() or ""
     detail = f"{call.code().name}: {_one_line(details)}"
-    # gRPC has one status for three errors. A retry does not help if a message exceeds a size limit.
+    # gRPC has one status for four errors. A retry does not help if a message exceeds a size limit.
     if call.code() is StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
         if _BY_GATEWAY in details:
             return errors.answer_too_large(detail)
         return GatewayError(errors.INVALID_REQUEST, "The question is too large for the engine", detail=detail)
+    if call.code() is StatusCode.RESOURCE_EXHAUSTED and _MUCH_METADATA in details:
+        return GatewayError(errors.ENGINE_ERROR, "The engine's answer has too much metadata", detail=detail)
     meaning = _MEANINGS.get(call.code(), _ENGINE_FAILED)
     return GatewayError(meaning.kind, meaning.message, detail=detail)
 

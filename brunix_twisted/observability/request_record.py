@@ -50,6 +50,7 @@ _REASONS: Final[dict[Kind, Reason]] = {
     errors.ENGINE_AUTH: "engine_error",
     errors.ENGINE_UNAVAILABLE: "engine_error",
     errors.RATE_LIMITED: "engine_error",
+    errors.QUEUE_PER_CALLER: "overloaded",
     errors.ENGINE_TIMEOUT: "timeout",
     errors.TOO_SLOW: "timeout",
     errors.OVERLOADED: "overloaded",

@@ -347,7 +347,7 @@ def test_a_limit_for_each_caller() -> None:
     for caller in ("a", "a", "a", "b", "b"):
         gate.come(caller, caller=caller)
     assert gate.new_events() == ["a in", "a refused", "b refused"]
-    assert [cast("GatewayError", refusal.value).kind for refusal in gate.refusals] == [errors.RATE_LIMITED] * 2
+    assert [cast("GatewayError", refusal.value).kind for refusal in gate.refusals] == [errors.QUEUE_PER_CALLER] * 2
     assert "You have a question waiting in the queue" in str(gate.refusals[0].value)
     gate.leave()
     gate.leave()

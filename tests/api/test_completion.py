@@ -44,6 +44,7 @@ from endpoints import (
 from fake_reactor import LIMIT_S
 from gateways import ENGINE_CLIENT, RunningGateway, run_gateway, stop_gateway, waiting_bytes
 from isolation import CLEAN
+from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script
 from stream_clients import (
     HANG,
@@ -399,8 +400,10 @@ async def test_a_caller_with_too_many_questions(serve: Serve, engine: ScriptedEn
     for number in range(2):
         clients(gateway).ask(CHAT, asking(CHAT, script(HANG)))
         await until(lambda: gateway.service._admission.waiting == number)  # noqa: B023, SLF001 - at once, and likewise
-    reply = await gateway.ask("POST", CHAT, json=asking(CHAT, "hello"))
+    with log_lines() as log:
+        reply = await gateway.ask("POST", CHAT, json=asking(CHAT, "hello"))
     assert (reply.status, reply.headers["retry-after"]) == (429, "1")
+    assert log.of_requests()[0].endswith(" ended=overloaded")
     assert reply.json()["error"]["message"].startswith("You have a question waiting in the queue of the gateway")
     await call(engine)
     assert len(engine.calls) == 1

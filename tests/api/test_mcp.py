@@ -11,7 +11,9 @@ import pytest
 import pytest_twisted
 import treq
 from twisted.internet.defer import ensureDeferred
+from twisted.web.http_headers import Headers
 
+from brunix_twisted.dialects.mcp import code_blocks
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script
@@ -406,11 +408,61 @@ async def test_the_declared_version_is_required_and_checked(gateway: RunningGate
     reply = await post(gateway, message, headers)
     assert error(reply) == (400, -32022)
     assert reply.json()["error"]["data"] == {"supported": [MODERN], "requested": "1900-01-01"}
+    assert reply.json()["id"] == message["id"]
     assert error(await post(gateway, *older("tools/list", "1900-01-01"))) == (400, -32022)
     assert error(await post(gateway, *older("tools/list", MODERN))) == (400, -32602)
     message, headers = modern("tools/list")
     del message["params"]["_meta"][f"{META}clientCapabilities"]
     assert error(await post(gateway, message, headers)) == (400, -32602)
+
+
+@pytest.mark.parametrize("name", ["Accept", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Session-Id"])
+@pytest_twisted.ensureDeferred
+async def test_a_header_that_is_not_utf_8(gateway: RunningGateway, name: str) -> None:
+    """A client's mistake would be reported as the gateway's, with a traceback in the log."""
+    message, headers = modern("tools/list")
+    given: dict[bytes, list[bytes]] = {each.encode(): [value.encode()] for each, value in headers.items()}
+    given[name.encode()] = [b"\xff\xfe"]
+    reply = await gateway.ask("POST", "/mcp", data=json.dumps(message).encode(), headers=Headers(given))
+    assert reply.status in {200, 400}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_long_progress_token(gateway: RunningGateway, engine: ScriptedEngine) -> None:
+    """Each notification repeats the token: a hundred of them would make a small answer large."""
+    for token, is_valid in (("x" * 1000, True), ("x" * 1001, False), (10**1000, False)):
+        message, headers = modern("tools/call", {"progressToken": token}, name="ask", arguments={"question": "x"})
+        reply = await post(gateway, message, headers)
+        assert (reply.status == 200) is is_valid
+    assert len(engine.calls) == 1
+
+
+CODE_BLOCKS: list[tuple[str, list[tuple[str, str]]]] = [
+    ("", []),
+    ("text", []),
+    ("```py\none\n\ntwo\n```\n", [("py", "one\n\ntwo\n")]),
+    ("a\n   ~~~ sh extra\nb\n~~~~ \nc", [("sh", "b\n")]),
+    ("````\n```\nb\n```\n````\n```\nc\n```", [("", "```\nb\n```\n"), ("", "c\n")]),
+    ("```\nno end", [("", "no end")]),
+    ("```\n", [("", "")]),
+    ("```", []),
+    ("    ```\nindented\n    ```\n", []),
+    ("``` not `code` ```\nx\n", []),
+    ("```a\r\nb\r\n```\r\n", [("a", "b\r\n")]),
+    ("```x\na\u2028```\nb\n```", [("x", "a\u2028```\nb\n")]),
+]
+
+
+@pytest.mark.parametrize(("answer", "blocks"), CODE_BLOCKS)
+def test_code_blocks(answer: str, blocks: list[tuple[str, str]]) -> None:
+    """An agent would get other code than the answer contains."""
+    assert [(block["language"], block["text"]) for block in code_blocks(answer)] == blocks
+
+
+@pytest.mark.parametrize("line", ["~" * 200_000 + "`", "```json" + "x" * 200_000 + "```", "`" * 200_000])
+def test_code_blocks_of_a_long_line(line: str) -> None:
+    """One answer would block the gateway for minutes: this test would not end."""
+    assert code_blocks(line) == []
 
 
 @pytest_twisted.ensureDeferred

@@ -159,6 +159,10 @@ async def test_text_completions_of_several_prompts(gateway: RunningGateway) -> N
         '[{"url": 1, "title": "x", "start": 0, "end": 1}]',
         '[{"url": "x", "title": "x", "start": -1, "end": 1}]',
         '[{"url": "x", "title": "x", "start": 2, "end": 1}]',
+        r'[{"url": "x\ud800", "title": "x", "start": 0, "end": 1}]',
+        r'[{"url": "x", "title": "x", "start": 0, "end": 1, "cited_text": "\udfff"}]',
+        '[{"url": "javascript:alert(1)", "title": "x", "start": 0, "end": 1}]',
+        '[{"url": " Data:text/html,x", "title": "x", "start": 0, "end": 1}]',
     ],
 )
 def test_malformed_sources_are_ignored(reported: str) -> None:

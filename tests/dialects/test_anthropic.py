@@ -487,6 +487,7 @@ TOLD: Final[dict[str, tuple[int, str]]] = {
     "URL_TOO_LONG": (414, "invalid_request_error"),
     "UNSUPPORTED_CODING": (415, "invalid_request_error"),
     "RATE_LIMITED": (429, "rate_limit_error"),
+    "QUEUE_PER_CALLER": (429, "rate_limit_error"),
     "HEADERS_TOO_LARGE": (431, "invalid_request_error"),
     "CANCELLED": (499, "invalid_request_error"),
     "INTERNAL": (500, "api_error"),

@@ -174,6 +174,13 @@ def test_failure_after_the_final_message(client: Client) -> None:
 
 
 @both_rpcs
+def test_too_much_metadata(client: Client, *, stream: bool) -> None:
+    """A client would try again what cannot succeed: for gRPC it is the same status as an engine that is busy."""
+    _, error = failure(client.call(question(script("text", {"sources": "x" * 60_000}), stream=stream)))
+    assert error.kind is errors.ENGINE_ERROR
+
+
+@both_rpcs
 @pytest.mark.parametrize("raw", ["0a02c328", "0a05ff", "ff"], ids=["no UTF-8", "cut off", "no message"])
 def test_no_message_at_all(client: Client, raw: str, *, stream: bool) -> None:
     """An engine that sends what is no text is an engine that failed, not a fault of the gateway's."""
