@@ -110,6 +110,10 @@ class Question:
     intent: Intent
 
 
+# The id of a request or a document, which says nothing about what is asked.
+_UUID: Final = re.compile(r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b", re.IGNORECASE)
+
+
 def considered(text: str) -> str:
     """Return what is read of a text: all of it, or the beginning and the end of a long one."""
     if len(text) <= MAX_CHARACTERS:
@@ -121,7 +125,7 @@ def considered(text: str) -> str:
 def read(message: str) -> Question:
     """Read a message."""
     separated = separate(considered(message))
-    text = separated.asked
+    text = _UUID.sub(" ", separated.asked)
     spoken = words(text)
     is_spanish = "¿" in text or "¡" in text or _is_spanish(spoken)
     newest = _newest(spoken)

@@ -246,3 +246,10 @@ def test_no_definition(question: str) -> None:
 def test_definition(question: str) -> None:
     """A question for what something is or means wants a definition."""
     assert read(question).intent.subject == ("loan",)
+
+
+@pytest.mark.parametrize("identifier", ["3fa9c1d2-1111-4222-8333-abcdef123456", "3FA9C1D2111142228333ABCDEF123456"])
+def test_ids_are_no_names(identifier: str) -> None:
+    """A question with the id of a request would be refused, because no document contains the id."""
+    assert read(f"How do I install it? {identifier}").names == read("How do I install it?").names
+    assert read(f"How do I install it? {identifier}").terms == read("How do I install it?").terms
