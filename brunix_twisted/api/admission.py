@@ -81,23 +81,28 @@ class Admission:
         waiting = len(self._queues.get(caller, ()))
         if self._queue_per_caller is not None and waiting >= self._queue_per_caller:
             return fail(_too_many(waiting))
-        if self.waiting >= self.queue_size and not self._displace(waiting):
-            return fail(_overloaded("its queue is full"))
+        displaced: Deferred[None] | None = None
+        if self.waiting >= self.queue_size:
+            displaced = self._displaced(waiting)
+            if displaced is None:
+                return fail(_overloaded("its queue is full"))
         place: Deferred[None] = Deferred(partial(self._leave, caller))
         self._queues.setdefault(caller, deque()).append(place)
         self.waiting += 1
+        if displaced is not None:
+            # Last: its client may ask again at once, and then finds the queue full.
+            displaced.errback(_overloaded("its queue is full, and others have fewer questions in it"))
         deadline = self._reactor.callLater(self._queue_timeout_s, self._give_up, caller, place)
         return cancel_when_fired(place, deadline).addCallback(lambda _: self._occupied(caller, start))
 
-    def _displace(self, waiting: int) -> bool:
-        """Reject the newest request of the caller with the most, unless this caller would then have as many."""
+    def _displaced(self, waiting: int) -> Deferred[None] | None:
+        """Remove the newest request of the caller with the most, unless this caller would then have as many."""
         caller = max(self._queues, key=lambda each: len(self._queues[each]), default=None)
         if caller is None or len(self._queues[caller]) <= waiting + 1:
-            return False
+            return None
         place = self._queues[caller][-1]
         self._leave(caller, place)
-        place.errback(_overloaded("its queue is full, and others have fewer questions in it"))
-        return True
+        return place
 
     def _occupied(self, caller: bytes, start: Callable[[], Deferred[T]]) -> Deferred[T]:
         # A separate Deferred: cancelling it must not release the slot before the call has ended.

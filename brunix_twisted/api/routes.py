@@ -226,15 +226,10 @@ class Gateway:
         """Answer one message: describe the tool, or call it."""
         if self.mcp_server is None:
             raise _nothing_here("/mcp")
-        # As bytes: Twisted raises UnicodeDecodeError where a text is wanted of a header that is not UTF-8.
-        values = {
-            name: [value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(name.encode(), ())]
-            for name in (*mcp.HEADERS, "accept")
-        }
-        exchange = self.mcp_server.exchange(values, ",".join(values["accept"]))
+        exchange = self.mcp_server.exchange(lambda name: request.requestHeaders.getRawHeaders(name, ()))
         request.error_format = exchange
-        if not values["mcp-protocol-version"] and not values["mcp-session-id"]:
-            request.setHeader(b"Mcp-Session-Id", random_id().encode("ascii"))  # a handshake of the older versions
+        if exchange.begins_session:
+            request.setHeader(b"Mcp-Session-Id", random_id().encode("ascii"))
         await self._completion.complete(request, exchange)
 
     @app.route("/", methods=["GET"])

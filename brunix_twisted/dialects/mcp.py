@@ -3,17 +3,16 @@ The Model Context Protocol over Streamable HTTP: one tool, ``ask``, which asks t
 
 Protocol 2026-07-28 has neither a handshake nor sessions. The two versions before it begin with ``initialize``; the
 gateway answers that without remembering it. It sends an id for the protocol session, but only to recognize which call a
-client cancels. Every message is one request for a completion. Messages other than a tool
-call have no question for the engine, so their answer is complete at once.
+client cancels. Every message is one request for a completion. Messages other than a tool call have no question for the
+engine, so their answer is complete at once.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from io import StringIO
 from typing import Any, Final, NoReturn
 
 import attrs
@@ -21,6 +20,7 @@ import msgspec
 
 from brunix_twisted import __version__, errors
 from brunix_twisted.dialects import Encoder, mcp_errors
+from brunix_twisted.dialects.code_blocks import code_blocks
 from brunix_twisted.dialects.decode import decode
 from brunix_twisted.dialects.framing import JSON, SSE, encode_json, sse
 from brunix_twisted.dialects.mcp_errors import error_object
@@ -46,9 +46,6 @@ _CACHE: Final[Json] = {"ttlMs": 3_600_000, "cacheScope": "public"}
 # A notification for each token would be as large as the answer.
 _PROGRESS_CHARACTERS: Final = 1024
 
-# A line that is indented further is not a fence.
-_MAX_FENCE_INDENT: Final = 3
-
 # Every notification repeats the token.
 _MAX_TOKEN_CHARACTERS: Final = 1000
 
@@ -63,29 +60,6 @@ def error_body(error: GatewayError, request_id: str | None = None) -> bytes:  # 
 def error_status(kind: Kind) -> int:
     """Return the HTTP status of an error."""
     return kind.status
-
-
-def code_blocks(answer: str) -> list[Json]:
-    """Return the language and the text of each fenced code block in an answer; the last one may have no end."""
-    blocks: list[Json] = []
-    lines: list[str] | None = None
-    marker, count = "", 0
-    # Line by line, and not with one expression: an answer may be one line of 16 MiB.
-    for line in StringIO(answer):
-        text = line.strip(" \t\r\n")
-        is_fence = text.startswith(("```", "~~~")) and len(line) - len(line.lstrip(" ")) <= _MAX_FENCE_INDENT
-        if lines is None:
-            rest = text.lstrip(text[:1])
-            if is_fence and line.endswith("\n") and not (text[0] == "`" and "`" in rest):
-                marker, count, lines = text[0], len(text) - len(rest), []
-                blocks.append({"language": rest.split(maxsplit=1)[0] if rest.split() else "", "text": ""})
-        elif is_fence and len(text) >= count and not text.strip(marker):
-            blocks[-1]["text"], lines = "".join(lines), None
-        else:
-            lines.append(line)
-    if lines is not None:
-        blocks[-1]["text"] = "".join(lines)
-    return blocks
 
 
 @attrs.frozen
@@ -147,18 +121,19 @@ class Server:
             "annotations": {"readOnlyHint": True, "openWorldHint": False},
         }
 
-    def exchange(self, headers: Mapping[str, Sequence[str]], accept: str) -> Exchange:
+    def exchange(self, header: Callable[[bytes], Sequence[bytes]]) -> Exchange:
         """
         Return the dialect of one HTTP request.
 
-        :param headers: the values of the headers in :data:`HEADERS` that were sent, by lower-case name.
-        :param accept: the value of the header Accept.
+        :param header: returns the values of a request header.
         """
-        return Exchange(self, headers, "text/event-stream" in accept.lower())
+        # Any bytes become text here; what is expected is ASCII.
+        values = {name: [value.decode("latin-1") for value in header(name.encode())] for name in _HEADERS}
+        return Exchange(self, values, "text/event-stream" in ",".join(values["accept"]).lower())
 
 
-HEADERS: Final = ("mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id")
-"""The headers that repeat parts of the message, and the protocol session of the older versions."""
+# Those that repeat parts of the message, and the protocol session of the older versions.
+_HEADERS: Final = ("accept", "mcp-protocol-version", "mcp-method", "mcp-name", "mcp-session-id")
 
 
 @attrs.define(eq=False)
@@ -181,6 +156,11 @@ class Exchange:
     """The result of a message that does not ask the engine."""
     _error_data: Json | None = None
     _progress_token: str | int | None = None
+
+    @property
+    def begins_session(self) -> bool:
+        """Whether this may be the handshake of an older version, of which the response has a new ``Mcp-Session-Id``."""
+        return self._header("mcp-protocol-version") is None and self._header("mcp-session-id") is None
 
     def parse(self, body_bytes: bytes) -> CompletionRequest:
         """See :class:`brunix_twisted.dialects.Dialect`."""

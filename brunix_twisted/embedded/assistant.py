@@ -100,14 +100,14 @@ class Assistant:
         asked = self._without_identifiers(asked, shown)
         context = pasted or context_of(last)
         is_vague = bool(pasted) and common_stems().issuperset(map(stem, asked.terms))
-        depends = bool(context) and (is_vague or needs_context(asked.text)) and self._is_known(asked)
-        if depends:
+        may_depend = bool(context) and self._is_known(asked)
+        if may_depend and (is_vague or needs_context(asked.text)):
             return self._with_context(asked, context, None if pasted else last)
         aside = context_weights(len(asked.terms), pasted, _ERROR_WEIGHT if errors else _PASTED_WEIGHT)
         query = self.retriever.query(asked, aside)
         near = Near(last.place, _NEAR, _NEAR) if last and last.place else None
         hits = self.retriever.find(query, _MAX_HITS, asked.intent, near)
-        if context and len(asked.terms) <= _MAX_SHORT_TERMS and not is_answered(hits) and self._is_known(asked):
+        if may_depend and len(asked.terms) <= _MAX_SHORT_TERMS and not is_answered(hits):
             second, found = self._with_context(asked, context, None if pasted else last)
             if is_answered(found):
                 return second, found

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from brunix_twisted.embedded.history import Turn
-from brunix_twisted.embedded.index import MAX_QUERY_TERMS
 from brunix_twisted.embedded.tokenizer import content_terms, words
 
 # Maximum weight of a context term. Context decides between two passages; it does not outvote the question.
@@ -58,11 +57,6 @@ def is_fragment(question: str) -> bool:
         or asked[0] in _PREPOSITIONS
         or (asked[0] in _CONJUNCTIONS and (len(asked) == 1 or asked[1] not in _INTERROGATIVES))
     )
-
-
-def weighted_terms(question: str) -> dict[str, float]:
-    """Return the content terms of a question, which weigh 1."""
-    return dict.fromkeys(content_terms(question)[:MAX_QUERY_TERMS], 1.0)
 
 
 def context_weights(own_count: int, context: Sequence[str], weight: float = CONTEXT_WEIGHT) -> dict[str, float]:

@@ -85,10 +85,6 @@ class Index:
         count = max((self._document_frequencies.get(each, 0) for each in stems), default=0)
         return math.sqrt(math.log(1 + (self._size - count + 0.5) / (count + 0.5)))
 
-    def has_stem(self, stem_of_word: str) -> bool:
-        """Return whether any chunk contains a word with this stem."""
-        return stem_of_word in self._document_frequencies
-
     def has_term(self, word: str) -> bool:
         """Return whether any chunk contains the word."""
         return stem(word) in self._document_frequencies

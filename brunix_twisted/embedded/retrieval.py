@@ -154,14 +154,12 @@ class Retriever:
 
     def find(
         self,
-        query: Query | Mapping[str, float],
+        query: Query,
         limit: int,
         intent: Intent = Intent(),  # noqa: B008 - it is immutable
         near: Near | None = None,
     ) -> list[SearchHit]:
-        """Find the passages for a query, or for words with weights; best first, each with its best chunk."""
-        if not isinstance(query, Query):
-            query = self._expansion.query(query, {})
+        """Find the passages for a query; best first, each with its best chunk."""
         similar = self.semantic.similarities(query.text, _MAX_SIMILAR) if self.semantic else {}
         numbers = dict.fromkeys((*self._index.search(query.spellings, _MAX_CANDIDATES), *similar))
         if intent.subject:

@@ -109,12 +109,11 @@ class Source:
         return ", ".join(filter(None, (f"`{self.passage.source}`", headings, place)))
 
 
-def sources_for(assistant: Assistant, reply: Reply) -> tuple[Source, ...]:
+def sources_for(reply: Reply) -> tuple[Source, ...]:
     """Select the passages for a question: those that the quotations are from first, then others that may help."""
-    hits = assistant.retriever.find(dict.fromkeys(reply.turn.terms, 1.0), 2 * MAX_PASSAGES)
-    chunks = {id(hit.passage): hit.indexed.chunk for hit in hits}
+    chunks = {id(hit.passage): hit.indexed.chunk for hit in reply.hits}
     quoted = [chunks.get(id(passage), Chunk(passage)) for passage in reply.answer.passages]
-    others = [hit.indexed.chunk for hit in hits if hit.confidence >= _MIN_CONFIDENCE]
+    others = [hit.indexed.chunk for hit in reply.hits if hit.confidence >= _MIN_CONFIDENCE]
     sources: dict[int, Source] = {}
     rest = _MAX_PASSAGES_CHARACTERS
     for chunk in (*quoted, *others):
@@ -275,7 +274,7 @@ class Writer:
         self, assistant: Assistant, question: str, selected: str, session_id: str, reply: Reply
     ) -> Writing | None:
         """Prepare an answer; return None if there is nothing in the documents from which one could be written."""
-        sources = sources_for(assistant, reply)
+        sources = sources_for(reply)
         if not sources:
             return None
         turns = assistant.sessions.turns(session_id)

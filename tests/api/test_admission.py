@@ -363,3 +363,16 @@ def test_nothing_is_kept_of_callers() -> None:
     for _ in "abc":
         gate.leave()
     assert (gate.admission._queues, gate.admission._running) == ({}, {})  # noqa: SLF001 - it shows in nothing else
+
+
+def test_a_rejected_client_that_asks_again_at_once() -> None:
+    """The queue would be longer than its size."""
+    gate = Gate(1, 2)
+    for number in range(2):
+        gate.come(f"hog {number}", caller="hog")
+    again: list[Deferred[None]] = []
+    gate.come("hog 2", caller="hog").addCallback(lambda _: again.append(gate.come("hog again", caller="hog")))
+    gate.come("light", caller="light")
+    assert gate.new_events() == ["hog 0 in", "hog 2 refused", "hog again refused"]
+    assert gate.admission.waiting == 2
+    gate.admission.refuse(stopping)

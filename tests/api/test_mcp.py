@@ -13,7 +13,7 @@ import treq
 from twisted.internet.defer import ensureDeferred
 from twisted.web.http_headers import Headers
 
-from brunix_twisted.dialects.mcp import code_blocks
+from brunix_twisted.dialects.code_blocks import code_blocks
 from gateways import Reply, RunningGateway, in_thread, run_gateway, stop_gateway
 from log_lines import log_lines
 from scripted_engine import ScriptedEngine, script

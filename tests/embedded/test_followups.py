@@ -8,7 +8,6 @@ from brunix_twisted.embedded.followups import (
     context_weights,
     last_answered,
     needs_context,
-    weighted_terms,
 )
 from brunix_twisted.embedded.history import SessionHistory, Turn
 from brunix_twisted.embedded.retrieval import Retriever
@@ -53,7 +52,6 @@ def test_self_contained_questions(question: str) -> None:
 
 def test_context_weight() -> None:
     """Context terms weigh less than the question's, also all together."""
-    assert weighted_terms("and the archive?") == {"archive": 1.0}
     assert context_weights(1, ("cron",)) == {"cron": CONTEXT_WEIGHT}
     many = context_weights(1, [f"word{number}" for number in range(5)])
     assert sum(many.values()) == pytest.approx(CONTEXT_WEIGHT)

@@ -9,6 +9,7 @@ from brunix_twisted.embedded.chunks import Chunk, chunks_of
 from brunix_twisted.embedded.index import Index, SearchUnavailableError
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.retrieval import Retriever
+from searches import find
 from threads import Threads
 
 HOSTILE = (
@@ -49,15 +50,15 @@ def chunks_of_all(passages: tuple[Passage, ...]) -> list[Chunk]:
 @pytest.mark.parametrize("word", HOSTILE)
 def test_query_syntax_has_no_effect(retriever: Retriever, word: str) -> None:
     """Quotation marks and operators in a word are searched for, not interpreted."""
-    retriever.find({word: 1.0, "tar": 1.0}, 3)
-    assert retriever.find({"tar": 1.0}, 3)
+    find(retriever, [word, "tar"])
+    assert find(retriever, ["tar"])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=20), max_size=8))
 def test_any_word(retriever: Retriever, some: list[str]) -> None:
     """No word makes a search fail."""
-    retriever.find(dict.fromkeys(some, 1.0), 3)
+    find(retriever, some)
 
 
 def test_long_question(passages: tuple[Passage, ...]) -> None:
@@ -88,14 +89,14 @@ def test_idf(passages: tuple[Passage, ...]) -> None:
         assert not index.has_term("unheard")
 
 
-def found(retriever: Retriever, weights: dict[str, float]) -> list[tuple[Passage, float, float]]:
-    return [(each.passage, each.score, each.confidence) for each in retriever.find(weights, 1)]
+def found(retriever: Retriever, word: str) -> list[tuple[Passage, float, float]]:
+    return [(each.passage, each.score, each.confidence) for each in find(retriever, [word], 1)]
 
 
 def test_threads(retriever: Retriever) -> None:
     """Several threads can search at the same time, and each gets its own result."""
-    questions = [{"anacron": 1.0}, {"checkpoint": 1.0}, {"bisect": 1.0}, {"sighup": 1.0}]
-    expected = [found(retriever, weights) for weights in questions]
+    questions = ["anacron", "checkpoint", "bisect", "sighup"]
+    expected = [found(retriever, word) for word in questions]
     together = threading.Barrier(8)
     wrong: list[object] = []
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from brunix_twisted.embedded.library import Library, Snapshot
-from brunix_twisted.embedded.tokenizer import content_terms
 from office_files import write_pdf
+from searches import find_answer
 from threads import Threads
 
 LIMIT_S = 60
@@ -36,7 +36,7 @@ def library(folder: Path) -> Iterator[Library]:
 def found(snapshot: Snapshot | None, question: str) -> str:
     """Return the best passage for a question."""
     assert snapshot is not None
-    hits = snapshot.retriever.find(dict.fromkeys(content_terms(question), 1.0), 1)
+    hits = find_answer(snapshot.retriever, question, 1)
     return hits[0].passage.body if hits else ""
 
 

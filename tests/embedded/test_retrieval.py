@@ -2,9 +2,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from brunix_twisted.embedded.followups import weighted_terms
 from brunix_twisted.embedded.passages import Passage
 from brunix_twisted.embedded.retrieval import Retriever
+from searches import find_answer
 
 Split = Callable[..., tuple[Passage, ...]]
 Find = Callable[[str], list[tuple[str, ...]]]
@@ -19,7 +19,7 @@ def find(split: Split) -> Iterator[Callable[[dict[str, str]], Find]]:
 
     def retriever(texts: dict[str, str]) -> Find:
         made.append(Retriever([passage for source, text in texts.items() for passage in split(text, source)]))
-        return lambda question: [each.passage.headings for each in made[-1].find(weighted_terms(question), 3)]
+        return lambda question: [each.passage.headings for each in find_answer(made[-1], question)]
 
     yield retriever
     for each in made:

@@ -7,11 +7,11 @@ import pytest
 
 from brunix_twisted.embedded.answers import is_answered
 from brunix_twisted.embedded.documents import read_documents
-from brunix_twisted.embedded.followups import weighted_terms
 from brunix_twisted.embedded.options import default_docs
 from brunix_twisted.embedded.passages import Passage, passages_of_all
 from brunix_twisted.embedded.retrieval import Retriever
 from brunix_twisted.embedded.samples import SHIPPED, sample_questions
+from searches import find_answer
 
 Split = Callable[..., tuple[Passage, ...]]
 
@@ -93,5 +93,5 @@ def test_shipped_questions() -> None:
     """The questions for the project's documentation are answered from it."""
     passages = passages_of_all(read_documents(default_docs()))
     retriever = Retriever(passages)
-    assert all(is_answered(retriever.find(weighted_terms(question), 1)) for question in SHIPPED)
+    assert all(is_answered(find_answer(retriever, question, 1)) for question in SHIPPED)
     retriever.close()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import attrs
 import grpc
 import pytest
 from hypothesis import given
@@ -198,12 +199,22 @@ def test_prompt_size(retriever: Retriever) -> None:
     """However long the question, the history and the selection are, the prompt stays below 4,096 tokens."""
     assistant = Assistant(retriever, SessionHistory())
     reply = assistant.reply("checkpoint cron signal git archive environment status key " * 20, "")
-    sources = sources_for(assistant, reply)
+    sources = sources_for(reply)
     assert 1 < len(sources) <= 6
     turns = [WrittenTurn((), True, "question " * 5000, "answer " * 5000) for _ in range(16)]  # noqa: FBT003 - as written
     messages = messages_for("why " * 100_000, "code " * 100_000, sources, turns, "b")
     assert len(messages) == 8
     assert sum(len(message["content"]) for message in messages) < 14_000
+
+
+def test_the_model_gets_what_was_found(retriever: Retriever) -> None:
+    """The model would not get what is found by meaning, or by what kind of answer is wanted, but by words alone."""
+    assistant = Assistant(retriever, SessionHistory())
+    reply = assistant.reply("How do I list the checkpoints?", "")
+    (other, *_) = assistant.reply("What does SIGHUP do?", "").hits
+    assert other.passage not in [source.passage for source in sources_for(reply)]
+    found = sources_for(attrs.evolve(reply, hits=(*reply.hits[:1], other)))
+    assert found[-1].passage == other.passage
 
 
 def test_long_tables(split: Split) -> None:
@@ -212,7 +223,7 @@ def test_long_tables(split: Split) -> None:
     passages = split(f"# Table\n\n| key | value |\n|---|---|\n{rows}\n")
     retriever = Retriever(passages)
     assistant = Assistant(retriever, SessionHistory())
-    [source] = sources_for(assistant, assistant.reply("What is key150?", ""))
+    [source] = sources_for(assistant.reply("What is key150?", ""))
     retriever.close()
     assert source.text.startswith("| key | value |\n|---|---|\n| key1")
     assert "| key150 |" in source.text
